@@ -1,0 +1,20 @@
+"""Errors whose message is one sentence for the person at the keyboard."""
+
+
+class T3Error(Exception):
+    """A mistake in what the user gave. The command line prints the message alone and exits with status 2."""
+
+
+class InputError(T3Error, ValueError):
+    """A file, record or option cannot be used; the message says which one and what to do instead."""
+
+
+class RunFolderError(T3Error):
+    """An output folder belongs to another run, or another process is writing to it."""
+
+
+class MissingExtraError(T3Error, ImportError):
+    """An optional dependency is not installed; the message names the extra that brings it."""
+
+    def __init__(self, package: str, extra: str, purpose: str):
+        super().__init__(f"{purpose} needs `{package}`: run `pip install t3-agents[{extra}]`.")
