@@ -1,0 +1,1 @@
+"""Turn a vision-language model into an agent that uses tools."""
