@@ -1,0 +1,260 @@
+"""Controllers: a vision-language model of transformers that really gets the pixels, and a scripted one that replays text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from smolagents.models import ChatMessage, MessageRole, Model, remove_content_after_stop_sequences
+from smolagents.monitoring import TokenUsage
+
+from .encoding import ChatEncoder
+from .engine import Engine, Request
+from .errors import InputError
+
+
+EMBEDDED = "embedded"
+"""Name of the offline controller, see `embedded.py`."""
+
+@dataclass(frozen=True)
+class Generation:
+    """What a local model produced, kept in `ChatMessage.raw`.
+
+    Args:
+        text (`str`): the whole turn, stop sequence included.
+        output_ids (`tuple[int, ...]`): the produced ids, end-of-turn token included if it came.
+        input_ids (`tuple[int, ...]`): the ids that the model saw.
+    """
+
+    text: str
+    output_ids: tuple[int, ...]
+    input_ids: tuple[int, ...]
+
+
+class ScriptedModel(Model):
+    """Replays given turns, one per call: the model behind trajectories whose program is known, and behind tests.
+
+    Args:
+        outputs (`list[str]`): assistant turns in order.
+
+    Raises:
+        InputError: when it is asked for more turns than it has.
+    """
+
+    def __init__(self, outputs: list[str]):
+        super().__init__(model_id="scripted")
+        self.outputs = list(outputs)
+        self.position = 0
+
+    def generate(
+        self, messages: list[ChatMessage | dict], stop_sequences: list[str] | None = None, **kwargs: Any
+    ) -> ChatMessage:
+        if self.position >= len(self.outputs):
+            raise InputError(f"The script has {len(self.outputs)} turns and was asked for one more.")
+        text = self.outputs[self.position]
+        self.position += 1
+        return ChatMessage(role=MessageRole.ASSISTANT, content=text, token_usage=TokenUsage(0, 0))
+
+
+class VLMModel(Model):
+    """A vision-language model of transformers, optionally with a PEFT adapter, as a smolagents model.
+
+    Pictures in messages reach the model as pixels. Greedy by default; with `do_sample=True` a `seed` makes a run repeatable.
+    Several agents in threads may share one instance, see [`Engine`].
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]): an image-text-to-text model, or a PEFT model around one.
+        processor ([`~transformers.ProcessorMixin`]): its processor.
+        model_id (`str`, *optional*): name for records and logs.
+        revision (`str`, *optional*): commit of the base model.
+        max_new_tokens (`int`, *optional*, defaults to 512): tokens that one turn may have.
+        max_batch_size (`int`, *optional*, defaults to 16): requests of concurrent agents that run together.
+        generation: further keyword arguments of `generate`, and `seed`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        model_id: str | None = None,
+        revision: str | None = None,
+        max_new_tokens: int = 512,
+        max_batch_size: int = 16,
+        **generation: Any,
+    ):
+        super().__init__(model_id=model_id)
+        self.model = model.eval()
+        self.processor = processor
+        self.revision = revision
+        self.generation = {"do_sample": False, **generation, "max_new_tokens": max_new_tokens}
+        self.encoder = ChatEncoder(processor)
+        self.engine = Engine(self.model, self.encoder, max_batch_size=max_batch_size)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_name_or_path: str | Path,
+        base: str | None = None,
+        base_revision: str | None = None,
+        revision: str | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        **generation: Any,
+    ) -> VLMModel:
+        """Load a model.
+
+        Args:
+            pretrained_name_or_path (`str` or `Path`): folder or Hub id of a model or of a PEFT adapter; `embedded` is the
+                offline controller.
+            base (`str`, *optional*): Hub id of the model under an adapter, when the adapter does not name it.
+            base_revision (`str`, *optional*): commit of that model.
+            revision (`str`, *optional*): commit of `pretrained_name_or_path`.
+            device (`str`, *optional*): the best device that torch finds, by default.
+            dtype (`str`, *optional*): the checkpoint's own, by default; `float32` on a CPU.
+            generation: handed to [`VLMModel`].
+
+        Raises:
+            InputError: when there is no such model, or it is no vision-language model with a processor.
+        """
+        import torch
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        name = str(pretrained_name_or_path)
+        source: str | Path = name
+        if name == EMBEDDED:
+            from .embedded import embedded_controller
+
+            source = embedded_controller()
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        # CPUs without bf16 units run it some 50 times slower than fp32.
+        dtype = dtype or ("float32" if device == "cpu" else "auto")
+        try:
+            if _is_adapter(source, revision):
+                model, base, base_revision = _load_adapter(source, revision, base, base_revision, dtype)
+            else:
+                model = AutoModelForImageTextToText.from_pretrained(source, revision=revision, dtype=dtype)
+            processor = AutoProcessor.from_pretrained(source, revision=revision)
+        except (OSError, ValueError, KeyError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise InputError(f"`{name}` cannot be loaded as a vision-language model: {reason}") from error
+        label = base or (name if not Path(name).exists() else Path(name).resolve().name)
+        commit = base_revision or getattr(model.config, "_commit_hash", None)
+        return cls(model.to(device), processor, model_id=label, revision=commit, **generation)
+
+    def generate(
+        self,
+        messages: list[ChatMessage | dict],
+        stop_sequences: list[str] | None = None,
+        response_format: dict[str, str] | None = None,
+        tools_to_call_from: list[Any] | None = None,
+        **kwargs: Any,
+    ) -> ChatMessage:
+        """Write the next turn.
+
+        Args:
+            messages (`list[ChatMessage]`): the conversation; content parts `{"type": "image", "image": PIL image}` are seen.
+            stop_sequences (`list[str]`, *optional*): strings that end the turn.
+            kwargs: `generate` settings for this call.
+
+        Returns:
+            `ChatMessage`: `content` without the stop sequence, as smolagents expects; `raw` is a [`Generation`] with the
+            whole turn and its ids.
+
+        Raises:
+            InputError: when structured output or tool calls are asked for, or the context is full.
+        """
+        if response_format or tools_to_call_from:
+            raise InputError("VLMModel writes plain text turns: use it with code agents, without structured outputs.")
+        plain, images, output_ids = _split_messages(messages)
+        conversation = self.encoder.encode(plain, images, output_ids, add_generation_prompt=True)
+        stops = tuple(stop_sequences or ())
+        produced = self.engine.generate(Request(conversation, stops, {**self.generation, **kwargs}))
+        text = self.encoder.decode(produced)
+        return ChatMessage(
+            role=MessageRole.ASSISTANT,
+            content=remove_content_after_stop_sequences(text, stop_sequences),
+            raw=Generation(text=text, output_ids=tuple(produced), input_ids=tuple(conversation.ids)),
+            token_usage=TokenUsage(input_tokens=len(conversation.ids), output_tokens=len(produced)),
+        )
+
+    @contextmanager
+    def conversation(self) -> Iterator[None]:
+        """Announce a run, so that batches wait for it (see [`Engine.conversation`])."""
+        with self.engine.conversation():
+            yield
+
+    def save_pretrained(self, folder: str | Path) -> dict[str, Any]:
+        """Write weights and processor.
+
+        An adapter on a Hub model is saved as an adapter; one on a local folder is merged and saved whole, since a path of
+        this machine means nothing elsewhere.
+
+        Returns:
+            `dict`: the `controller` entry of `t3_agent.json`.
+        """
+        from peft import PeftModel
+
+        model, base = self.model, None
+        if isinstance(model, PeftModel):
+            base = model.peft_config["default"].base_model_name_or_path
+            if not base or Path(base).exists():
+                import copy
+
+                model, base = copy.deepcopy(model).merge_and_unload(), None
+        model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+        return {"base": base, "revision": self.revision if base else None, "adapter": base is not None}
+
+
+def _is_adapter(source: str | Path, revision: str | None) -> bool:
+    if Path(source).is_dir():
+        return (Path(source) / "adapter_config.json").is_file()
+    from huggingface_hub import file_exists
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return file_exists(str(source), "adapter_config.json", revision=revision)
+    except (HfHubHTTPError, OSError):
+        return False  # offline: the model may still be in the cache
+
+
+def _load_adapter(
+    source: str | Path, revision: str | None, base: str | None, base_revision: str | None, dtype: str
+) -> tuple[Any, str | None, str | None]:
+    from peft import PeftConfig, PeftModel
+    from transformers import AutoModelForImageTextToText
+
+    config = PeftConfig.from_pretrained(str(source), revision=revision)
+    base = base or config.base_model_name_or_path
+    base_revision = base_revision or config.revision
+    if not base:
+        raise InputError(f"The adapter in {source} does not name its base model: pass `base`.")
+    model = AutoModelForImageTextToText.from_pretrained(base, revision=base_revision, dtype=dtype)
+    return PeftModel.from_pretrained(model, str(source), revision=revision), base, base_revision
+
+
+def _split_messages(
+    messages: list[ChatMessage | dict],
+) -> tuple[list[dict[str, Any]], list[Image.Image], list[tuple[int, ...] | None]]:
+    """Messages with placeholders, their pictures, and per assistant turn the ids that were produced (where known)."""
+    plain, images, output_ids = [], [], []
+    for message in messages:
+        role = message["role"] if isinstance(message, dict) else message.role
+        content = message["content"] if isinstance(message, dict) else message.content
+        raw = None if isinstance(message, dict) else message.raw
+        role = role.value if isinstance(role, MessageRole) else str(role)
+        role = {"tool-call": "assistant", "tool-response": "user"}.get(role, role)
+        parts = [{"type": "text", "text": content or ""}] if not isinstance(content, list) else content
+        images += [part["image"] for part in parts if part["type"] == "image"]
+        parts = [{"type": "image"} if part["type"] == "image" else {"type": "text", "text": part["text"]} for part in parts]
+        if plain and plain[-1]["role"] == role:
+            plain[-1]["content"] += parts
+            continue
+        plain.append({"role": role, "content": parts})
+        if role == "assistant":
+            output_ids.append(raw.output_ids if isinstance(raw, Generation) else None)
+    return plain, images, output_ids
