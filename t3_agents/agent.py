@@ -1,0 +1,559 @@
+"""[`T3Agent`]: smolagents' CodeAgent with pictures, a workspace, limits and a record of what it did."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from smolagents import CodeAgent, Tool
+from smolagents.agents import ActionOutput, LogLevel
+from smolagents.local_python_executor import LocalPythonExecutor, PythonExecutor
+from smolagents.memory import ActionStep, FinalAnswerStep, MemoryStep, PlanningStep, TaskStep, ToolCall
+from smolagents.models import ChatMessage, MessageRole, Model, agglomerate_stream_deltas
+from smolagents.utils import AgentExecutionError, AgentGenerationError, AgentParsingError
+
+from .config import AGENT_FILE, T3AgentConfig, load_prompt
+from .errors import InputError
+from .models import Generation, VLMModel
+from .storage import write_atomic
+from .task import File, Task
+from .tools.base import WorkspaceTool
+from .tools.toolbox import tool_from_record, tool_record
+from .trajectory import CODE_CLOSE, CODE_OPEN, Step, Trajectory, render_messages
+from .workspace import Workspace
+
+
+FENCE = "```"
+
+
+def parse_turn(text: str, tags: tuple[str, str] = (CODE_OPEN, CODE_CLOSE)) -> tuple[str, str, int]:
+    """Split an assistant turn into its parts.
+
+    Args:
+        text (`str`): what the model wrote.
+        tags (`tuple[str, str]`): opening and closing tag; ```` ```python ```` and a plain closing fence are understood too.
+
+    Returns:
+        `tuple[str, str, int]`: thought, code of the first block, and the number of blocks. A block that was never closed
+        has no code but counts.
+    """
+    opening = re.compile(f"(?:{re.escape(tags[0])}|{FENCE}python|{FENCE}py)[^\\S\\n]*\\n")
+    starts = list(opening.finditer(text))
+    thought = text[: starts[0].start()] if starts else text
+    thought = re.sub(r"\s*Code:\s*$", "", thought.strip().removeprefix("Thought:")).strip()
+    if not starts:
+        return thought, "", 0
+    body = text[starts[0].end() :]
+    closing = re.search(f"{re.escape(tags[1])}|^{FENCE}", body, re.MULTILINE)
+    return thought, body[: closing.start()].strip("\n") if closing else "", len(starts)
+
+
+def called_tools(code: str, names: set[str]) -> list[str]:
+    """Names of the tools that `code` calls, in the order of the source. Code that does not parse calls none."""
+    try:
+        calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    named = [node.func for node in calls if isinstance(node.func, ast.Name) and node.func.id in names]
+    return [name.id for name in sorted(named, key=lambda name: (name.lineno, name.col_offset))]
+
+
+class T3Agent(CodeAgent):
+    """A code agent that sees pictures, works in a workspace and returns a [`Trajectory`].
+
+    The inherited `run` keeps smolagents' behaviour and signature; [`run_task`] takes a [`Task`] with files and returns the
+    record of the run. In both, a picture is shown to the model once, where it came up: attachments with the task, pictures
+    that a step returned or saved in the turn after it.
+
+    Args:
+        tools (`list[Tool]`): the tools, see `tools/toolbox.py` for ready sets.
+        model ([`~smolagents.Model`]): the controller. [`VLMModel`] keeps the ids that it produced in the trajectory.
+        prompt (`str`, *optional*, defaults to `"paper"`): name of a prompt of the package; `prompt_templates` overrides it.
+        max_steps (`int`, *optional*, defaults to 10): steps before the run ends.
+        max_consecutive_errors (`int`, *optional*, defaults to 5): failed steps in a row before the run ends.
+        token_budget (`int`, *optional*): input plus output tokens before the run ends.
+        time_budget (`float`, *optional*): seconds before the run ends; looked at between steps.
+        max_images_per_step (`int`, *optional*, defaults to 2): pictures that one step may show.
+        max_observation_length (`int`, *optional*, defaults to 4000): characters of an observation.
+        code_timeout (`float`, *optional*, defaults to 60): seconds that one code step may take.
+        code_block_tags (`tuple[str, str]`, *optional*): tags around code, by default those of the released data.
+        kwargs: everything else of [`~smolagents.CodeAgent`].
+    """
+
+    def __init__(
+        self,
+        tools: list[Tool],
+        model: Model,
+        prompt: str = "paper",
+        prompt_templates: dict[str, Any] | None = None,
+        max_steps: int = 10,
+        max_consecutive_errors: int = 5,
+        token_budget: int | None = None,
+        time_budget: float | None = None,
+        max_images_per_step: int = 2,
+        max_observation_length: int = 4000,
+        code_timeout: float = 60,
+        code_block_tags: tuple[str, str] = (CODE_OPEN, CODE_CLOSE),
+        verbosity_level: LogLevel = LogLevel.OFF,
+        **kwargs: Any,
+    ):
+        self.prompt = prompt
+        self.max_consecutive_errors = max_consecutive_errors
+        self.token_budget = token_budget
+        self.time_budget = time_budget
+        self.max_images_per_step = max_images_per_step
+        self.max_observation_length = max_observation_length
+        self.code_timeout = code_timeout
+        self.workspace = Workspace()
+        self.end_reason = "answer"
+        # run_task ends without an answer at a limit; run asks the model for one, as smolagents does.
+        self._answer_at_limit = True
+        self._files: dict[int, File] = {}
+        self._started = time.monotonic()
+        super().__init__(
+            tools=tools,
+            model=model,
+            prompt_templates=prompt_templates or load_prompt(prompt),
+            max_steps=max_steps,
+            code_block_tags=code_block_tags,
+            verbosity_level=verbosity_level,
+            **kwargs,
+        )
+        self._bind(self.workspace)
+
+    # The run
+
+    def run_task(
+        self, task: Task, workspace: Workspace | None = None, on_step: Callable[[Step], None] | None = None
+    ) -> Trajectory:
+        """Solve a task and return the record of the run.
+
+        Args:
+            task ([`Task`]): what is asked, with its files.
+            workspace ([`Workspace`], *optional*): where files and results go; a temporary folder of this run by default.
+            on_step (`Callable`, *optional*): called with every finished [`Step`].
+
+        Returns:
+            [`Trajectory`]: with `answer` set when the controller gave one, else with the limit in `end_reason`.
+
+        Raises:
+            InputError: when an attachment cannot be read.
+            AgentGenerationError: when the model itself fails.
+        """
+        self._bind(workspace or Workspace())
+        for file in task.files:
+            self.workspace.add(file)
+        images = [file.open_image() for file in task.images]
+        self._files = {id(image): file for image, file in zip(images, task.images, strict=True)}
+        self.state = {}
+        self.cleanup()
+        self.python_executor = self.create_python_executor()
+        self._answer_at_limit = False
+        answer = None
+        try:
+            with self.model.conversation() if isinstance(self.model, VLMModel) else _no_conversation():
+                for item in self.run(task.text(), images=images or None, stream=True):
+                    if isinstance(item, FinalAnswerStep) and self.end_reason == "answer":
+                        answer = "" if item.output is None else str(item.output)
+                    elif isinstance(item, ActionStep) and on_step and self.end_reason == "answer":
+                        on_step(self._to_step(item))
+        finally:
+            self._answer_at_limit = True
+        return self._to_trajectory(task, answer)
+
+    def _bind(self, workspace: Workspace) -> None:
+        """Work in this workspace, with all tools and managed agents."""
+        self.workspace = workspace
+        for tool in self.tools.values():
+            if isinstance(tool, WorkspaceTool):
+                tool.workspace = workspace
+        for agent in self.managed_agents.values():
+            if isinstance(agent, T3Agent):
+                agent._bind(workspace)
+
+    def _run_stream(self, task: str, max_steps: int, images: list[Image.Image] | None = None) -> Generator[Any]:
+        self.end_reason = "answer"
+        self._started = time.monotonic()
+        # The pictures stand in the task step; handing them on would show them again at every step.
+        steps = super()._run_stream(task=task, max_steps=max_steps, images=None)
+        for item in steps:
+            yield item
+            if isinstance(item, ActionStep) and not item.is_final_answer and self.end_reason == "answer":
+                limit = self._reached_limit()
+                if limit:
+                    steps.close()
+                    self.end_reason = limit
+                    yield FinalAnswerStep(self._answer_after_limit(task))
+                    return
+
+    def _reached_limit(self) -> str | None:
+        actions = [step for step in self.memory.steps if isinstance(step, ActionStep)]
+        recent = actions[-self.max_consecutive_errors :]
+        if len(recent) == self.max_consecutive_errors and all(step.error for step in recent):
+            return "max_errors"
+        used = sum(step.token_usage.total_tokens for step in actions if step.token_usage)
+        if self.token_budget is not None and used >= self.token_budget:
+            return "token_budget"
+        if self.time_budget is not None and time.monotonic() - self._started >= self.time_budget:
+            return "time_budget"
+        return None
+
+    def _answer_after_limit(self, task: str) -> Any:
+        return self.provide_final_answer(task).content if self._answer_at_limit else None
+
+    def _handle_max_steps_reached(self, task: str) -> Any:
+        self.end_reason = "max_steps"
+        return super()._handle_max_steps_reached(task) if self._answer_at_limit else None
+
+    # One step
+
+    def _step_stream(self, memory_step: ActionStep) -> Generator[Any]:
+        memory_step.model_input_messages = self.write_memory_to_messages()
+        chat_message = yield from self._generate(memory_step.model_input_messages)
+        memory_step.model_output_message = chat_message
+        memory_step.token_usage = chat_message.token_usage
+        memory_step.model_output = self._turn_text(chat_message)
+
+        code, note = self._parse(memory_step.model_output)
+        memory_step.code_action = code
+        tool_call = ToolCall(name="python_interpreter", arguments=code, id=f"call_{len(self.memory.steps)}")
+        memory_step.tool_calls = [tool_call]
+        yield tool_call
+
+        self.logger.log_code(title="Executing parsed code:", content=code, level=LogLevel.INFO)
+        try:
+            with self.workspace.activate():
+                result = self.python_executor(code)
+        except Exception as error:  # whatever model-written code or a tool raises is the model's to see
+            printed = str(self.python_executor.state.get("_print_outputs", "")) if self._runs_locally else ""
+            self._observe(memory_step, [printed, note])
+            raise AgentExecutionError(_execution_error(error), self.logger) from error
+        value = result.output
+        if isinstance(value, Image.Image) and not result.is_final_answer:
+            value = self.workspace.save_image(value)
+        shown = "" if value is None or result.is_final_answer else str(value)
+        # The value of a last `print(...)` is None; a last expression is shown unless it was printed already.
+        self._observe(memory_step, [result.logs, shown if shown.strip() != result.logs.strip() else "", note])
+        self.logger.log(memory_step.observations, level=LogLevel.INFO)
+        memory_step.action_output = result.output
+        yield ActionOutput(output=result.output, is_final_answer=result.is_final_answer)
+
+    @property
+    def _runs_locally(self) -> bool:
+        return isinstance(self.python_executor, LocalPythonExecutor)
+
+    def _generate(self, messages: list[ChatMessage]) -> Generator[Any, None, ChatMessage]:
+        stop_sequences = ["Observation:", self.code_block_tags[1]]
+        try:
+            if not self.stream_outputs:
+                return self.model.generate(messages, stop_sequences=stop_sequences)
+            deltas = []
+            for delta in self.model.generate_stream(messages, stop_sequences=stop_sequences):
+                deltas.append(delta)
+                yield delta
+            return agglomerate_stream_deltas(deltas)
+        except Exception as error:  # a model behind an API may raise anything; smolagents wraps it all
+            raise AgentGenerationError(f"The model could not write a turn: {error}", self.logger) from error
+
+    def _turn_text(self, message: ChatMessage) -> str:
+        """The turn as it stands in the conversation from now on."""
+        if isinstance(message.raw, Generation):
+            return message.raw.text
+        text = message.content or ""
+        _, code, blocks = parse_turn(text, self.code_block_tags)
+        # Servers take the closing tag away, since it is a stop sequence.
+        return text.rstrip("\n") + "\n" + self.code_block_tags[1] if blocks and not code else text
+
+    def _parse(self, text: str) -> tuple[str, str]:
+        """Code of a turn, and a note for the observation.
+
+        Raises:
+            AgentParsingError: when there is no code that compiles; the message is the model's observation.
+        """
+        opening, closing = self.code_block_tags
+        _, code, blocks = parse_turn(text, self.code_block_tags)
+        if not blocks:
+            raise AgentParsingError(f"no code block was found. Write the code between {opening} and {closing}", self.logger)
+        if not code.strip():
+            raise AgentParsingError(f"the code block is empty or was not closed. Write short code and end it with {closing}", self.logger)
+        try:
+            ast.parse(code)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            place = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
+            reason = error.msg if isinstance(error, SyntaxError) else type(error).__name__
+            raise AgentParsingError(f"the code is not valid Python ({reason}{place})", self.logger) from None
+        return code, "Only the first code block was run." if blocks > 1 else ""
+
+    def _observe(self, memory_step: ActionStep, parts: list[str]) -> None:
+        """Fill in what the step printed and the pictures that it brought."""
+        new = self.workspace.new_images()
+        shown = new[: self.max_images_per_step]
+        memory_step.observations_images = [file.open_image() for file in shown] or None
+        for image, file in zip(memory_step.observations_images or [], shown, strict=True):
+            self._files[id(image)] = file
+        unnamed = [file.path for file in shown if not any(file.path in part for part in parts)]
+        if unnamed:
+            parts = [*parts, f"Picture: {', '.join(unnamed)}"]
+        if len(new) > len(shown):
+            parts = [*parts, f"({len(new) - len(shown)} more pictures are not shown.)"]
+        memory_step.observations = _shorten("\n".join(p.strip() for p in parts if p.strip()), self.max_observation_length)
+
+    def create_python_executor(self) -> PythonExecutor:
+        if self.executor_type != "local":
+            return super().create_python_executor()
+        return LocalPythonExecutor(
+            self.additional_authorized_imports,
+            max_print_outputs_length=self.max_print_outputs_length or 4 * self.max_observation_length,
+            additional_functions={"open": self._open},
+            timeout_seconds=self.code_timeout,
+            **self.executor_kwargs,
+        )
+
+    def _open(self, file: str, mode: str = "r", **kwargs: Any) -> Any:
+        """`open` for model-written code: workspace paths only."""
+        writes = any(letter in mode for letter in "wxa+")
+        path = self.workspace.resolve(str(file), must_exist=not writes)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open(mode, **kwargs)
+
+    # From memory to messages and to the record
+
+    def write_memory_to_messages(self, summary_mode: bool = False) -> list[ChatMessage]:
+        """The conversation so far, by the renderer that training uses too.
+
+        Args:
+            summary_mode (`bool`, *optional*, defaults to `False`): leave out the system prompt and earlier plans.
+        """
+        memory = [step for step in self.memory.steps if not (summary_mode and isinstance(step, PlanningStep))]
+        steps = [self._to_step(step) for step in memory]
+        pictures = [image for step in memory for image in _pictures_of(step)]
+        first = steps[0] if steps and steps[0].kind == "task" else Step()
+        system_prompt = "" if summary_mode else self.memory.system_prompt.system_prompt
+        messages = render_messages(system_prompt, first.observation, len(first.images), steps[1:] if steps else [])
+        generations = iter([step for step in memory if isinstance(step, (ActionStep, PlanningStep)) and _output_of(step)])
+        remaining = iter(pictures)
+        chat = []
+        for message in messages:
+            content = [{"type": "image", "image": next(remaining)} if c["type"] == "image" else c for c in message["content"]]
+            raw = _generation_of(next(generations)) if message["role"] == "assistant" else None
+            chat.append(ChatMessage(role=MessageRole(message["role"]), content=content, raw=raw))
+        return chat
+
+    def _to_step(self, memory_step: MemoryStep) -> Step:
+        """A smolagents memory step as a [`Step`]; picture indexes are filled in by [`_to_trajectory`]."""
+        images = list(range(len(_pictures_of(memory_step))))
+        if isinstance(memory_step, TaskStep):
+            return Step(kind="task", observation=memory_step.task, images=images)
+        usage = memory_step.token_usage
+        timing = memory_step.timing
+        step = Step(
+            model_output=_output_of(memory_step),
+            images=images,
+            input_tokens=usage.input_tokens if usage else 0,
+            output_tokens=usage.output_tokens if usage else 0,
+            seconds=round((timing.end_time or time.time()) - timing.start_time, 3),
+        )
+        if isinstance(memory_step, PlanningStep):
+            step.kind = "plan"
+            return step
+        step.thought, code, _ = parse_turn(step.model_output, self.code_block_tags)
+        step.code = memory_step.code_action or code
+        step.observation = memory_step.observations or ""
+        step.error = memory_step.error.message if memory_step.error else None
+        step.tools = called_tools(step.code, {*self.tools, *self.managed_agents})
+        step.is_final = memory_step.is_final_answer
+        generation = _generation_of(memory_step)
+        step.output_ids = list(generation.output_ids) if generation else None
+        return step
+
+    def _to_trajectory(self, task: Task, answer: str | None) -> Trajectory:
+        steps, images = [], []
+        for memory_step in self.memory.steps:
+            step = self._to_step(memory_step)
+            step.images = list(range(len(images), len(images) + len(step.images)))
+            images += [self._file_of(image) for image in _pictures_of(memory_step)]
+            steps.append(step)
+        return Trajectory(
+            task=task,
+            system_prompt=self.memory.system_prompt.system_prompt,
+            steps=steps[1:],
+            images=images,
+            answer=answer,
+            end_reason=self.end_reason,
+            provenance=self.provenance(),
+        )
+
+    def _file_of(self, image: Image.Image) -> File:
+        """The file behind a picture of the conversation."""
+        if id(image) not in self._files:
+            buffer = io.BytesIO()
+            image.save(buffer, format="PNG")
+            self._files[id(image)] = File.from_bytes(buffer.getvalue(), f"outputs/picture_{len(self._files)}.png")
+        return self._files[id(image)]
+
+    def provenance(self) -> dict[str, Any]:
+        """Where a trajectory of this agent comes from, JSON-safe."""
+        return {
+            "controller": self.model.model_id or type(self.model).__name__,
+            "revision": self.model.revision if isinstance(self.model, VLMModel) else None,
+            "toolbox": [
+                {"name": tool.name, "version": tool.version if isinstance(tool, WorkspaceTool) else None}
+                for tool in self.tools.values()
+                if tool.name != "final_answer"
+            ],
+            "prompt": self.prompt,
+            "package_version": version("t3-agents"),
+        }
+
+    # Saving and loading
+
+    def get_config(self) -> T3AgentConfig:
+        """The settings that `save_pretrained` writes.
+
+        Raises:
+            InputError: when a part cannot be saved: a tool that is not of this package, a managed agent.
+        """
+        if self.managed_agents:
+            raise InputError("An agent with managed agents cannot be saved: save each agent and put them together after loading.")
+        settings = {f.name: getattr(self, f.name) for f in fields(T3AgentConfig) if f.name in vars(self)}
+        settings.update(
+            tools=[tool_record(tool) for tool in self.tools.values() if tool.name != "final_answer"],
+            code_block_tags=list(self.code_block_tags),
+        )
+        return T3AgentConfig(**settings)
+
+    def save_pretrained(self, save_directory: str | Path) -> None:
+        """Write the agent to a folder that [`from_pretrained`], `AutoModelForImageTextToText` and PEFT read.
+
+        Args:
+            save_directory (`str` or `Path`): the folder, made when missing.
+
+        Raises:
+            InputError: when a part cannot be saved, or the controller is not a [`VLMModel`].
+        """
+        if not isinstance(self.model, VLMModel):
+            raise InputError(f"A {type(self.model).__name__} has no weights to save: use a VLMModel as the controller.")
+        config = self.get_config()
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        config.controller = self.model.save_pretrained(folder)
+        config.generation = self.model.generation
+        write_atomic(folder / AGENT_FILE, config.to_json())
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_name_or_path: str | Path,
+        model: Model | None = None,
+        tools: list[Tool] | None = None,
+        revision: str | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        **kwargs: Any,
+    ) -> T3Agent:
+        """Load a saved agent. No code is taken from the folder or repo: tools come by name from the installed package.
+
+        Args:
+            pretrained_name_or_path (`str` or `Path`): a folder, or a repo id on the Hub.
+            model ([`~smolagents.Model`], *optional*): another controller.
+            tools (`list[Tool]`, *optional*): other tools.
+            revision (`str`, *optional*): branch, tag or commit of the repo.
+            device (`str`, *optional*), dtype (`str`, *optional*): handed to [`VLMModel.from_pretrained`].
+            kwargs: settings of [`T3Agent`] that override the saved ones.
+
+        Raises:
+            InputError: when it is no saved agent, or its configuration cannot be used.
+        """
+        folder = Path(pretrained_name_or_path)
+        if not folder.is_dir():
+            folder = _download(str(pretrained_name_or_path), revision)
+        config = T3AgentConfig.from_folder(folder)
+        model = model or VLMModel.from_pretrained(
+            folder,
+            base=config.controller.get("base"),
+            base_revision=config.controller.get("revision"),
+            device=device,
+            dtype=dtype,
+            **config.generation,
+        )
+        settings = {
+            f.name: getattr(config, f.name)
+            for f in fields(config)
+            if f.name not in ("tools", "controller", "generation", "code_block_tags")
+        }
+        settings["code_block_tags"] = tuple(config.code_block_tags)
+        tools = tools if tools is not None else [tool_from_record(record) for record in config.tools]
+        return cls(tools=tools, model=model, **{**settings, **kwargs})
+
+    def push_to_hub(self, repo_id: str, private: bool | None = None, commit_message: str = "Upload agent", **kwargs: Any) -> str:
+        """Save the agent and upload it to a model repo; returns the URL of the commit.
+
+        Args:
+            repo_id (`str`): `user/name`.
+            private (`bool`, *optional*): visibility of a new repo.
+            commit_message (`str`, *optional*): message of the commit.
+            kwargs: handed to [`~huggingface_hub.HfApi.upload_folder`], such as `revision` or `create_pr`.
+        """
+        import tempfile
+
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return str(api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=commit_message, **kwargs))
+
+
+@contextmanager
+def _no_conversation():
+    yield
+
+
+def _download(repo_id: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt"]))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise InputError(f"`{repo_id}` is neither a folder nor a repo that can be reached ({type(error).__name__}).") from error
+
+
+def _pictures_of(step: MemoryStep) -> list[Image.Image]:
+    if isinstance(step, TaskStep):
+        return list(step.task_images or [])
+    return list(step.observations_images or []) if isinstance(step, ActionStep) else []
+
+
+def _output_of(step: ActionStep | PlanningStep) -> str:
+    output = step.plan if isinstance(step, PlanningStep) else step.model_output
+    return output if isinstance(output, str) else ""
+
+
+def _generation_of(step: ActionStep | PlanningStep) -> Generation | None:
+    message = step.model_output_message if isinstance(step, ActionStep) else None
+    return message.raw if message is not None and isinstance(message.raw, Generation) else None
+
+
+def _execution_error(error: Exception) -> str:
+    """The part of an executor's message that helps the model: what went wrong at which line, without boilerplate."""
+    text = str(error).strip() or type(error).__name__
+    text = text.split("due to: ", 1)[-1] if text.startswith("Code execution failed at line") else text
+    return _shorten(text, 500)
+
+
+def _shorten(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]}\n[{len(text) - 2 * half} characters left out]\n{text[-half:]}"

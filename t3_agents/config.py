@@ -1,0 +1,118 @@
+"""Everything in `t3_agent.json`, the file that makes a folder or Hub repo an agent."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .errors import InputError
+from .task import reject_unknown, require
+from .trajectory import CODE_CLOSE, CODE_OPEN
+
+
+AGENT_FILE = "t3_agent.json"
+FORMAT = "t3-agent/1"
+
+
+def load_prompt(name: str) -> dict[str, Any]:
+    """Prompt templates that come with the package (smolagents' `PromptTemplates` form).
+
+    Args:
+        name (`str`): `paper` (with worked examples) or `compact` (for tuned controllers).
+
+    Raises:
+        InputError: when there is no prompt of that name.
+    """
+    folder = importlib.resources.files("t3_agents.prompts")
+    names = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    if name not in names:
+        raise InputError(f"There is no prompt `{name}`; choose one of: {', '.join(names)}.")
+    return yaml.safe_load(folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+@dataclass
+class T3AgentConfig:
+    """Settings of a [`T3Agent`] as they are saved.
+
+    Args:
+        prompt (`str`): name of the prompt.
+        prompt_templates (`dict`): its templates, so that a saved agent does not change with the package.
+        tools (`list[dict]`): tool records `{"name", "version", "settings"}`, see `tools/toolbox.py`.
+        controller (`dict`): `{"base": Hub id or null, "revision": commit or null, "adapter": bool}`; without a base the weights
+            lie beside this file.
+        generation (`dict`): keyword arguments of the controller's `generate`, such as `max_new_tokens`.
+        additional_authorized_imports (`list[str]`): modules that code may import besides smolagents' base modules.
+        code_block_tags (`list[str]`): opening and closing tag of the code in a turn.
+        instructions (`str`, *optional*): text added to the system prompt.
+        max_steps (`int`): steps before the run ends without an answer.
+        max_consecutive_errors (`int`): failed steps in a row before the run ends.
+        token_budget (`int`, *optional*): input plus output tokens of all steps before the run ends.
+        time_budget (`float`, *optional*): seconds before the run ends; looked at between steps.
+        max_images_per_step (`int`): pictures that one step may show to the controller.
+        max_observation_length (`int`): characters of an observation; the middle is cut.
+        code_timeout (`float`): seconds that one code step may take.
+        planning_interval (`int`, *optional*): steps between smolagents' planning turns.
+    """
+
+    prompt: str = "paper"
+    prompt_templates: dict[str, Any] = field(default_factory=dict)
+    tools: list[dict[str, Any]] = field(default_factory=list)
+    controller: dict[str, Any] = field(default_factory=dict)
+    generation: dict[str, Any] = field(default_factory=dict)
+    additional_authorized_imports: list[str] = field(default_factory=list)
+    code_block_tags: list[str] = field(default_factory=lambda: [CODE_OPEN, CODE_CLOSE])
+    instructions: str | None = None
+    max_steps: int = 10
+    max_consecutive_errors: int = 5
+    token_budget: int | None = None
+    time_budget: float | None = None
+    max_images_per_step: int = 2
+    max_observation_length: int = 4000
+    code_timeout: float = 60
+    planning_interval: int | None = None
+
+    def to_json(self) -> str:
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> T3AgentConfig:
+        """Read the content of `t3_agent.json`.
+
+        Raises:
+            InputError: when it is no JSON object, of another format version, or has an unknown field or a wrong type.
+        """
+        try:
+            record = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"{AGENT_FILE} is not JSON ({error}).") from None
+        version = require(record, "format", str, AGENT_FILE)
+        if version != FORMAT:
+            raise InputError(f"{AGENT_FILE} has format `{version}`; this version reads `{FORMAT}`.")
+        del record["format"]
+        reject_unknown(record, {f.name for f in fields(cls)}, AGENT_FILE)
+        default = cls()
+        for f in fields(cls):
+            kinds: tuple[type, ...] = (type(getattr(default, f.name)),)
+            if "None" in f.type:
+                kinds = (type(None), int, float) if f.name != "instructions" else (type(None), str)
+            elif f.type == "float":
+                kinds = (int, float)
+            require(record, f.name, kinds, AGENT_FILE, default=getattr(default, f.name))
+        return cls(**record)
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> T3AgentConfig:
+        """Read the configuration of a saved agent.
+
+        Raises:
+            InputError: when the folder is no saved agent.
+        """
+        path = Path(folder) / AGENT_FILE
+        if not path.is_file():
+            raise InputError(f"{folder} is not a saved agent: it has no {AGENT_FILE}.")
+        return cls.from_json(path.read_text(encoding="utf-8"))
