@@ -1,0 +1,1 @@
+"""Trajectory tuning: TRL's SFTTrainer with labels on what a controller wrote."""

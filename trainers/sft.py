@@ -1,0 +1,296 @@
+"""Tune a controller on trajectories with TRL and PEFT, and save it as an agent."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from t3_agents.errors import InputError, MissingExtraError
+from t3_agents.options import parse_options
+from t3_agents.storage import RunFolder, write_atomic
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, ProcessorMixin
+    from trl import SFTTrainer
+
+COMPLETE = "complete.json"
+"""Written last into a checkpoint folder: one without it was being written when the process was killed."""
+
+
+@dataclass
+class TrainConfig:
+    """Tune a controller on an MM-Traj dataset.
+
+    The defaults are the paper's settings (arXiv 2412.15606) for models of 7 to 8 billion parameters.
+
+    Args:
+        dataset (`str`): folder of a built dataset, or its Hub id.
+        output (`str`): folder of the run; the tuned agent is `<output>/agent`.
+        controller (`str`, *optional*, defaults to `"embedded"`): model folder or Hub id.
+        revision (`str`, *optional*): commit of the controller.
+        split (`str`, *optional*, defaults to `"train"`): split to train on.
+        toolbox (`str`, *optional*, defaults to `"embedded"`): toolbox of the saved agent.
+        prompt (`str`, *optional*, defaults to `"compact"`): prompt of the saved agent; must be the one of the data.
+        max_new_tokens (`int`, *optional*, defaults to 512): tokens per turn of the saved agent.
+        lora_rank (`int`, *optional*, defaults to 64): rank of the adapter.
+        lora_alpha (`int`, *optional*, defaults to 128): scale of the adapter.
+        lora_targets (`str`, *optional*): regular expression of the adapted modules; by default the query, key and value
+            projections of the language model.
+        modules_to_save (`list[str]`, *optional*): modules that are trained in full, none by default: vision encoder and
+            connector stay frozen.
+        learning_rate (`float`, *optional*, defaults to 1e-6): peak learning rate of AdamW.
+        lr_scheduler (`str`, *optional*, defaults to `"cosine"`): schedule.
+        warmup_ratio (`float`, *optional*, defaults to 0.01): share of the steps with rising rate.
+        weight_decay (`float`, *optional*, defaults to 0.1): of AdamW.
+        adam_beta2 (`float`, *optional*, defaults to 0.95): of AdamW.
+        epochs (`float`, *optional*, defaults to 5): passes over the data.
+        batch_size (`int`, *optional*, defaults to 2): rows per device and step.
+        gradient_accumulation (`int`, *optional*, defaults to 1): batches per optimizer step.
+        max_length (`int`, *optional*, defaults to 10240): tokens of a row; longer rows lose whole steps.
+        packing (`str`, *optional*, defaults to `"none"`): `none` (padded rows) or `shared_prefix` (the common prefix once).
+        gradient_checkpointing (`bool`, *optional*, defaults to `False`): trade time for memory.
+        save_steps (`int`, *optional*, defaults to 50): optimizer steps between checkpoints.
+        seed (`int`, *optional*, defaults to 0): of adapter weights and data order.
+    """
+
+    dataset: str
+    output: str
+    controller: str = "embedded"
+    revision: str | None = None
+    split: str = "train"
+    toolbox: str = "embedded"
+    prompt: str = "compact"
+    max_new_tokens: int = 512
+    lora_rank: int = 64
+    lora_alpha: int = 128
+    lora_targets: str = r"^(?!.*(vision|visual)).*\.(q_proj|k_proj|v_proj)$"
+    modules_to_save: list[str] | None = None
+    learning_rate: float = 1e-6
+    lr_scheduler: str = "cosine"
+    warmup_ratio: float = 0.01
+    weight_decay: float = 0.1
+    adam_beta2: float = 0.95
+    epochs: float = 5
+    batch_size: int = 2
+    gradient_accumulation: int = 1
+    max_length: int = 10240
+    packing: str = "none"
+    gradient_checkpointing: bool = False
+    save_steps: int = 50
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.packing not in ("none", "shared_prefix"):
+            raise InputError(f"`packing` is none or shared_prefix, not `{self.packing}`.")
+        for name in ("lora_rank", "batch_size", "gradient_accumulation", "max_length", "save_steps", "epochs"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"`{name}` must be above 0, not {getattr(self, name)}.")
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the result of a run."""
+        return {name: value for name, value in asdict(self).items() if name != "output"}
+
+
+def build_trainer(
+    config: TrainConfig, model: PreTrainedModel, processor: ProcessorMixin, train_dataset: Dataset, **kwargs: Any
+) -> SFTTrainer:
+    """A TRL trainer for trajectories: LoRA adapter, [`TrajectoryCollator`], loss at produced tokens.
+
+    Args:
+        config ([`TrainConfig`]): the recipe.
+        model ([`~transformers.PreTrainedModel`]): the controller.
+        processor ([`~transformers.ProcessorMixin`]): its processor.
+        train_dataset ([`~datasets.Dataset`]): rows with `messages` and `images`.
+        kwargs: handed to [`~trl.SFTTrainer`], such as `eval_dataset` or `callbacks`.
+
+    Raises:
+        InputError: when the dataset is empty, the recipe does not fit the model, or its chat template rewrites turns.
+        MissingExtraError: when TRL is not installed.
+    """
+    try:
+        from trl import SFTConfig
+    except ImportError:
+        raise MissingExtraError("trl", "train", "Tuning") from None
+    from peft import LoraConfig
+
+    from t3_agents.encoding import ChatEncoder
+
+    from .collator import TrajectoryCollator
+    from .packing import check_shared_prefix
+    from .trainer import MarkComplete, TrajectoryTrainer
+
+    if len(train_dataset) == 0:
+        raise InputError(f"The split `{config.split}` has no rows to train on.")
+    if config.packing == "shared_prefix":
+        check_shared_prefix(model, config.gradient_checkpointing)
+    collator = TrajectoryCollator(ChatEncoder(processor), config.max_length, config.packing == "shared_prefix")
+    collator([train_dataset[0]])
+    steps = -(-len(train_dataset) // (config.batch_size * config.gradient_accumulation)) * config.epochs
+    arguments = SFTConfig(
+        output_dir=config.output,
+        per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation,
+        num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.lr_scheduler,
+        warmup_steps=int(config.warmup_ratio * steps),
+        weight_decay=config.weight_decay,
+        adam_beta2=config.adam_beta2,
+        max_length=None,  # the collator cuts, at whole steps
+        gradient_checkpointing=config.gradient_checkpointing,
+        bf16=model.dtype.is_floating_point and model.dtype.itemsize == 2,
+        save_steps=config.save_steps,
+        save_total_limit=2,
+        logging_steps=1,
+        seed=config.seed,
+        report_to="none",
+        remove_unused_columns=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        disable_tqdm=not sys.stderr.isatty(),
+    )
+    adapter = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        target_modules=config.lora_targets,
+        modules_to_save=config.modules_to_save,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return TrajectoryTrainer(
+            model=model,
+            args=arguments,
+            data_collator=collator,
+            train_dataset=train_dataset,
+            processing_class=processor,
+            peft_config=adapter,
+            callbacks=[MarkComplete(), *kwargs.pop("callbacks", [])],
+            **kwargs,
+        )
+    except ValueError as error:
+        if "arget modules" in str(error):
+            raise InputError(f"No module of {type(model).__name__} matches lora_targets `{config.lora_targets}`.") from error
+        raise
+
+
+def last_checkpoint(folder: str | Path) -> Path | None:
+    """The newest complete checkpoint; torn ones are deleted."""
+    complete = []
+    for checkpoint in Path(folder).glob("checkpoint-*"):
+        if (checkpoint / COMPLETE).is_file():
+            complete.append(checkpoint)
+        else:
+            shutil.rmtree(checkpoint)
+    return max(complete, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+
+
+def train(config: TrainConfig) -> Path:
+    """Tune and save an agent; a run that was stopped goes on from its last checkpoint.
+
+    Args:
+        config ([`TrainConfig`]): the recipe.
+
+    Returns:
+        `Path`: the tuned agent, `<output>/agent`.
+
+    Raises:
+        InputError: when dataset, controller or recipe cannot be used.
+        RunFolderError: when the output folder holds another run.
+    """
+    folder = Path(config.output)
+    agent_folder = folder / "agent"
+    with RunFolder(folder, {"command": "train", **config.settings()}):
+        if (agent_folder / "t3_agent.json").is_file():
+            return agent_folder
+        dataset = load_rows(config.dataset, config.split)
+        from t3_agents.agent import T3Agent
+        from t3_agents.models import VLMModel
+        from t3_agents.tools.toolbox import make_toolbox
+
+        controller = VLMModel.from_pretrained(config.controller, revision=config.revision)
+        trainer = build_trainer(config, controller.model, controller.processor, dataset)
+        checkpoint = last_checkpoint(folder)
+        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        log = [entry for entry in trainer.state.log_history if "loss" in entry]
+        summary = {
+            "rows": len(dataset),
+            "steps": trainer.state.global_step,
+            "final_loss": sum(entry["loss"] for entry in log[-5:]) / max(len(log[-5:]), 1),
+            "cut_rows": trainer.data_collator.cut_rows,
+            **{name: value for name, value in result.metrics.items() if name in ("train_runtime", "train_loss")},
+        }
+        write_atomic(folder / "train.json", json.dumps({"summary": summary, "log": log}, indent=2) + "\n")
+        plot_loss(log, folder / "loss.png")
+        model = VLMModel(
+            trainer.accelerator.unwrap_model(trainer.model),
+            controller.processor,
+            model_id=controller.model_id,
+            revision=controller.revision,
+            max_new_tokens=config.max_new_tokens,
+        )
+        agent = T3Agent(tools=make_toolbox(config.toolbox), model=model, prompt=config.prompt)
+        scratch = folder / ".agent"
+        shutil.rmtree(scratch, ignore_errors=True)
+        agent.save_pretrained(scratch)
+        scratch.rename(agent_folder)
+    return agent_folder
+
+
+def load_rows(dataset: str, split: str) -> Dataset:
+    """Rows of a dataset folder or Hub repo.
+
+    Raises:
+        InputError: when there is no such dataset or split.
+    """
+    from datasets import load_dataset
+
+    folder = Path(dataset)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{dataset} is a file: name the folder of a built dataset.")
+    try:
+        # A relative folder would be taken for a Hub id.
+        return load_dataset(str(folder.resolve()) if folder.exists() else dataset, split=split)
+    except (ValueError, OSError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(f"`{dataset}` with split `{split}` cannot be loaded as a dataset: {reason}") from error
+
+
+def plot_loss(log: list[dict[str, Any]], path: Path) -> None:
+    """Loss and token accuracy by step, as PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    steps = [entry["step"] for entry in log]
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(7, 5), sharex=True, layout="constrained")
+    upper.plot(steps, [entry["loss"] for entry in log], color="#0072b2")
+    upper.set(ylabel="loss per produced token", title="Trajectory tuning")
+    lower.plot(steps, [entry.get("mean_token_accuracy") for entry in log], color="#009e73")
+    lower.set(ylabel="token accuracy", xlabel="optimizer step")
+    for axes in (upper, lower):
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main(argv: list[str]) -> int:
+    """`t3 train`: parse the options, tune, print a table."""
+    config = parse_options(TrainConfig, argv, prog="t3 train")
+    agent = train(config)
+    from rich.console import Console
+    from rich.table import Table
+
+    summary = json.loads((Path(config.output) / "train.json").read_text())["summary"]
+    table = Table("rows", "steps", "final loss", "seconds", "agent")
+    seconds = summary.get("train_runtime")
+    table.add_row(
+        str(summary["rows"]), str(summary["steps"]), f"{summary['final_loss']:.3f}", f"{seconds:.0f}" if seconds else "", str(agent)
+    )
+    Console().print(table)
+    return 0
