@@ -1,0 +1,96 @@
+"""The tool `objectlocation`: boxes of shapes, colours, faces and words in a picture."""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import InputError
+from .base import WorkspaceTool
+from .facedetection import find_faces
+from .ocr import Word, find_words
+from .shapes import COLOURS, KINDS, Shape, measure
+from .text import stem, words_of
+from .visualizer import is_lettering
+
+
+_PEOPLE = set("face person people man men woman women human head child children boy girl".split())
+_TEXT = {"text", "word", "number", "lettering"}
+_KIND_NAMES = {
+    **{kind: (kind,) for kind in KINDS},
+    **dict.fromkeys(("disc", "disk", "dot", "ball"), ("circle",)),
+    **dict.fromkeys(("rectangle", "box"), ("rectangle", "square")),
+    "bar": ("rectangle", "square", "line"),
+    "oval": ("ellipse",),
+    **dict.fromkeys(("shape", "object", "figure", "region", "area", "thing"), KINDS),
+}
+_COLOUR_NAMES = {**{colour: colour for colour in COLOURS}, "grey": "gray", "violet": "purple", "magenta": "pink"}
+_FILLER = set("the a an all every each any of in picture image and label big small large colored coloured".split())
+ABILITIES = (
+    'shapes ("red circle", "squares"), colours ("blue object"), faces or persons, and words in quotes ("Total")'
+)
+
+
+class ObjectLocation(WorkspaceTool):
+    """Finds flat shapes by kind and colour, faces with CenterFace, and words with OCR."""
+
+    name = "objectlocation"
+    description = (
+        "Finds shapes, colours, faces or words in a picture. Returns a list of boxes [x1, y1, x2, y2] in pixels."
+    )
+    inputs = {
+        "object": {"type": "string", "description": "what to find, e.g. 'red circle', 'face', '\"Total\"'"},
+        "image_path": {"type": "string", "description": "path of the picture"},
+    }
+    output_type = "array"
+
+    def __init__(self):
+        super().__init__()
+
+    def forward(self, object: str, image_path: str) -> list:
+        if not isinstance(object, str) or not object.strip():
+            raise InputError(f"`object` must name what to find: {ABILITIES}.")
+        image = self.open_image(image_path)
+        quoted = re.search(r"[\"“‘']([^\"”’']+)[\"”’']", object)
+        if quoted:
+            return find_text(quoted.group(1), find_words(image))
+        names = {stem(word) for word in re.findall(r"[^\W\d_]+", object.lower())} - _FILLER
+        kinds = {kind for name in names for kind in _KIND_NAMES.get(name, ())}
+        colours = {_COLOUR_NAMES[name] for name in names & set(_COLOUR_NAMES)}
+        if names and names <= _KIND_NAMES.keys() | _COLOUR_NAMES.keys():
+            words = find_words(image)
+            drawing = measure(image)
+            if not drawing.flat:
+                raise InputError(f"{image_path} is a photo; shapes and colours are found in flat drawings only.")
+            boxes = tuple(word.box for word in words)
+            return [list(s.box) for s in drawing.shapes if _fits(s, kinds, colours) and not is_lettering(s.box, boxes)]
+        if names & _PEOPLE and names <= _PEOPLE:
+            return find_faces(image)
+        words = find_words(image)
+        if names and names <= _TEXT:
+            return [list(word.box) for word in words]
+        found = find_text(object, words)
+        if found:
+            return found
+        raise InputError(f"`{object}` cannot be located; this tool finds {ABILITIES}. Otherwise ask visualizer.")
+
+
+def _fits(shape: Shape, kinds: set[str], colours: set[str]) -> bool:
+    return (not kinds or shape.kind in kinds) and (not colours or shape.colour in colours)
+
+
+def find_text(text: str, words: tuple[Word, ...]) -> list[list[int]]:
+    """Boxes of a text in a picture; where it is a part of a longer piece, its share of that piece's width."""
+    wanted = " ".join(words_of(text))
+    boxes = []
+    for word in words:
+        line = word.text.lower()
+        at = line.find(text.strip().lower())
+        if f" {wanted} " not in f" {' '.join(words_of(word.text))} ":
+            continue
+        x1, y1, x2, y2 = word.box
+        if at >= 0 and len(line) > len(text.strip()):
+            # Letters have about one width.
+            per_letter = (x2 - x1) / len(line)
+            x1, x2 = round(x1 + at * per_letter), round(x1 + (at + len(text.strip())) * per_letter)
+        boxes.append([x1, y1, x2, y2])
+    return boxes

@@ -1,0 +1,112 @@
+"""Text in pictures, with PP-OCR models that ship inside the `rapidocr` wheel."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from PIL import Image
+
+from ..errors import MissingExtraError
+
+
+Box = tuple[int, int, int, int]
+
+# Detection takes about 1 s per megapixel on two cores; smaller pictures than MIN_SIDE (pixels) are enlarged first.
+MAX_SIDE, MIN_SIDE = 1600, 320
+_KEPT_PICTURES = 64
+
+_lock = threading.Lock()
+_recent: OrderedDict[str, tuple[Word, ...]] = OrderedDict()
+
+
+@dataclass(frozen=True)
+class Word:
+    """A piece of text in a picture, as the detector cut it: often a cell or a short line.
+
+    Args:
+        text (`str`): what was read.
+        box (`tuple`): x1, y1, x2, y2 in pixels.
+    """
+
+    text: str
+    box: Box
+
+    @property
+    def height(self) -> int:
+        return self.box[3] - self.box[1]
+
+    @property
+    def middle(self) -> float:
+        return (self.box[1] + self.box[3]) / 2
+
+
+@functools.cache
+def _engine():
+    try:
+        from rapidocr import RapidOCR
+    except ImportError:
+        raise MissingExtraError("rapidocr", "tools", "Reading text in pictures") from None
+    return RapidOCR(
+        params={
+            "Global.log_level": "critical",
+            # The angle classifier is for lines that stand on their head; it costs a model call per line.
+            "Global.use_cls": False,
+            "Global.max_side_len": MAX_SIDE,
+            "Det.limit_type": "min",
+            "Det.limit_side_len": MIN_SIDE,
+            "EngineConfig.onnxruntime.intra_op_num_threads": min(4, len(os.sched_getaffinity(0))),
+            "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+        }
+    )
+
+
+def find_words(image: Image.Image) -> tuple[Word, ...]:
+    """All readable text of an RGB picture. The last pictures are remembered, so a second question costs nothing.
+
+    Raises:
+        MissingExtraError: when `rapidocr` is not installed.
+    """
+    import numpy as np
+
+    pixels = np.asarray(image)
+    key = hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
+    with _lock:
+        if key not in _recent:
+            _recent[key] = _read(pixels)
+            if len(_recent) > _KEPT_PICTURES:
+                _recent.popitem(last=False)
+        _recent.move_to_end(key)
+        return _recent[key]
+
+
+def _read(pixels) -> tuple[Word, ...]:
+    # A picture of a few pixels holds no text, and the detector cannot scale a line of pixels.
+    if min(pixels.shape[:2]) < 8 or max(pixels.shape[:2]) > 50 * min(pixels.shape[:2]):
+        return ()
+    result = _engine()(pixels[:, :, ::-1])
+    if result.boxes is None or result.txts is None:
+        return ()
+    words = []
+    for corners, text in zip(result.boxes, result.txts, strict=True):
+        # The detector takes some drawn shapes for single signs.
+        if any(sign.isalnum() for sign in text):
+            (x1, y1), (x2, y2) = corners.min(axis=0), corners.max(axis=0)
+            words.append(Word(text.strip(), (round(x1), round(y1), round(x2), round(y2))))
+    return tuple(words)
+
+
+def join_rows(words: tuple[Word, ...]) -> list[str]:
+    """Words as lines of text, top to bottom: what stands at one height becomes one row, cells from left to right."""
+    rows: list[list[Word]] = []
+    for word in sorted(words, key=lambda w: w.middle):
+        # A word belongs to the row above it where the middles are closer than half the smaller height.
+        if rows and abs(word.middle - rows[-1][-1].middle) < 0.5 * min(word.height, rows[-1][-1].height):
+            rows[-1].append(word)
+        else:
+            rows.append([word])
+    return [" ".join(word.text for word in sorted(row, key=lambda w: w.box[0])) for row in rows]

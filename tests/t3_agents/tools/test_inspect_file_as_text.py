@@ -1,0 +1,311 @@
+import datetime
+import email.message
+import json
+import zipfile
+
+import openpyxl
+import pytest
+from docx import Document
+from fpdf import FPDF
+from pptx import Presentation
+from pptx.util import Inches
+
+from t3_agents.errors import InputError
+from t3_agents.tools.inspect_file_as_text import InspectFileAsText
+
+
+ROWS = [("Product", "Units", "Price"), ("Lamp", "12", "19.90"), ("Desk, big", "3", "149.00"), ("Chair", "7", "89.50")]
+
+
+@pytest.fixture
+def tool(workspace):
+    tool = InspectFileAsText()
+    tool.workspace = workspace
+    return tool
+
+
+def make_pdf(path, password=None):
+    pdf = FPDF()
+    pdf.add_page()
+    pdf.set_font("helvetica", size=12)
+    pdf.multi_cell(0, text="Revenue grew by 12 percent.\nCosts were flat.")
+    with pdf.table() as table:
+        for cells in ROWS:
+            row = table.row()
+            for cell in cells:
+                row.cell(cell)
+    if password:
+        pdf.set_encryption(owner_password="owner", user_password=password)
+    pdf.output(str(path))
+    return path
+
+
+def make_docx(path):
+    document = Document()
+    document.add_heading("Stock", 1)
+    document.add_paragraph("Counted on Monday.")
+    table = document.add_table(rows=0, cols=3)
+    for cells in ROWS:
+        for cell, text in zip(table.add_row().cells, cells, strict=True):
+            cell.text = text
+    document.save(path)
+    return path
+
+
+def make_pptx(path):
+    slides = Presentation()
+    slide = slides.slides.add_slide(slides.slide_layouts[1])
+    slide.shapes.title.text = "Budget 2024"
+    slide.placeholders[1].text = "Total 500"
+    slide.notes_slide.notes_text_frame.text = "mention the rent"
+    slide = slides.slides.add_slide(slides.slide_layouts[5])
+    table = slide.shapes.add_table(len(ROWS), 3, Inches(1), Inches(2), Inches(5), Inches(2)).table
+    for y, cells in enumerate(ROWS):
+        for x, text in enumerate(cells):
+            table.cell(y, x).text = text
+    slides.save(path)
+    return path
+
+
+def make_xlsx(path):
+    book = openpyxl.Workbook()
+    sheet = book.active
+    sheet.title = "Sales"
+    sheet.append(["name", "qty", "price", "day"])
+    sheet.append(["Lamp", 2, 19.9, datetime.datetime(2024, 3, 1)])
+    sheet.append(["Desk", 1, 0.1 + 0.2, datetime.date(2024, 3, 2)])
+    sheet.append(["Sum", "=SUM(B2:B3)"])
+    staff = book.create_sheet("Staff")
+    staff.append(["who", "age"])
+    staff.append(["Ann", 31])
+    book.save(path)
+    return path
+
+
+def test_pdf(tool, attach, tmp_path):
+    path = attach(make_pdf(tmp_path / "report.pdf"))
+    assert "Revenue grew by 12 percent." in tool(path) and "Chair 7 89.50" in tool(path)
+    assert tool(path, "What happened to the costs?") == "Costs were flat."
+
+
+def test_docx_tables_are_rows(tool, attach, tmp_path):
+    path = attach(make_docx(tmp_path / "stock.docx"))
+    assert tool(path).splitlines()[1:] == [
+        "Counted on Monday.",
+        "Product,Units,Price",
+        "Lamp,12,19.90",
+        '"Desk, big",3,149.00',
+        "Chair,7,89.50",
+    ]
+    assert tool(path, "How many lamps?") == "Product,Units,Price\nLamp,12,19.90"
+
+
+def test_pptx_with_notes_and_tables(tool, attach, tmp_path):
+    text = tool(attach(make_pptx(tmp_path / "talk.pptx")))
+    for part in ("Budget 2024", "Total 500", "mention the rent", "Product,Units,Price\nLamp,12,19.90"):
+        assert part in text
+
+
+def test_xlsx_all_sheets(tool, attach, tmp_path):
+    path = attach(make_xlsx(tmp_path / "sales.xlsx"))
+    assert tool(path).splitlines() == [
+        "Sheet Sales:",
+        "name,qty,price,day",
+        "Lamp,2,19.9,2024-03-01",
+        "Desk,1,0.3,2024-03-02",
+        "Sum,=SUM(B2:B3)",
+        "Sheet Staff:",
+        "who,age",
+        "Ann,31",
+    ]
+    assert tool(path, "How old is Ann?") == "Sheet Staff:\nwho,age\nAnn,31"
+
+
+def test_a_cell_far_away_does_not_make_millions_of_rows(tool, attach, tmp_path):
+    book = openpyxl.Workbook()
+    book.active["A1"] = "start"
+    book.active["C200000"] = "end"
+    book.save(tmp_path / "far.xlsx")
+    assert tool(attach(tmp_path / "far.xlsx")).splitlines() == ["Sheet Sheet:", "start", ",,end"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("t.csv", "name;qty\nLamp;2\n\n", "name,qty\nLamp,2"),
+        ("t.csv", 'name,qty\n"Desk, big",1\n', 'name,qty\n"Desk, big",1'),
+        ("t.tsv", "name\tqty\nLamp\t2\n", "name,qty\nLamp,2"),
+        (
+            "t.json",
+            json.dumps({"people": [{"name": "Ada", "age": 36}], "n": 3}),
+            "people[0]: name: Ada, age: 36\nn: 3",
+        ),
+        ("t.json", "{broken", "{broken"),
+        ("t.jsonl", '{"a": 1}\n{"a": 2}\n', '{"a": 1}\n{"a": 2}'),
+        ("t.md", "# Title\n\nText\n", "# Title\nText"),
+        ("t.py", "def f():\n    return 1\n", "def f():\n    return 1"),
+        ("t.xml", "<a><b>1</b></a>", "<a><b>1</b></a>"),
+        ("t.unknown", "plain words", "plain words"),
+        ("t", "plain words", "plain words"),
+    ],
+)
+def test_text_formats(tool, put, name, content, expected):
+    assert tool(put(content.encode(), name)) == expected
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_encodings(tool, put, encoding):
+    assert tool(put("naïve café, 5 €".encode(encoding), "t.txt")) == "naïve café, 5 €"
+
+
+def test_html(tool, put):
+    page = b"<html><head><style>p{}</style><script>x()</script></head><body><h1>Hi</h1><p>Some text</p>"
+    page += b"<table><tr><th>a</th><th>b</th></tr><tr><td>1</td><td>2</td></tr></table></body></html>"
+    text = tool(put(page, "t.html"))
+    assert "Hi" in text and "Some text" in text and "a,b\n1,2" in text and "x()" not in text
+
+
+def test_mail(tool, put):
+    mail = email.message.EmailMessage()
+    mail["From"], mail["To"], mail["Subject"] = "a@example.org", "b@example.org", "Lunch"
+    mail.set_content("See you at noon.")
+    mail.add_attachment(b"123", maintype="application", subtype="pdf", filename="menu.pdf")
+    text = tool(put(mail.as_bytes(), "m.eml"))
+    for part in (
+        "From: a@example.org",
+        "Subject: Lunch",
+        "See you at noon.",
+        "Attachment: menu.pdf (application/pdf)",
+    ):
+        assert part in text
+
+
+def test_zip_is_listed(tool, put, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("notes/todo.txt", "hello")
+    assert tool(put(tmp_path / "a.zip")) == "notes/todo.txt 5 bytes"
+
+
+def test_speech(tool, put, tmp_path):
+    hibari, soundfile = pytest.importorskip("hibari"), pytest.importorskip("soundfile")
+    pytest.importorskip("pocketsphinx")
+    hibari.Hibari().save("The meeting starts at nine.", str(tmp_path / "talk.wav"), seed=1)
+    samples, rate = soundfile.read(tmp_path / "talk.wav")
+    soundfile.write(tmp_path / "talk.mp3", samples, rate)
+    assert "meeting" in tool(put(tmp_path / "talk.mp3"))
+    soundfile.write(tmp_path / "silence.wav", samples * 0, rate)
+    assert tool(put(tmp_path / "silence.wav")) == "No speech was recognised in it."
+
+
+def test_question_without_a_match_gives_everything(tool, put):
+    assert tool(put(b"a,b\n1,2\n", "t.csv"), "What about penguins?") == "a,b\n1,2"
+
+
+def test_header_words_alone_do_not_hide_the_rows(tool, put):
+    assert tool(put(b"price,qty\n5,1\n7,2\n", "t.csv"), "What is the highest price?") == "price,qty\n5,1\n7,2"
+
+
+def test_long_text_is_cut_with_a_note(workspace, put):
+    tool = InspectFileAsText(max_chars=100)
+    tool.workspace = workspace
+    text = tool(put(b"one two three\n" * 100, "t.txt"))
+    assert len(text) < 150 and text.endswith("more characters cut]")
+
+
+def test_the_lines_that_fit_the_question_best_are_kept(tool, put):
+    rows = "".join(f"item {n},{n * 2}\n" for n in range(1000))
+    assert tool(put(f"name,price\n{rows}".encode(), "t.csv"), "price of item 777") == "name,price\nitem 777,1554"
+
+
+def test_wrong_extension_of_a_known_content(tool, put, tmp_path):
+    make_pdf(tmp_path / "r.pdf")
+    make_xlsx(tmp_path / "s.xlsx")
+    assert "Revenue" in tool(put(tmp_path / "r.pdf", "r.txt"))
+    assert "Sheet Sales:" in tool(put(tmp_path / "s.xlsx", "s.docx"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("e.txt", b"", "is empty"),
+        ("b.pdf", b"%PDF-1.4 garbage", "damaged"),
+        ("b.pdf", b"just words", "wrong extension"),
+        ("b.docx", b"PK\x03\x04garbage", "damaged"),
+        ("b.xlsx", b"words", "wrong extension"),
+        ("b.bin", b"\0\1\2" * 50, "binary file"),
+        ("b.wav", b"RIFF0000WAVEgarbage", "cannot be read"),
+        ("p.png", b"whatever", "visualizer"),
+        ("p.txt", b"\x89PNG\r\n\x1a\n", "visualizer"),
+        ("v.mp4", b"\0\0\0\x18ftypmp42", "video"),
+    ],
+)
+def test_files_that_cannot_be_read(tool, put, name, content, message):
+    with pytest.raises(InputError, match=message) as caught:
+        tool(put(content, name))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_workbook_container(tool, put, tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.xlsx", "w") as archive:
+        archive.writestr("readme.txt", "no workbook")
+    with pytest.raises(InputError, match="no xlsx file inside"):
+        tool(put(tmp_path / "x.xlsx"))
+
+
+def test_encrypted_pdf(tool, attach, tmp_path):
+    with pytest.raises(InputError, match="password"):
+        tool(attach(make_pdf(tmp_path / "secret.pdf", password="x")))
+
+
+@pytest.mark.parametrize("path", ["files/none.txt", "../up.txt", "/etc/hostname", "", "files"])
+def test_paths_that_cannot_be_used(tool, put, path):
+    put(b"x", "t.txt")
+    with pytest.raises(InputError):
+        tool(path)
+
+
+@pytest.mark.parametrize(("name", "member"), [("b.docx", "word/document.xml"), ("b.xlsx", "xl/workbook.xml")])
+def test_zip_bomb(tool, put, tmp_path, name, member):
+    with (
+        zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open(member, "w", force_zip64=True) as stream,
+    ):
+        for _ in range(420):
+            stream.write(b"\0" * 2**20)
+    with pytest.raises(InputError, match="unpacks to"):
+        tool(put(tmp_path / name))
+
+
+def test_entity_bombs(tool, put, tmp_path):
+    bomb = '<?xml version="1.0"?><!DOCTYPE l [<!ENTITY e0 "ha">'
+    bomb += "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 10))
+    assert "ENTITY" in tool(put(f"{bomb}]><l>&e9;</l>".encode(), "b.xml"))
+    make_docx(tmp_path / "good.docx")
+    with zipfile.ZipFile(tmp_path / "good.docx") as good, zipfile.ZipFile(tmp_path / "bad.docx", "w") as bad:
+        for name in good.namelist():
+            data = good.read(name)
+            if name == "word/document.xml":
+                data = f"{bomb}]>".encode() + data[data.index(b"<w:document") :].replace(b"Monday", b"&e9;")
+            bad.writestr(name, data)
+    try:
+        assert len(tool(put(tmp_path / "bad.docx"))) < 2000
+    except InputError as error:
+        assert "bad.docx" in str(error)
+
+
+def test_too_large(workspace, put):
+    tool = InspectFileAsText(max_megabytes=1)
+    tool.workspace = workspace
+    with pytest.raises(InputError, match="reads up to 1 MB"):
+        tool(put(b"x" * (2**20 + 1), "big.txt"))
+
+
+def test_reading_stops_in_a_long_file(tool, put):
+    text = tool(put(b"word " * 2_000_000, "long.txt"))
+    assert len(text) < 1600 and "characters cut" in text
+
+
+def test_missing_extra_names_the_extra():
+    from t3_agents.errors import MissingExtraError
+
+    assert "t3-agents[tools]" in str(MissingExtraError("kreuzberg", "tools", "Reading documents"))
