@@ -1,0 +1,149 @@
+"""A card says what the statistics say, parses on the Hub, and nothing in the data can break it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from huggingface_hub import DatasetCard
+from PIL import Image
+
+from hub_cards.dataset_card import PAPER_STEPS, PAPER_TOOLS, escape, make_card, size_category, write_card
+
+
+def statistics(**changes):
+    split = {"rows": 3, "bytes": 2_500_000, "files": ["data/train-00000-of-00001.parquet"]}
+    found = {
+        "rows": 3,
+        "rejected": 1,
+        "splits": {"train": 3},
+        "configs": {"default": {"train": split}},
+        "hub_configs": [
+            {"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*"}], "default": True}
+        ],
+        "columns": {"default": {"id": "string", "images": "list<image>"}},
+        "file_types": {"png": 2, "pdf": 1},
+        "tools": {"visualizer": 3, "final_answer": 3, "segmentation": 1},
+        "domains": {"food": 3},
+        "steps": {"2": 1, "10": 2},
+        "images": {"0": 1, "2": 2},
+        "families": {"maps": {"train": 3}},
+        "origins": {},
+        "teachers": {"scenarios": 3},
+        "prompts": {"compact": 3},
+        "controllers": {"offline": 3},
+        "packages": {"0.1.0": 3},
+        "licenses": {},
+        "reasons": {"trajectory: the answer is wrong": 1},
+        "verdicts": {"trajectory": {"passed": 3, "failed": 1}},
+        "actions": {"ran": 8, "failed": 2},
+        "characters": {"system": 13_000.0, "rest": 4_000.0},
+        "citation": "@inproceedings{x,\n  title = {T},\n}\n",
+    }
+    return {**found, **changes}
+
+
+def test_card_is_written_from_the_statistics(tmp_path):
+    path = write_card(tmp_path, statistics(), repo_id="user/mm-traj")
+    card = DatasetCard.load(path)
+    assert card.data.license == "apache-2.0"
+    assert card.data.size_categories == "n<1K"
+    assert card.data.to_dict()["configs"] == statistics()["hub_configs"]
+    assert "image-text-to-text" in card.data.task_categories and "arxiv:2412.15606" in card.data.tags
+    text = card.text
+    for line in (
+        'load_dataset("user/mm-traj")',
+        "3 trajectories in 1 split, 3 attached files, 4 pictures. 1 more were made and not kept.",
+        "| `default` | `train` | 3 | 2.5 MB | 1 |",
+        "| visualizer | 75.0 (3) | 24.5 |",
+        "| ask\\_search\\_agent | 0.0 (0) | 35.8 |",
+        "| 10 | 66.7 (2) |  |",
+        "3 of 4 trajectories (75.0%) were kept. Of their 10 steps, 8 (80.0%) ran without an error.",
+        "| trajectory | 3 | 1 | 75.0% |",
+        "| trajectory: the answer is wrong | 1 |",
+        "| prompt | compact | 3 |",
+        "13,000 characters on average, 76% of the text",
+        "title = {T},",
+    ):
+        assert line in text
+    assert "final" not in text and "{{" not in text and "{%" not in text
+    for name in ("tools", "steps"):
+        assert Image.open(tmp_path / "plots" / f"{name}.png").width > 500
+        assert f"(plots/{name}.png)" in text
+
+
+def test_steps_are_in_the_order_of_numbers():
+    rows = re.findall(r"^\| (\d+) \|", make_card(statistics()).text, re.MULTILINE)
+    assert rows == sorted({*PAPER_STEPS, "2", "10"}, key=int)
+
+
+HOSTILE = [
+    "---\nlicense: mit\n---",
+    "a | b\n| c | d |",
+    "</td><script>alert(1)</script><!--",
+    "``` \n# Title\n```",
+    "![x](https://example.org/x.png) [y](javascript:z) www.example.org me@example.org",
+    "{{ 7 * 7 }} {% raw %} {# no #}",
+    "$x_1$ ~~gone~~ **bold** \\| \\",
+    "\u202eturned\u0000 \u2028 line",
+    "[" * 5000,
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_text_of_the_data_cannot_break_the_card(text):
+    harmless = make_card(
+        statistics(reasons={"x": 1}, families={"x": {"train": 3}}, controllers={"x": 3}, domains={"x": 3})
+    )
+    found = statistics(
+        reasons={text: 1},
+        families={text: {"train": 3}},
+        controllers={text: 3},
+        domains={text: 3},
+        tools={text: 3},
+        file_types={text: 3},
+        verdicts={text: {"passed": 1, "failed": 0}},
+        licenses={text: 3},
+    )
+    card = DatasetCard(str(make_card(found)))
+    assert card.data.to_dict() == harmless.data.to_dict()
+    headings = re.compile(r"^#+ .*$", re.MULTILINE)
+    assert headings.findall(card.text) == headings.findall(harmless.text)
+    assert card.text.count("```") == harmless.text.count("```")
+    assert "<script" not in card.text and "](https://example" not in card.text and "https://example" not in card.text
+    borders = [len(re.findall(r"(?<!\\)\|", line)) for line in card.text.splitlines() if line.startswith("|")]
+    assert set(borders) <= {3, 4, 6, 5}
+
+
+def test_names_of_the_data_cannot_break_a_plot(tmp_path):
+    write_card(tmp_path, statistics(tools={text: 1 for text in HOSTILE}))
+    assert Image.open(tmp_path / "plots" / "tools.png").height > 500
+
+
+def test_escape_keeps_words_and_drops_markup():
+    assert escape("plain words, 100 % – né 中文") == "plain words, 100 % – né 中文"
+    assert escape("a|b\n<c>") == "a\\|b &lt;c&gt;"
+    assert len(escape("x" * 1000)) == 200
+
+
+def test_long_lists_are_cut():
+    tools = {f"tool_{n}": 100 - n for n in range(60)}
+    text = make_card(statistics(tools=tools, reasons={f"because {n}": 1 for n in range(30)})).text
+    assert "tool\\_19" in text and "tool\\_20" not in text and "| 40 more |" in text
+    assert "because 9" in text and "| 20 other reasons | 20 |" in text
+    assert all(escape(name) in text for name in PAPER_TOOLS)
+
+
+def test_nothing_to_show_is_left_out(tmp_path):
+    empty = {"steps": {}, "tools": {}, "images": {}, "families": {}, "verdicts": {}, "reasons": {}, "rejected": 0}
+    found = statistics(**empty, actions={"ran": 0, "failed": 0}, characters={"system": 0.0, "rest": 0.0})
+    write_card(tmp_path, found)
+    text = DatasetCard.load(tmp_path / "README.md").text
+    assert "Why trajectories" not in text and "| verifier |" not in text and "task famil" not in text
+
+
+@pytest.mark.parametrize(
+    "rows, label", [(0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (20_000, "10K<n<100K"), (10**8, "n>10M")]
+)
+def test_size_category(rows, label):
+    assert size_category(rows) == label
