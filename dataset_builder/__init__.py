@@ -1,0 +1,1 @@
+"""Tasks and trajectories out of a teacher, and the dataset that they become."""

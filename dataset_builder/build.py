@@ -1,0 +1,317 @@
+"""Build the MM-Traj dataset with the offline teacher: make tasks, solve, verify, export."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from queue import Empty
+from typing import TYPE_CHECKING, Any
+
+from t3_agents.errors import InputError, MissingExtraError
+from t3_agents.storage import BlobStore, RunFolder, Shard
+
+
+if TYPE_CHECKING:
+    from .scenarios import Scenario
+
+FIRST_INDEX = {"test": 0, "validation": 1_000_000, "train": 2_000_000}
+"""Number of the first task of a split within its family: no number is in two splits, whatever their sizes are. The
+order is the order of the work: of two equal tasks the one in the test split stays."""
+
+
+@dataclass
+class BuildConfig:
+    """Build an MM-Traj dataset with the offline teacher.
+
+    Args:
+        output (`str`, *optional*, defaults to `"mm-traj"`): folder of the run; the finished dataset is
+            `<output>/dataset`. The same command on the same folder goes on where it was stopped.
+        families (`list[str]`, *optional*): names of scenario families; all of them when empty.
+        train (`int`, *optional*, defaults to 100): tasks per family for the train split. A family that is kept unseen
+            has none.
+        validation (`int`, *optional*, defaults to 10): tasks per family for the validation split, seen families only.
+        test (`int`, *optional*, defaults to 10): tasks per family for the test split.
+        seed (`int`, *optional*, defaults to 0): seed of the collection.
+        num_workers (`int`, *optional*, defaults to 1): processes; the result does not depend on their number.
+    """
+
+    output: str = "mm-traj"
+    families: list[str] = field(default_factory=list)
+    train: int = 100
+    validation: int = 10
+    test: int = 10
+    seed: int = 0
+    num_workers: int = 1
+
+    def check(self) -> None:
+        """Check the values that do not depend on the scenarios.
+
+        Raises:
+            InputError: naming the option and what it takes.
+        """
+        for name in FIRST_INDEX:
+            if not 0 <= getattr(self, name) <= 1_000_000:
+                raise InputError(f"`{name}` is {getattr(self, name)}: give a number of tasks from 0 to 1,000,000.")
+        if not self.train + self.validation + self.test:
+            raise InputError("All splits have 0 tasks: give `train`, `validation` or `test` a number.")
+        if self.num_workers < 1:
+            raise InputError(f"`num_workers` is {self.num_workers}: give 1 or more.")
+
+
+def build_dataset(config: BuildConfig, output: str | Path | None = None) -> Path:
+    """Make, solve and verify the tasks of a config and export what passed.
+
+    Finished rows are on disk one by one: after a crash the same call goes on, and gives the same dataset.
+
+    Args:
+        config ([`BuildConfig`]): what to build.
+        output (`str` or `Path`, *optional*, defaults to `config.output`): folder of the run.
+
+    Returns:
+        `Path`: the dataset, `<output>/dataset`.
+
+    Raises:
+        InputError: when an option cannot be used, or no row passed the verifiers.
+        RunFolderError: when the folder holds a run with other settings, or another process works in it.
+    """
+    config.check()
+    plan = _plan(config)
+    folder = Path(output or config.output)
+    # What decides the content. Not the words "all families": a later release may have more of them.
+    settings = {"command": "build", **asdict(config), "families": list(plan)}
+    del settings["output"], settings["num_workers"]
+    with RunFolder(folder, settings):
+        dataset = folder / "dataset"
+        if not dataset.exists():
+            with _progress() as progress:
+                bar = progress.add_task("Tasks", total=sum(plan.values()))
+                _build_families(config, folder, list(plan), lambda: progress.advance(bar))
+                _export(folder, dataset, progress)
+    return dataset
+
+
+def _plan(config: BuildConfig) -> dict[str, int]:
+    """Number of tasks by family."""
+    families = _families()
+    unknown = sorted(set(config.families) - set(families))
+    if unknown:
+        raise InputError(f"There is no scenario family `{unknown[0]}`; choose from: {', '.join(sorted(families))}.")
+    names = sorted(set(config.families) or families)
+    plan = {name: sum(getattr(config, split) for split in splits_of(families[name])) for name in names}
+    if not sum(plan.values()):
+        raise InputError("These families are kept unseen, so they have test tasks only: give `test` a number.")
+    return plan
+
+
+def _families() -> dict[str, Scenario]:
+    from .scenarios import SCENARIOS
+
+    return {scenario.name: scenario for scenario in SCENARIOS}
+
+
+def splits_of(scenario: Scenario) -> list[str]:
+    """The splits that a family is in: a family that is kept unseen is in no split but test."""
+    return ["test"] if scenario.unseen else list(FIRST_INDEX)
+
+
+def build_family(config: BuildConfig, folder: Path, scenario: Scenario, on_row: Callable[[], None]) -> None:
+    """Append the missing rows of one family to its shards, in the order of their numbers.
+
+    Args:
+        config ([`BuildConfig`]): what to build.
+        folder (`Path`): folder of the run.
+        scenario ([`~dataset_builder.scenarios.Scenario`]): the family.
+        on_row (`Callable`): called for each task, also for those that were finished before.
+    """
+    blobs = BlobStore(folder / "blobs")
+    split_of_id: dict[str, str] = {}
+    for split in splits_of(scenario):
+        number = getattr(config, split)
+        if not number:
+            continue
+        file_name = f"{split}-{scenario.name}.jsonl"
+        with Shard(folder / "shards" / file_name) as kept, Shard(folder / "rejected" / file_name) as rejected:
+            split_of_id.update((row["task"]["id"], split) for row in kept.rows)
+            done = {row["task"]["origin"]["index"] for row in kept.rows} | {row["index"] for row in rejected.rows}
+            for index in range(FIRST_INDEX[split], FIRST_INDEX[split] + number):
+                if index not in done:
+                    record, reasons = solve_task(scenario, config.seed, index, blobs, split_of_id)
+                    if reasons:
+                        rejected.append(
+                            {"family": scenario.name, "index": index, "reasons": reasons, "trajectory": record}
+                        )
+                    else:
+                        kept.append(record)
+                        split_of_id[record["task"]["id"]] = split
+                on_row()
+
+
+def solve_task(
+    scenario: Scenario, seed: int, index: int, blobs: BlobStore, split_of_id: dict[str, str]
+) -> tuple[dict[str, Any], list[str]]:
+    """Make one task, let the teacher solve it, and judge the result.
+
+    Returns:
+        `tuple[dict, list[str]]`: the trajectory's record, and why it cannot be kept (empty when it can).
+    """
+    from t3_agents.workspace import Workspace
+
+    from .mm_traj import placeholder_problem
+    from .scenarios import make_task
+    from .scenarios.teacher import solve
+
+    with tempfile.TemporaryDirectory(prefix="t3-build-") as scratch:
+        made = make_task(scenario, seed, index, Path(scratch, "files"))
+        trajectory = solve(made, workspace=Workspace(Path(scratch, "run"))).stored_in(blobs)
+    for step in trajectory.steps:
+        # The time of a step differs from run to run; a row does not.
+        step.seconds = 0.0
+    reasons = [
+        f"{verifier}: {reason}"
+        for verifier, verdict in trajectory.verification.items()
+        if not verdict["passed"]
+        for reason in verdict["reasons"] or ["no reason was given."]
+    ]
+    if not trajectory.verification:
+        reasons.append("build: no verifier has judged it.")
+    problem = placeholder_problem({"messages": trajectory.to_messages(), "images": trajectory.images})
+    if problem:
+        reasons.append(f"build: {problem}")
+    if trajectory.task.id in split_of_id:
+        reasons.append(f"build: the same task is in the {split_of_id[trajectory.task.id]} split already.")
+    return trajectory.to_dict(), reasons
+
+
+def _build_families(config: BuildConfig, folder: Path, names: list[str], on_row: Callable[[], None]) -> None:
+    if config.num_workers == 1:
+        for name in names:
+            build_family(config, folder, _families()[name], on_row)
+        return
+    # A family has one writer, so its shards have the same lines however many processes there are.
+    context = multiprocessing.get_context("spawn")
+    rows, stop = context.Queue(), context.Event()
+    with ProcessPoolExecutor(min(config.num_workers, len(names)), context, _start_worker, (rows, stop)) as pool:
+        jobs: set[Future[None]] = {pool.submit(_work, config, folder, name) for name in names}
+        try:
+            while jobs:
+                finished, jobs = wait(jobs, timeout=0.2, return_when=FIRST_COMPLETED)
+                for job in finished:
+                    job.result()
+                _drain(rows, on_row)
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+        _drain(rows, on_row)
+
+
+def _drain(rows: Any, on_row: Callable[[], None]) -> None:
+    while True:
+        try:
+            rows.get_nowait()
+        except Empty:
+            return
+        on_row()
+
+
+# Set in worker processes only.
+_rows: Any = None
+_stop: Any = None
+
+
+def _start_worker(rows: Any, stop: Any) -> None:
+    global _rows, _stop
+    _rows, _stop = rows, stop
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Without this a worker goes on writing after its parent was killed, and the next start finds its shard in use."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _work(config: BuildConfig, folder: Path, name: str) -> None:
+    def on_row() -> None:
+        _rows.put(None)
+        if _stop.is_set():
+            raise KeyboardInterrupt
+
+    try:
+        build_family(config, folder, _families()[name], on_row)
+    except MissingExtraError as error:
+        # Its constructor takes other arguments than its message, so it does not travel between processes.
+        raise InputError(str(error)) from None
+
+
+def _export(folder: Path, dataset: Path, progress: Any) -> None:
+    from hub_cards.dataset_card import write_card
+
+    from .export import export_dataset
+    from .mm_traj import SPLITS, shard_paths
+
+    total = sum(_count_lines(path) for split in SPLITS for path in shard_paths(folder, split))
+    bar = progress.add_task("Export", total=total)
+    export_dataset(folder, dataset, on_row=lambda: progress.advance(bar), finish=write_card)
+
+
+def _count_lines(path: Path) -> int:
+    with path.open("rb") as stream:
+        return sum(line.endswith(b"\n") for line in stream)
+
+
+def _progress() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=Console(stderr=True))
+
+
+def print_summary(dataset: Path) -> None:
+    """Print a table of what a dataset holds."""
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from .export import STATISTICS_FILE
+
+    found = json.loads((dataset / STATISTICS_FILE).read_text(encoding="utf-8"))
+    table = Table(title=f"{found['rows']} rows, {found['rejected']} rejected", show_header=False)
+    for label, name in (
+        ("splits", "splits"),
+        ("rejected because", "reasons"),
+        ("file types", "file_types"),
+        ("tool calls", "tools"),
+        ("domains", "domains"),
+        ("steps", "steps"),
+    ):
+        entries = list(found[name].items())
+        more = f", and {len(entries) - 12} more" if len(entries) > 12 else ""
+        # Text, not markup: words from the data may hold square brackets.
+        table.add_row(label, Text(", ".join(f"{key} {count}" for key, count in entries[:12]) + more or "none"))
+    Console().print(table)
+
+
+def main(argv: list[str]) -> int:
+    """The command `t3 build`."""
+    from t3_agents.options import parse_options
+
+    config = parse_options(BuildConfig, argv, prog="t3 build")
+    dataset = build_dataset(config)
+    print_summary(dataset)
+    print(dataset)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

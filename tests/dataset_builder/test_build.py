@@ -1,0 +1,227 @@
+"""Building resumes after a kill at any moment and gives the same dataset."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from datasets import load_dataset
+from huggingface_hub import DatasetCard
+from test_export import digests
+
+from dataset_builder.build import FIRST_INDEX, BuildConfig, build_dataset, build_family, main, solve_task
+from dataset_builder.scenarios import Scenario, make_task
+from t3_agents.errors import InputError, RunFolderError
+from t3_agents.storage import BlobStore, read_rows
+
+
+# Two seen families and an unseen one, all of them quick.
+FAMILIES = ["airport_pair", "bird_counts", "area_share"]
+CONFIG = BuildConfig(families=FAMILIES, train=3, validation=1, test=2, seed=5)
+ROWS = {"train": 6, "validation": 2, "test": 6}
+
+
+class WrongAnswer(Scenario):
+    """A family whose program ends with another answer than the known one, in every third task."""
+
+    name = "wrong_answer"
+    domain = "others"
+
+    def make(self, rng, folder):
+        number = rng.randrange(10**6)
+        known = str(number + (number % 3 == 0))
+        return self.build(
+            f"Which number is {number}?",
+            [],
+            known,
+            ("I print it.", f"print({number})"),
+            ("It is seen.", f"final_answer({number})"),
+        )
+
+
+class OneTask(Scenario):
+    """A family that knows one task only."""
+
+    name = "one_task"
+    domain = "others"
+
+    def make(self, rng, folder):
+        return self.build(
+            "Which number is 7?", [], "7", ("I print it.", "print(7)"), ("It is seen.", "final_answer(7)")
+        )
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    return build_dataset(CONFIG, tmp_path_factory.mktemp("build") / "run")
+
+
+def start(output: Path, *flags: str) -> subprocess.Popen:
+    options = ["--train", "3", "--validation", "1", "--test", "2", "--seed", "5", "--families", json.dumps(FAMILIES)]
+    command = [sys.executable, "-m", "dataset_builder.build", "--output", str(output), *options, *flags]
+    root = Path(__file__).parents[2]
+    return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def kill_when(process: subprocess.Popen, condition) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "the moment to kill never came"
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def num_rows(output: Path) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in output.glob("shards/*.jsonl"))
+
+
+def test_build_gives_a_dataset_that_loads(built, tmp_path):
+    dataset = load_dataset(str(built), cache_dir=str(tmp_path))
+    assert {split: len(rows) for split, rows in dataset.items()} == ROWS
+    families = {split: {row["origin"]["family"] for row in rows["provenance"]} for split, rows in dataset.items()}
+    assert families == {"train": set(FAMILIES[:2]), "validation": set(FAMILIES[:2]), "test": set(FAMILIES)}
+    for split, rows in dataset.items():
+        for row in rows:
+            assert row["answer"] == row["ground_truth"] and row["num_steps"] == len(row["steps"]) > 1
+            assert all(verdict["passed"] for verdict in row["verification"].values())
+            assert 0 <= row["provenance"]["origin"]["index"] - FIRST_INDEX[split] < 1_000_000
+    ids = [row_id for rows in dataset.values() for row_id in rows["id"]]
+    assert len(set(ids)) == len(ids)
+    assert DatasetCard.load(built / "README.md").data.license == "apache-2.0"
+
+
+def test_killed_build_goes_on_and_gives_the_same_dataset(built, tmp_path):
+    output = tmp_path / "run"
+    # In the middle of the first family, in the middle of a later one, and while the dataset is written.
+    kill_when(start(output), lambda: num_rows(output) >= 2)
+    assert 2 <= num_rows(output) < sum(ROWS.values())
+    shard = max(output.glob("shards/*.jsonl"), key=lambda path: path.stat().st_mtime_ns)
+    with shard.open("ab") as stream:
+        stream.write(b'{"format": "t3-trajectory/1", "task": {"id"')
+    kill_when(start(output), lambda: num_rows(output) >= 11)
+    kill_when(start(output), (output / ".dataset.partial").exists)
+    assert not (output / "dataset").exists()
+    process = start(output)
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert f"{sum(ROWS.values())} rows, 0 rejected" in printed
+    assert digests(output / "dataset") == digests(built)
+    assert num_rows(output) == sum(ROWS.values())
+
+
+@pytest.mark.slow
+def test_killed_workers_leave_no_writer_behind(built, tmp_path):
+    output = tmp_path / "run"
+    kill_when(start(output, "--num-workers", "2"), lambda: num_rows(output) >= 2)
+    time.sleep(1)
+    written = num_rows(output)
+    process = start(output, "--num-workers", "2")
+    time.sleep(0.5)
+    assert num_rows(output) == written
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert digests(output / "dataset") == digests(built)
+
+
+@pytest.mark.slow
+def test_worker_hands_its_error_on(built, tmp_path):
+    shutil.copytree(built.parent, tmp_path / "run", ignore=shutil.ignore_patterns("dataset", ".lock"))
+    shard = tmp_path / "run" / "shards" / "train-bird_counts.jsonl"
+    shard.write_bytes(b"{not json}\n" + shard.read_bytes())
+    with pytest.raises(InputError, match="Line 1 of train-bird_counts.jsonl is not JSON"):
+        build_dataset(replace(CONFIG, num_workers=2), tmp_path / "run")
+    assert not (tmp_path / "run" / "dataset").exists()
+
+
+def test_same_command_on_a_finished_folder_changes_nothing(built):
+    before = {
+        path: path.stat().st_mtime_ns for path in built.parent.rglob("*") if path.is_file() and path.name != ".lock"
+    }
+    assert build_dataset(CONFIG, built.parent) == built
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_other_settings_are_refused(built):
+    with pytest.raises(RunFolderError, match="seed is 5 there, 6 now"):
+        build_dataset(replace(CONFIG, seed=6), built.parent)
+
+
+def test_number_of_workers_is_no_setting(built):
+    assert build_dataset(replace(CONFIG, num_workers=2), built.parent) == built
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"families": ["nothing"]}, "no scenario family `nothing`"),
+        ({"train": -1}, "`train` is -1"),
+        ({"num_workers": 0}, "`num_workers` is 0"),
+        ({"train": 0, "validation": 0, "test": 0}, "All splits have 0 tasks"),
+        ({"families": ["area_share"], "test": 0}, "kept unseen"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_written(tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        build_dataset(BuildConfig(**changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_rejected_tasks_are_kept_with_their_reasons(tmp_path):
+    config = BuildConfig(train=6, validation=0, test=0)
+    calls = []
+    for times in (1, 2):
+        build_family(config, tmp_path, WrongAnswer(), lambda: calls.append(1))
+        assert len(calls) == 6 * times
+    kept = list(read_rows(tmp_path / "shards" / "train-wrong_answer.jsonl"))
+    rejected = list(read_rows(tmp_path / "rejected" / "train-wrong_answer.jsonl"))
+    indexes = [row["task"]["origin"]["index"] for row in kept] + [row["index"] for row in rejected]
+    assert sorted(indexes) == list(range(FIRST_INDEX["train"], FIRST_INDEX["train"] + 6))
+    assert kept and rejected
+    for row in rejected:
+        assert any("is known to be right" in reason for reason in row["reasons"])
+        assert row["trajectory"]["task"]["origin"]["index"] == row["index"]
+
+
+def test_same_task_is_kept_once_and_in_the_test_split(tmp_path):
+    build_family(BuildConfig(train=2, validation=0, test=1), tmp_path, OneTask(), lambda: None)
+    assert len(list(read_rows(tmp_path / "shards" / "test-one_task.jsonl"))) == 1
+    assert not list(read_rows(tmp_path / "shards" / "train-one_task.jsonl"))
+    reasons = [row["reasons"] for row in read_rows(tmp_path / "rejected" / "train-one_task.jsonl")]
+    assert reasons == [["build: the same task is in the test split already."]] * 2
+
+
+def test_row_holds_no_time(tmp_path):
+    record, reasons = solve_task(OneTask(), 0, 0, BlobStore(tmp_path / "blobs"), {})
+    assert not reasons
+    assert record["task"] == make_task(OneTask(), 0, 0, tmp_path / "files").task.to_dict()
+    again, _ = solve_task(OneTask(), 0, 0, BlobStore(tmp_path / "blobs"), {})
+    assert record == again
+
+
+def test_command_reads_a_config_file(built, tmp_path, capsys):
+    file = tmp_path / "build.yaml"
+    file.write_text(
+        f"output: {built.parent}\nfamilies: [{', '.join(FAMILIES)}]\ntrain: 3\nvalidation: 1\ntest: 2\nseed: 5\n"
+    )
+    assert main(["--config", str(file)]) == 0
+    printed = capsys.readouterr().out
+    assert "14 rows, 0 rejected" in printed and printed.strip().endswith("dataset")
+
+
+def test_command_is_quick_to_import():
+    heavy = "torch", "transformers", "datasets", "smolagents", "matplotlib"
+    code = f"import sys, dataset_builder.build; print([name for name in {heavy} if name in sys.modules])"
+    root = Path(__file__).parents[2]
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True).stdout.strip() == "[]"
+    )

@@ -1,0 +1,154 @@
+"""The Parquet export loads with stock `datasets`, and is the same every time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pyarrow.parquet
+import pytest
+from datasets import load_dataset
+from run_samples import make_trajectory, write_shard
+from test_mm_traj import expected, plain
+
+from dataset_builder.export import export_dataset
+from dataset_builder.mm_traj import make_features, read_records
+from hub_cards.dataset_card import write_card
+from t3_agents.errors import InputError, RunFolderError
+from t3_agents.storage import Shard
+
+
+def digests(folder):
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("config", ["default", "tasks"])
+def test_load_dataset_gives_the_rows(run_folder, tmp_path, config):
+    output = export_dataset(run_folder, tmp_path / "out", finish=write_card)
+    loaded = load_dataset(str(output), config, cache_dir=str(tmp_path / "cache"))
+    assert list(loaded) == ["train", "validation", "test"]
+    for split, dataset in loaded.items():
+        assert dataset.features == make_features(config)
+        rows = [plain(row) for row in dataset]
+        assert rows == list(expected(run_folder, split, config))
+        stream = load_dataset(str(output), config, split=split, streaming=True)
+        assert stream.features == dataset.features
+        assert [plain(row) for row in stream] == rows
+    paths = {image["path"] for row in loaded["train"].cast_column("images", [_undecoded()]) for image in row["images"]}
+    assert "files/bild 0 é.png" in paths
+
+
+def _undecoded():
+    from datasets import Image
+
+    return Image(decode=False)
+
+
+def test_default_config_is_the_trajectories(run_folder, tmp_path):
+    output = export_dataset(run_folder, tmp_path / "out")
+    row = load_dataset(str(output), split="test", cache_dir=str(tmp_path / "cache"))[0]
+    assert row["ground_truth"] is None and row["answer"] is None and row["domain"] is None
+    assert row["images"] == [] and row["steps"][0]["output_ids"] is None and row["steps"][1]["error"] is None
+    assert row["steps"][0]["error"] == "ValueError: \x00 nothing"
+    assert row["files"][0]["bytes"] == "a,b\n30,\u00fc\u4e2d\n".encode()
+    assert row["provenance"]["revision"] is None and row["provenance"]["end_reason"] == "max_steps"
+
+
+def test_files_are_split_by_size_and_named_with_their_number(run_folder, tmp_path):
+    output = export_dataset(run_folder, tmp_path / "out", shard_bytes=4000)
+    names = sorted(path.name for path in (output / "data").glob("train-*"))
+    assert len(names) > 1
+    numbers = [f"train-{n:05d}-of-{len(names):05d}" for n in range(len(names))]
+    assert [name.rsplit("-", 1)[0] for name in names] == numbers
+    loaded = load_dataset(str(output), split="train", cache_dir=str(tmp_path / "cache"))
+    assert [plain(row) for row in loaded] == list(expected(run_folder, "train"))
+
+
+def test_row_groups_are_bounded(tmp_path):
+    run = tmp_path / "run"
+    write_shard(run, "train-a", [make_trajectory(tmp_path / "files", n, pictures=0) for n in range(230)])
+    output = export_dataset(run, tmp_path / "out")
+    file = pyarrow.parquet.ParquetFile(next((output / "data").glob("train-00000-of-00001-*")))
+    sizes = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
+    assert sizes == [100, 100, 30]
+
+
+def test_same_rows_give_the_same_bytes(run_folder, tmp_path):
+    one = export_dataset(run_folder, tmp_path / "one", finish=write_card)
+    two = export_dataset(run_folder, tmp_path / "two", finish=write_card)
+    assert digests(one) == digests(two)
+    assert {"README.md", "statistics.json", "plots/tools.png"} <= set(digests(one))
+
+
+def test_two_folders_of_one_name_are_not_taken_for_each_other(tmp_path):
+    loaded = []
+    for number in (1, 2):
+        run = tmp_path / f"run{number}"
+        write_shard(run, "train-a", [make_trajectory(run / "files", n) for n in range(number)])
+        folder = export_dataset(run, run / "dataset")
+        loaded.append(load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache")).num_rows)
+    assert loaded == [1, 2]
+
+
+def test_statistics_are_counted(run_folder, tmp_path):
+    with Shard(run_folder / "rejected" / "train-maps.jsonl") as shard:
+        verdict = {"trajectory": {"passed": False, "reasons": ["wrong answer"]}}
+        shard.append({"reasons": ["The answer is '7', not 8."], "trajectory": {"verification": verdict}})
+        shard.append({"reasons": ["crashed"], "trajectory": None})
+    output = export_dataset(run_folder, tmp_path / "out")
+    found = json.loads((output / "statistics.json").read_text())
+    assert found["rows"] == 10 and found["splits"] == {"train": 8, "validation": 1, "test": 1}
+    assert found["rejected"] == 2 and found["reasons"] == {"The answer is …, not …": 1, "crashed": 1}
+    assert found["verdicts"]["trajectory"] == {"passed": 10, "failed": 1}
+    assert found["tools"] == {"final_answer": 10, "visualizer": 10}
+    assert found["file_types"] == {"png": 11, "csv": 10}
+    assert found["steps"] == {"2": 10}
+    assert found["families"] == {
+        "maps": {"train": 3, "validation": 1},
+        "posters": {"test": 1},
+        "receipts": {"train": 5},
+    }
+    assert found["actions"] == {"ran": 17, "failed": 3}
+    assert (
+        found["columns"]["default"]["files"]
+        == "list<{path: string, bytes: binary, media_type: string, sha256: string}>"
+    )
+
+
+def test_broken_row_is_named_and_leaves_nothing_behind(run_folder, tmp_path):
+    trajectory = make_trajectory(tmp_path / "files", 77)
+    first, last = trajectory.steps
+    first.images, last.images = [], first.images
+    write_shard(run_folder, "test-posters", [trajectory])
+    with pytest.raises(InputError, match=f"Row {trajectory.task.id}: .* image placeholders"):
+        export_dataset(run_folder, tmp_path / "place" / "out")
+    assert list((tmp_path / "place").iterdir()) == []
+
+
+def test_row_in_two_splits_is_refused(run_folder, tmp_path):
+    trajectory = make_trajectory(tmp_path / "scratch", 20, family="maps")
+    write_shard(run_folder, "test-maps", [trajectory])
+    with pytest.raises(InputError, match=f"Row {trajectory.task.id} is in the splits validation and test"):
+        export_dataset(run_folder, tmp_path / "out")
+
+
+def test_nothing_is_overwritten_and_nothing_empty_is_written(run_folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(RunFolderError, match="exists already"):
+        export_dataset(run_folder, tmp_path / "out")
+    with pytest.raises(InputError, match="no row to export"):
+        export_dataset(tmp_path / "empty", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_remains_of_a_killed_export_are_cleared(run_folder, tmp_path):
+    remains = tmp_path / ".out.partial" / "data"
+    remains.mkdir(parents=True)
+    (remains / "train-00000.partial").write_bytes(b"PAR1")
+    output = export_dataset(run_folder, tmp_path / "out")
+    assert not remains.exists() and not list(output.rglob("*.partial"))
+    assert len(list(read_records(run_folder, "train"))) == 8

@@ -1,0 +1,308 @@
+"""The offline teacher: families, programs, files and verdicts, with the real agent and the real tools."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dataset_builder.scenarios import (
+    DOMAINS,
+    SCENARIOS,
+    Move,
+    ScenarioTask,
+    make_task,
+    seen,
+    unseen,
+    validate,
+    vision_only,
+)
+from dataset_builder.scenarios.base import called_tools, normalise, numbers_in
+from dataset_builder.scenarios.teacher import is_kept, make_agent, solve, ungrounded
+from dataset_builder.scenarios.vision_only import PATH, QUESTIONS
+from t3_agents.agent import T3Agent
+from t3_agents.task import File, Task
+from t3_agents.trajectory import Step
+
+
+BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
+each_family = pytest.mark.parametrize("scenario", SCENARIOS, ids=list(BY_NAME))
+
+
+def with_move(made: ScenarioTask, position: int, move: Move) -> ScenarioTask:
+    """The same task with another move in its program."""
+    program = list(made.program)
+    program[position] = move
+    return replace(made, program=tuple(program))
+
+
+@each_family
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_every_family_makes_valid_tasks(scenario, seed, tmp_path):
+    made = make_task(scenario, seed, 0, tmp_path)
+    assert validate(made) == []
+    assert made.task.origin == {"family": scenario.name, "seed": seed, "index": 0, "vision_only": scenario.vision_only}
+    assert made.task.domain == scenario.domain
+    assert {file.path.rpartition("/")[0] for file in made.task.files} <= {"files"}
+
+
+@each_family
+def test_the_same_arguments_give_the_same_bytes(scenario, tmp_path):
+    # The state of the global generator must not matter.
+    random.seed(1)
+    first = make_task(scenario, 5, 3, tmp_path / "a")
+    random.seed(2)
+    second = make_task(scenario, 5, 3, tmp_path / "b")
+    assert first == second
+    assert [file.read_bytes() for file in first.task.files] == [file.read_bytes() for file in second.task.files]
+
+
+def test_another_process_makes_the_same_tasks(tmp_path):
+    names = ["receipt_tip", "invoice_key", "clinic_letter", "project_slides", "shop_sales", "look_people"]
+    code = (
+        "import sys; from dataset_builder.scenarios import SCENARIOS, make_task\n"
+        "for scenario in SCENARIOS:\n"
+        f"    if scenario.name in {names}:\n"
+        "        print(scenario.name, make_task(scenario, 9, 4, f'{sys.argv[1]}/{scenario.name}').task.id)"
+    )
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", code, str(tmp_path / "other")]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout
+    here = {name: make_task(BY_NAME[name], 9, 4, tmp_path / name).task.id for name in names}
+    assert dict(line.split() for line in printed.splitlines()) == here
+
+
+@each_family
+@pytest.mark.parametrize("count", [12, pytest.param(60, marks=pytest.mark.slow)])
+def test_tasks_of_a_family_differ(scenario, count, tmp_path):
+    made = [make_task(scenario, 0, index, tmp_path / str(index)) for index in range(count)]
+    assert len({m.task.id for m in made}) == count
+    assert len({m.task.ground_truth for m in made}) > 1
+    assert len(scenario.phrasings) >= 4
+
+
+def test_the_collection_is_as_varied_as_promised(tmp_path):
+    made = [make_task(scenario, 0, 0, tmp_path / scenario.name) for scenario in SCENARIOS]
+    suffixes = {Path(file.path).suffix for m in made for file in m.task.files}
+    assert suffixes == {".png", ".jpg", ".pdf", ".docx", ".xlsx", ".pptx", ".csv", ".json"}
+    assert {m.task.domain for m in made} <= set(DOMAINS)
+    assert len({m.task.domain for m in made}) >= 10
+    assert set(Counter(len(m.program) for m in made)) >= {2, 3, 4}
+    assert sum(len(m.task.files) == 2 for m in made) >= 2
+    tools = Counter(tool for m in made for tool in set(m.task.tools))
+    assert tools["ask_search_agent"] >= 2
+    assert set(tools) == {
+        "ask_search_agent",
+        "visualizer",
+        "inspect_file_as_text",
+        "objectlocation",
+        "facedetection",
+        "image_edit",
+    }
+
+
+def test_whole_families_are_held_out():
+    assert len({scenario.name for scenario in SCENARIOS}) == len(SCENARIOS)
+    assert len(seen()) >= 14
+    assert len(unseen()) >= 3
+    assert {*seen(), *unseen()} == set(SCENARIOS)
+
+
+def test_vision_only_families_differ_in_nothing_but_the_picture(tmp_path):
+    asked, tools = {}, set()
+    for scenario in vision_only():
+        made = [make_task(scenario, 0, index, tmp_path / scenario.name / str(index)) for index in range(60)]
+        asked[scenario.name] = {m.task.query for m in made}
+        assert {file.path for m in made for file in m.task.files} == {PATH}
+        # The first move follows from the family, so it can be learnt from the look alone.
+        assert len({m.program[0] for m in made}) == 1
+        tools.add(made[0].task.tools)
+    assert len(asked) >= 3
+    assert all(queries == set(QUESTIONS) for queries in asked.values())
+    assert len(tools) == len(asked)
+
+
+def test_programs_are_checked_without_running(tmp_path):
+    made = make_task(BY_NAME["device_plate"], 0, 0, tmp_path)
+    first, last = made.program
+    path = made.task.files[0].path
+
+    def problems(position: int, move: Move) -> str:
+        return " ".join(validate(with_move(made, position, move)))
+
+    assert "does not compile" in problems(0, Move(first.thought, "print("))
+    assert "the task expects ['visualizer']" in problems(0, Move(first.thought, f'print(open("{path}"))'))
+    assert "files/other.png" in problems(0, Move(first.thought, 'print(visualizer("files/other.png", "x"))'))
+    assert "never uses" in problems(0, Move(first.thought, 'print(visualizer("x", "x"))'))
+    assert "not one line" in problems(0, Move("", first.code))
+    assert "known to be right" in problems(1, Move(last.thought, 'final_answer("wrong")'))
+    assert "known to be right" in problems(1, Move(last.thought, 'if False:\n    final_answer("1")'))
+    assert "does not call final_answer" in problems(1, Move(last.thought, "print(1)"))
+    assert "by itself" in problems(1, Move(last.thought, "final_answer(boxes)"))
+    assert "before the last one" in problems(0, Move(first.thought, first.code + "\nfinal_answer(1)"))
+    assert "There is no tool visualizer" in " ".join(validate(made, tools=["facedetection"]))
+    assert "not known" in " ".join(validate(replace(made, task=replace(made.task, ground_truth=None))))
+    assert "none of the domains" in " ".join(validate(replace(made, task=replace(made.task, domain="cooking"))))
+    assert "1 moves" in " ".join(validate(replace(made, program=(last,))))
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.docx", b"PK\x05\x06" + bytes(18)),
+        ("a.pdf", b"%PDF-1.4 cut off"),
+        ("a.csv", b"a,b\n1\n"),
+        ("a.json", b"{"),
+        ("a.txt", b"text"),
+    ],
+)
+def test_files_must_be_what_their_names_say(name, data, tmp_path):
+    made = make_task(BY_NAME["device_plate"], 0, 0, tmp_path)
+    (tmp_path / name).write_bytes(data)
+    file = File.from_path(tmp_path / name)
+    assert f"files/{name} does not hold" in " ".join(validate(replace(made, task=replace(made.task, files=(file,)))))
+
+
+def test_a_lost_or_changed_file_is_a_problem(tmp_path):
+    made = make_task(BY_NAME["bird_counts"], 0, 0, tmp_path)
+    file = made.task.files[0]
+    file.source.write_text("bird,seen\nowl,1\n")
+    assert validate(made) == [f"{file.path} was changed after it was attached."]
+    file.source.unlink()
+    assert validate(made) == [f"{file.path} is missing."]
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [("1,200", 1200), ("4.50", "4.5"), (" Anna  Berg. ", "anna berg"), ('"Oslo"', "oslo"), (3.0, "3")],
+)
+def test_answers_are_compared_by_what_they_say(left, right):
+    assert normalise(left) == normalise(right)
+
+
+def test_small_helpers():
+    assert normalise("12") != normalise("12.1")
+    assert normalise("1234567") != normalise("1234568")
+    assert numbers_in("Cake,9,184 and 1,200.5") == {9184, 9, 184, 1200.5, 1, 200.5}
+    code = 'a = image_edit("x", "y")\nprint(visualizer(a, "q"), visualizer(a, "r"), len(a))'
+    assert called_tools(code) == ["image_edit", "visualizer", "visualizer"]
+    assert Move("I look.", "print(1)").text() == "Thought: I look.\nCode:\n```py\nprint(1)\n```<end_action>"
+
+
+def test_what_was_not_observed_may_not_be_stated():
+    task = Task.create("What is the total with a tip of 2?", ground_truth="14")
+    look = Step(
+        thought="I read the total.", code='print(visualizer("files/a.png", "total"))', observation="TOTAL 12.00"
+    )
+
+    def reasons(thought: str, code: str) -> list[str]:
+        return ungrounded(task, [look, Step(thought=thought, code=code)])
+
+    assert reasons("The total is 12.00.", "final_answer(round(12.00 + 2, 4))") == []
+    assert "states 13" in reasons("The total is 12.00.", "final_answer(13 + 2)")[0]
+    assert "states 99" in reasons("The total is 99.", "final_answer(12.00 + 2)")[0]
+    assert "states oslo" in reasons("The bill is from Oslo.", "final_answer(12.00 + 2)")[0]
+    assert "in these words" in reasons("I know it.", 'final_answer("tip total")')[0]
+
+
+# One family per tool and per way of computing runs by default; all of them run with the slow tests.
+QUICK = (
+    "invoice_key",
+    "order_delivery",
+    "shop_sales",
+    "bird_counts",
+    "device_record",
+    "project_slides",
+    "airport_pair",
+    "rotated_label",
+    "look_slip",
+    "look_people",
+    "look_shapes",
+)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_the_teacher_solves_its_tasks(name, tmp_path):
+    check_solved(name, 0, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("name", list(BY_NAME))
+def test_the_teacher_solves_every_family(name, seed, tmp_path):
+    check_solved(name, seed, tmp_path)
+
+
+def check_solved(name: str, seed: int, folder: Path) -> None:
+    made = make_task(BY_NAME[name], seed, 0, folder)
+    trajectory = solve(made)
+    assert trajectory.verification == {
+        "query_file": {"passed": True, "reasons": []},
+        "trajectory": {"passed": True, "reasons": []},
+    }
+    assert is_kept(trajectory)
+    assert trajectory.provenance["teacher"] == "scenarios"
+    assert [step.thought for step in trajectory.actions] == [move.thought for move in made.program]
+    assert [step.code for step in trajectory.actions] == [move.code for move in made.program]
+    assert normalise(trajectory.answer) == normalise(made.task.ground_truth)
+
+
+def test_an_edited_picture_is_shown(tmp_path):
+    trajectory = solve(make_task(BY_NAME["rotated_label"], 0, 1, tmp_path))
+    assert trajectory.actions[0].images == [1]
+    assert len(trajectory.images) == 2
+
+
+def test_a_program_that_looks_at_the_wrong_place_is_dropped(tmp_path):
+    made = make_task(BY_NAME["device_record"], 0, 0, tmp_path)
+    path = made.task.files[0].path
+    wrong = with_move(made, 0, Move("I look elsewhere.", f'print(len(inspect_file_as_text("{path}")))'))
+    trajectory = solve(wrong)
+    assert not is_kept(trajectory)
+    # The program is well-formed and its answer is right, but no observation showed it.
+    assert trajectory.verification["query_file"]["passed"]
+    assert "which nothing before it shows" in " ".join(trajectory.verification["trajectory"]["reasons"])
+
+
+def test_a_program_that_fails_is_dropped(tmp_path):
+    made = make_task(BY_NAME["device_record"], 0, 0, tmp_path)
+    path = made.task.files[0].path
+    trajectory = solve(with_move(made, 0, Move("I read the picture.", f'print(visualizer("{path}", "owner"))')))
+    reasons = " ".join(trajectory.verification["trajectory"]["reasons"])
+    assert "Step 1 failed" in reasons
+    assert "['inspect_file_as_text'] are expected" in reasons
+    assert not trajectory.verification["query_file"]["passed"]
+
+
+@pytest.mark.parametrize("code", ["final_answer(1 / 0)", "print(1)", "final_answer("])
+def test_a_program_that_gives_no_answer_is_dropped(code, tmp_path):
+    made = make_task(BY_NAME["bird_counts"], 0, 0, tmp_path)
+    trajectory = solve(with_move(made, -1, Move("I stop here.", code)))
+    assert trajectory.answer is None
+    assert not any(verdict["passed"] for verdict in trajectory.verification.values())
+    assert "There is no answer" in trajectory.verification["trajectory"]["reasons"][0]
+
+
+def test_a_wrong_answer_is_dropped(tmp_path):
+    made = make_task(BY_NAME["bird_counts"], 0, 0, tmp_path)
+    trajectory = solve(with_move(made, -1, Move("I guess.", 'final_answer("dodo")')))
+    assert not is_kept(trajectory)
+    assert "is known to be right" in trajectory.verification["trajectory"]["reasons"][0]
+
+
+def test_a_run_without_an_answer_is_dropped(tmp_path):
+    made = make_task(BY_NAME["bird_counts"], 0, 0, tmp_path)
+    trajectory = solve(made, limited_agent)
+    assert trajectory.end_reason == "max_steps"
+    assert trajectory.verification["trajectory"]["reasons"][0] == "There is no answer: the run ended with max_steps."
+
+
+def limited_agent(outputs: list[str]) -> T3Agent:
+    agent = make_agent(outputs)
+    agent.max_steps = 1
+    return agent
