@@ -17,4 +17,8 @@ class MissingExtraError(T3Error, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 
     def __init__(self, package: str, extra: str, purpose: str):
+        self._arguments = (package, extra, purpose)
         super().__init__(f"{purpose} needs `{package}`: run `pip install t3-agents[{extra}]`.")
+
+    def __reduce__(self):
+        return type(self), self._arguments

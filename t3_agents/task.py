@@ -8,7 +8,7 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import InputError
 from .storage import BlobStore, sha256_of
@@ -45,7 +45,9 @@ def check_workspace_path(path: str) -> str:
     """
     parts = PurePosixPath(path).parts
     if not parts or path.startswith("/") or ".." in parts or "\\" in path or any(ord(c) < 32 for c in path):
-        raise InputError(f"`{path}` is not a path inside the workspace: use a relative path such as files/receipt.png.")
+        raise InputError(
+            f"{path!r} is not a path inside the workspace: use a relative path such as files/receipt.png."
+        )
     return path
 
 
@@ -96,7 +98,9 @@ class File:
     @classmethod
     def from_bytes(cls, data: bytes, path: str) -> File:
         """Describe content that is in memory; it is not checked."""
-        return cls(path=check_workspace_path(path), media_type=media_type_of(path), sha256=sha256_of(data), source=data)
+        return cls(
+            path=check_workspace_path(path), media_type=media_type_of(path), sha256=sha256_of(data), source=data
+        )
 
     @property
     def is_image(self) -> bool:
@@ -132,15 +136,17 @@ class File:
 
 
 def decode_image(data: bytes, name: str) -> Image.Image:
-    """Decode picture bytes to RGB.
+    """Decode picture bytes to RGB, upright as the camera noted it (`datasets` decodes the same way).
 
     Raises:
         InputError: when Pillow cannot decode them.
     """
     try:
-        return Image.open(BytesIO(data)).convert("RGB")
+        return ImageOps.exif_transpose(Image.open(BytesIO(data))).convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{name} is not a readable image ({type(error).__name__}): save it again as PNG or JPEG.") from None
+        raise InputError(
+            f"{name} is not a readable image ({type(error).__name__}): save it again as PNG or JPEG."
+        ) from None
 
 
 def _check_content(name: str, media_type: str, data: bytes) -> None:
@@ -185,7 +191,7 @@ class Task:
     def __post_init__(self):
         if not self.query.strip():
             raise InputError("A task needs a question: the query is empty.")
-        paths = [file.path for file in self.files]
+        paths = [PurePosixPath(file.path) for file in self.files]
         if len(set(paths)) != len(paths):
             raise InputError("Two attachments have the same path in the workspace: rename one of them.")
 
@@ -222,12 +228,15 @@ class Task:
             InputError: naming the field that is missing, unknown or of a wrong type.
         """
         reject_unknown(record, {f.name for f in fields(cls)}, "task")
+        tools = require(record, "tools", list, "task", default=[])
+        if not all(isinstance(tool, str) for tool in tools):
+            raise InputError("Field `tools` of the task must be a list of str.")
         return cls(
             id=require(record, "id", str, "task"),
             query=require(record, "query", str, "task"),
             files=tuple(File.from_dict(file, blobs) for file in require(record, "files", list, "task")),
             ground_truth=require(record, "ground_truth", (str, type(None)), "task", default=None),
-            tools=tuple(require(record, "tools", list, "task", default=[])),
+            tools=tuple(tools),
             domain=require(record, "domain", (str, type(None)), "task", default=None),
             origin=require(record, "origin", dict, "task", default={}),
         )
@@ -248,7 +257,9 @@ def require(record: Any, name: str, types: type | tuple[type, ...], owner: str, 
     if value is _MISSING:
         raise InputError(f"The {owner} has no field `{name}`.")
     if not isinstance(value, types) or (isinstance(value, bool) and types in (int, float, (int, float))):
-        wanted = " or ".join("null" if t is type(None) else t.__name__ for t in (types if isinstance(types, tuple) else (types,)))
+        wanted = " or ".join(
+            "null" if t is type(None) else t.__name__ for t in (types if isinstance(types, tuple) else (types,))
+        )
         raise InputError(f"Field `{name}` of the {owner} must be {wanted}, not {type(value).__name__}.")
     return value
 
