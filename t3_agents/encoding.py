@@ -1,8 +1,8 @@
 """From chat messages to token ids, the same way when a model runs and when it is trained.
 
-A conversation is cut where the chat template switches between what the controller reads and what it writes. Each part is
-tokenised by itself, as happens in a run, where the prompt is tokenised before a turn exists. Where the ids that a model
-produced are known they stand in for its text.
+A conversation is cut where the chat template switches between what the controller reads and what it writes. Each part
+is tokenised by itself, as happens in a run, where the prompt is tokenised before a turn exists. Where the ids that a
+model produced are known they stand in for its text.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class ChatEncoder:
 
     def __init__(self, processor: ProcessorMixin):
         if processor.chat_template is None:
-            raise InputError(f"{type(processor).__name__} has no chat template: give it one before it is used as a controller.")
+            raise InputError(
+                f"{type(processor).__name__} has no chat template: give it one before it is used as a controller."
+            )
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.image_token: str = processor.image_token
@@ -80,8 +82,8 @@ class ChatEncoder:
         Args:
             messages (`Sequence[dict]`): `{"role", "content": [{"type": "text", "text"} | {"type": "image"}]}`.
             images (`Sequence[Image]`): one picture per image placeholder, in order.
-            output_ids (`Sequence`, *optional*): per assistant turn the ids that a model produced, or `None` for those known
-                as text.
+            output_ids (`Sequence`, *optional*): per assistant turn the ids that a model produced, or `None` for those
+                known as text.
             add_generation_prompt (`bool`, *optional*, defaults to `False`): end with the opening of an assistant turn.
 
         Raises:
@@ -91,7 +93,9 @@ class ChatEncoder:
         messages = [self._clean(message) for message in messages]
         placeholders = sum(part["type"] == "image" for message in messages for part in message["content"])
         if placeholders != len(images):
-            raise InputError(f"The messages have {placeholders} image placeholders, but there are {len(images)} pictures.")
+            raise InputError(
+                f"The messages have {placeholders} image placeholders, but there are {len(images)} pictures."
+            )
         turns = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
         if output_ids is not None and len(output_ids) != len(turns):
             raise InputError(f"There are {len(turns)} assistant turns, but output ids for {len(output_ids)}.")
@@ -103,15 +107,18 @@ class ChatEncoder:
             after = self._render(messages[: index + 1])
             if not before.startswith(done) or not after.startswith(before):
                 raise InputError(
-                    f"The chat template of {type(self.processor).__name__} rewrites earlier turns, so training would differ from "
-                    "running: use a template that only appends."
+                    f"The chat template of {type(self.processor).__name__} rewrites earlier turns, so training would "
+                    "differ from running: use a template that only appends."
                 )
             self._add_read(conversation, before[len(done) :], remaining)
             self._add_written(conversation, after[len(before) :], output_ids[number] if output_ids else None)
             done = after
         whole = self._render(messages, add_generation_prompt=add_generation_prompt)
         if not whole.startswith(done):
-            raise InputError(f"The chat template of {type(self.processor).__name__} rewrites earlier turns: use one that only appends.")
+            raise InputError(
+                f"The chat template of {type(self.processor).__name__} rewrites earlier turns: use one that only "
+                "appends."
+            )
         self._add_read(conversation, whole[len(done) :], remaining)
         return conversation
 
@@ -126,7 +133,8 @@ class ChatEncoder:
         """
         if not any(images):
             return {}
-        # Rows without pictures bring nothing; how many tokens a row has is known already, so the text is only a carrier.
+        # Rows without pictures bring nothing; how many tokens a row has is known already, so the text is only a
+        # carrier.
         rows = [list(row) for row in images]
         texts = [self.image_token * len(row) or "-" for row in rows]
         inputs = self.processor(text=texts, images=rows, return_tensors="pt", padding=True)
@@ -180,7 +188,9 @@ class ChatEncoder:
     def _render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
         if not messages and not add_generation_prompt:
             return ""
-        return self.processor.apply_chat_template(list(messages), add_generation_prompt=add_generation_prompt, tokenize=False)
+        return self.processor.apply_chat_template(
+            list(messages), add_generation_prompt=add_generation_prompt, tokenize=False
+        )
 
     def _clean(self, message: Message) -> Message:
         """Plain parts, with control tokens in words made harmless: a file's text must not open a turn or a picture."""
@@ -189,7 +199,9 @@ class ChatEncoder:
         return {
             "role": message["role"],
             "content": [
-                {"type": "image"} if part["type"] == "image" else {"type": "text", "text": self._defuse(part["text"] or "")}
+                {"type": "image"}
+                if part["type"] == "image"
+                else {"type": "text", "text": self._defuse(part["text"] or "")}
                 for part in parts
             ],
         }

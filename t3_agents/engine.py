@@ -1,7 +1,7 @@
 """Generation behind [`VLMModel`]: prompts continue from kept KV caches, and concurrent agents share a batch.
 
-`Engine.generate` may be called from many threads. Whoever finds the batch complete runs it for all: there is no thread of
-its own that could die, and an agent that goes away only makes the next batch smaller.
+`Engine.generate` may be called from many threads. Whoever finds the batch complete runs it for all: there is no thread
+of its own that could die, and an agent that goes away only makes the next batch smaller.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .errors import InputError
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
+    from transformers import DynamicCache, PreTrainedModel
 
 
 @dataclass(eq=False)
@@ -30,8 +30,8 @@ class Request:
     Args:
         conversation ([`Conversation`]): what the model reads.
         stop_sequences (`tuple[str, ...]`): strings that end the turn; they are part of what was produced.
-        settings (`dict`): keyword arguments of `generate`, such as `max_new_tokens`. Requests with different settings never
-            share a batch.
+        settings (`dict`): keyword arguments of `generate`, such as `max_new_tokens`. Requests with different settings
+            never share a batch.
     """
 
     conversation: Conversation
@@ -56,8 +56,8 @@ class Engine:
         model ([`~transformers.PreTrainedModel`]): the model, in evaluation mode.
         encoder ([`ChatEncoder`]): makes the pixel inputs of new pictures.
         max_batch_size (`int`, *optional*, defaults to 16): requests that run together.
-        max_cached_tokens (`int`, *optional*, defaults to 16384): tokens whose keys and values are kept, all conversations together;
-            0 turns reuse off.
+        max_cached_tokens (`int`, *optional*, defaults to 16384): tokens whose keys and values are kept, all
+            conversations together; 0 turns reuse off.
         max_wait (`float`, *optional*, defaults to 5): seconds that a request waits for the other live conversations.
     """
 
@@ -121,7 +121,9 @@ class Engine:
         limit = self.model.config.get_text_config().max_position_embeddings
         length, new = len(request.conversation.ids), request.settings.get("max_new_tokens", 0)
         if length + new > limit:
-            raise InputError(f"The conversation has {length} tokens and {new} more are asked for, but the model takes {limit}.")
+            raise InputError(
+                f"The conversation has {length} tokens and {new} more are asked for, but the model takes {limit}."
+            )
 
     def _is_complete(self, deadline: float) -> bool:
         waiting = len(self._pending)
@@ -168,13 +170,19 @@ class Engine:
             ids[row, longest - lengths[row] :] = torch.tensor(request.conversation.ids, device=device)
             mask[row, longest - lengths[row] :] = 1
             spans = request.conversation.image_spans
-            new_images.append([i for (start, _), i in zip(spans, request.conversation.images, strict=True) if start >= kept[row]])
-        inputs = {name: value.to(device) for name, value in self.encoder.pixel_inputs(new_images).items()}
-        if longest > suffix:
-            inputs["past_key_values"] = _join_caches(
-                self.model, [cache for _, cache in reused], kept, longest - suffix, device
+            new_images.append(
+                [i for (start, _), i in zip(spans, request.conversation.images, strict=True) if start >= kept[row]]
             )
+        inputs = {name: value.to(device) for name, value in self.encoder.pixel_inputs(new_images).items()}
         settings = batch[0].settings
+        if self.max_cached_tokens:
+            inputs["past_key_values"] = _join_caches(
+                [cache for _, cache in reused],
+                kept,
+                width=longest - suffix,
+                num_layers=self.model.config.get_text_config().num_hidden_layers,
+                room=longest + settings["max_new_tokens"],
+            )
         if settings.get("seed") is not None:
             torch.manual_seed(settings["seed"])
         with torch.inference_mode():
@@ -219,7 +227,7 @@ class Engine:
     # Kept keys and values
 
     def _find_cache(self, keys: Sequence[Any]) -> tuple[int, _Cache | None]:
-        """The longest shared prefix with a kept conversation. The last token is always computed again: its output is needed."""
+        """The longest shared prefix with a kept conversation, less the last token: its output is needed again."""
         best, found = 0, None
         for number, cache in self._caches.items():
             shared = _shared_length(cache.keys, keys[:-1])
@@ -237,15 +245,22 @@ class Engine:
         keys = [*request.keys, *request.output_ids[:-1]]
         start = longest - len(request.keys)
         layers = [
-            (layer.keys[row, :, start : start + len(keys)].clone(), layer.values[row, :, start : start + len(keys)].clone())
+            (
+                layer.keys[row, :, start : start + len(keys)].clone(),
+                layer.values[row, :, start : start + len(keys)].clone(),
+            )
             for layer in past_key_values.layers
         ]
         keys = keys[: layers[0][0].shape[1]]
-        for number, cache in list(self._caches.items()):  # an older state of the same conversation is a prefix of this one
+        for number, cache in list(
+            self._caches.items()
+        ):  # an older state of the same conversation is a prefix of this one
             if len(cache.keys) <= len(keys) and _shared_length(cache.keys, keys) == len(cache.keys):
                 del self._caches[number]
         self._caches[max(self._caches, default=0) + 1] = _Cache(keys, layers)
-        while len(self._caches) > 1 and sum(len(cache.keys) for cache in self._caches.values()) > self.max_cached_tokens:
+        while (
+            len(self._caches) > 1 and sum(len(cache.keys) for cache in self._caches.values()) > self.max_cached_tokens
+        ):
             self._caches.popitem(last=False)
 
     def clear(self) -> None:
@@ -284,23 +299,44 @@ def _avoid_images(suffix: int, batch: Sequence[Request]) -> int:
 
 
 def _join_caches(
-    model: PreTrainedModel, caches: Sequence[_Cache | None], kept: Sequence[int], width: int, device: Any
-) -> Any:
-    """One batch cache of `width` tokens, each row's kept tokens at its right end."""
-    import torch
+    caches: Sequence[_Cache | None], kept: Sequence[int], width: int, num_layers: int, room: int
+) -> DynamicCache:
+    """A batch cache of `width` tokens, each row's kept tokens at its right end, with room for `room` tokens in all."""
     from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
 
-    layers = next(cache.layers for cache in caches if cache is not None)
-    joined = DynamicCache(config=model.config.get_text_config())
-    for index, (example, _) in enumerate(layers):
-        heads, _, size = example.shape
-        keys = torch.zeros(len(caches), heads, width, size, dtype=example.dtype, device=device)
-        values = torch.zeros_like(keys)
+    class RoomyLayer(DynamicLayer):
+        """Writes new keys and values into a buffer, where the stock layer copies all of them for every token."""
+
+        def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+            super().lazy_initialization(key_states, value_states)
+            rows, heads, _, size = key_states.shape
+            self.key_room = key_states.new_zeros(rows, heads, room, size)
+            self.value_room = value_states.new_zeros(rows, heads, room, size)
+
+        def update(
+            self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            if not self.is_initialized:
+                self.lazy_initialization(key_states, value_states)
+            start = self.get_seq_length()
+            end = start + key_states.shape[-2]
+            self.key_room[:, :, start:end] = key_states
+            self.value_room[:, :, start:end] = value_states
+            self.keys, self.values = self.key_room[:, :, :end], self.value_room[:, :, :end]
+            return self.keys, self.values
+
+    joined = DynamicCache()
+    joined.layers = [RoomyLayer() for _ in range(num_layers)]
+    found = next((cache for cache in caches if cache is not None), None)
+    for index, layer in enumerate(joined.layers if found and width else []):
+        example = found.layers[index][0]
+        layer.lazy_initialization(*[example.new_zeros(len(caches), example.shape[0], 0, example.shape[2])] * 2)
+        layer.keys, layer.values = layer.key_room[:, :, :width], layer.value_room[:, :, :width]
         for row, (cache, count) in enumerate(zip(caches, kept, strict=True)):
             if cache is not None and count:
-                keys[row, :, width - count :] = cache.layers[index][0][:, :count]
-                values[row, :, width - count :] = cache.layers[index][1][:, :count]
-        joined.update(keys, values, index)
+                layer.keys[row, :, width - count :] = cache.layers[index][0][:, :count]
+                layer.values[row, :, width - count :] = cache.layers[index][1][:, :count]
     return joined
 
 

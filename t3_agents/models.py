@@ -1,7 +1,10 @@
-"""Controllers: a vision-language model of transformers that really gets the pixels, and a scripted one that replays text."""
+"""Controllers: a vision-language model of transformers that really gets the pixels, and a scripted one that replays
+text."""
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +22,35 @@ from .errors import InputError
 
 EMBEDDED = "embedded"
 """Name of the offline controller, see `embedded.py`."""
+
+
+def use_fastest_num_threads() -> int:
+    """Give torch the number of CPU threads that is fastest right now; `OMP_NUM_THREADS` overrides it.
+
+    On cores that are shared with other work, threads that wait for each other can be slower than one alone.
+
+    Returns:
+        `int`: the number of threads.
+    """
+    import torch
+
+    if torch.cuda.is_available() or "OMP_NUM_THREADS" in os.environ:
+        return torch.get_num_threads()
+    most = len(os.sched_getaffinity(0))
+    left, right = torch.randn(64, 576), torch.randn(576, 1536)
+    best, fastest = 1, float("inf")
+    for number in sorted({1, max(1, most // 2), most}):
+        torch.set_num_threads(number)
+        left @ right
+        start = time.perf_counter()
+        for _ in range(300):
+            left @ right
+        seconds = time.perf_counter() - start
+        if seconds < fastest:
+            best, fastest = number, seconds
+    torch.set_num_threads(best)
+    return best
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -63,8 +95,8 @@ class ScriptedModel(Model):
 class VLMModel(Model):
     """A vision-language model of transformers, optionally with a PEFT adapter, as a smolagents model.
 
-    Pictures in messages reach the model as pixels. Greedy by default; with `do_sample=True` a `seed` makes a run repeatable.
-    Several agents in threads may share one instance, see [`Engine`].
+    Pictures in messages reach the model as pixels. Greedy by default; with `do_sample=True` a `seed` makes a run
+    repeatable. Several agents in threads may share one instance, see [`Engine`].
 
     Args:
         model ([`~transformers.PreTrainedModel`]): an image-text-to-text model, or a PEFT model around one.
@@ -108,8 +140,8 @@ class VLMModel(Model):
         """Load a model.
 
         Args:
-            pretrained_name_or_path (`str` or `Path`): folder or Hub id of a model or of a PEFT adapter; `embedded` is the
-                offline controller.
+            pretrained_name_or_path (`str` or `Path`): folder or Hub id of a model or of a PEFT adapter; `embedded` is
+                the offline controller.
             base (`str`, *optional*): Hub id of the model under an adapter, when the adapter does not name it.
             base_revision (`str`, *optional*): commit of that model.
             revision (`str`, *optional*): commit of `pretrained_name_or_path`.
@@ -156,12 +188,14 @@ class VLMModel(Model):
         """Write the next turn.
 
         Args:
-            messages (`list[ChatMessage]`): the conversation; content parts `{"type": "image", "image": PIL image}` are seen.
+            messages (`list[ChatMessage]`): the conversation; content parts `{"type": "image", "image": PIL image}` are
+                seen.
             stop_sequences (`list[str]`, *optional*): strings that end the turn.
             kwargs: `generate` settings for this call.
 
         Returns:
-            `ChatMessage`: `content` without the stop sequence, as smolagents expects; `raw` is a [`Generation`] with the
+            `ChatMessage`: `content` without the stop sequence, as smolagents expects; `raw` is a [`Generation`] with
+                the
             whole turn and its ids.
 
         Raises:
@@ -190,8 +224,8 @@ class VLMModel(Model):
     def save_pretrained(self, folder: str | Path) -> dict[str, Any]:
         """Write weights and processor.
 
-        An adapter on a Hub model is saved as an adapter; one on a local folder is merged and saved whole, since a path of
-        this machine means nothing elsewhere.
+        An adapter on a Hub model is saved as an adapter; one on a local folder is merged and saved whole, since a path
+        of this machine means nothing elsewhere.
 
         Returns:
             `dict`: the `controller` entry of `t3_agent.json`.
@@ -250,7 +284,9 @@ def _split_messages(
         role = {"tool-call": "assistant", "tool-response": "user"}.get(role, role)
         parts = [{"type": "text", "text": content or ""}] if not isinstance(content, list) else content
         images += [part["image"] for part in parts if part["type"] == "image"]
-        parts = [{"type": "image"} if part["type"] == "image" else {"type": "text", "text": part["text"]} for part in parts]
+        parts = [
+            {"type": "image"} if part["type"] == "image" else {"type": "text", "text": part["text"]} for part in parts
+        ]
         if plain and plain[-1]["role"] == role:
             plain[-1]["content"] += parts
             continue
