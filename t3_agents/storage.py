@@ -1,7 +1,7 @@
 """What a run leaves on disk: content-addressed blobs and append-only JSONL shards.
 
-Rows are flushed and synced one by one, blobs are written to a temporary name and renamed, so a process that is killed at
-any moment loses at most the row in flight.
+Rows are flushed and synced one by one, blobs are written to a temporary name and renamed, so a process that is killed
+at any moment loses at most the row in flight.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Shard:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = self.path.open("a+b")
+        self._stream = self.path.open("a+b", buffering=0)
         try:
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -101,7 +101,11 @@ class Shard:
                 f"Another process is writing to {self.path.name}: wait for it, or choose another output folder."
             ) from None
         self._drop_torn_line()
-        self.rows: list[dict[str, Any]] = list(read_rows(self.path))
+        try:
+            self.rows: list[dict[str, Any]] = list(read_rows(self.path))
+        except InputError:
+            self.close()
+            raise
 
     def _drop_torn_line(self) -> None:
         self._stream.seek(0)
@@ -110,11 +114,16 @@ class Shard:
             self._stream.truncate(data.rfind(b"\n") + 1)
 
     def append(self, row: dict[str, Any]) -> None:
-        """Write one row and wait until it is on disk."""
+        """Write one row and wait until it is on disk. A row that does not fit leaves nothing behind."""
         line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-        self._stream.write(line)
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        end = self._stream.seek(0, os.SEEK_END)
+        try:
+            while line:
+                line = line[self._stream.write(line) :]
+            os.fsync(self._stream.fileno())
+        except OSError:
+            self._stream.truncate(end)
+            raise
         self.rows.append(row)
 
     def close(self) -> None:
@@ -140,7 +149,9 @@ def read_rows(path: str | Path) -> Iterator[dict[str, Any]]:
             try:
                 row = json.loads(line)
             except ValueError:
-                raise InputError(f"Line {number} of {Path(path).name} is not JSON: restore the file or delete it.") from None
+                raise InputError(
+                    f"Line {number} of {Path(path).name} is not JSON: restore the file or delete it."
+                ) from None
             if not isinstance(row, dict):
                 raise InputError(f"Line {number} of {Path(path).name} is not a JSON object.")
             yield row
@@ -162,15 +173,25 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise RunFolderError(f"{self.path} is a file: name a folder for the output.")
         settings_file = self.path / SETTINGS_FILE
-        if not settings_file.exists() and self.path.exists() and any(p.name != LOCK_FILE for p in self.path.iterdir()):
-            raise RunFolderError(f"{self.path} is not empty and holds no run of this command: choose another output folder.")
+        # A process that was killed at once leaves its lock and perhaps a temporary file of its settings.
+        own = (LOCK_FILE, f".{SETTINGS_FILE}.")
+        if (
+            not settings_file.exists()
+            and self.path.exists()
+            and not all(p.name.startswith(own) for p in self.path.iterdir())
+        ):
+            raise RunFolderError(
+                f"{self.path} is not empty and holds no run of this command: choose another output folder."
+            )
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = (self.path / LOCK_FILE).open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()
-            raise RunFolderError(f"Another process is working in {self.path}: wait for it, or choose another folder.") from None
+            raise RunFolderError(
+                f"Another process is working in {self.path}: wait for it, or choose another folder."
+            ) from None
         settings = json.loads(json.dumps(settings))
         if settings_file.exists():
             self._compare(settings_file, settings)
@@ -190,8 +211,8 @@ class RunFolder:
             self.close()
             key = different[0]
             raise RunFolderError(
-                f"{self.path} holds a run with other settings ({key} is {found.get(key)!r} there, {settings.get(key)!r} "
-                "now): choose another output folder, or repeat the settings of that run."
+                f"{self.path} holds a run with other settings ({key} is {found.get(key)!r} there, "
+                f"{settings.get(key)!r} now): choose another output folder, or repeat the settings of that run."
             )
 
     def close(self) -> None:

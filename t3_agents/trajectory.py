@@ -98,11 +98,13 @@ class Step:
         return step
 
 
-def render_messages(system_prompt: str, task_text: str, num_images: int, steps: Sequence[Step]) -> list[dict[str, Any]]:
+def render_messages(
+    system_prompt: str, task_text: str, num_images: int, steps: Sequence[Step]
+) -> list[dict[str, Any]]:
     """The one renderer: chat messages of a conversation, with `{"type": "image"}` placeholders.
 
-    Observations and the pictures of a step go into *user* turns, because the templates of most VLMs drop images in tool
-    turns. Roles alternate. A picture appears once, where it came up.
+    Observations and the pictures of a step go into *user* turns, because the templates of most VLMs drop images in
+    tool turns. Roles alternate. A picture appears once, where it came up.
 
     Args:
         system_prompt (`str`): text of the system turn; no system turn when empty.
@@ -174,18 +176,23 @@ class Trajectory:
                 cannot be written as JSON.
         """
         if self.end_reason not in END_REASONS:
-            raise InputError(f"Field `end_reason` of the trajectory must be one of {', '.join(END_REASONS)}, not `{self.end_reason}`.")
+            raise InputError(
+                f"Field `end_reason` of the trajectory must be one of {', '.join(END_REASONS)}, not "
+                f"`{self.end_reason}`."
+            )
         shown = [index for step in self.steps for index in step.images]
         first = len(self.task.images)
         if list(range(first, len(self.images))) != shown:
             raise InputError(
-                f"Field `images` of the trajectory {self.task.id} has {len(self.images)} entries, but the task has {first} "
-                f"pictures and the steps refer to {shown}: every picture must come up once, in order."
+                f"Field `images` of the trajectory {self.task.id} has {len(self.images)} entries, but the task has "
+                f"{first} pictures and the steps refer to {shown}: every picture must come up once, in order."
             )
         try:
             json.dumps([self.verification, self.provenance], allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise InputError(f"Fields `verification` and `provenance` of the trajectory must be JSON-safe: {error}.") from None
+            raise InputError(
+                f"Fields `verification` and `provenance` of the trajectory must be JSON-safe: {error}."
+            ) from None
 
     def to_messages(self) -> list[dict[str, Any]]:
         """The conversation as chat messages with image placeholders; the pictures are `images`, in that order."""
