@@ -1,4 +1,5 @@
-"""[`TrajectoryCollator`]: rows of the MM-Traj dataset to model inputs, with labels on produced thoughts and code only."""
+"""[`TrajectoryCollator`]: rows of the MM-Traj dataset to model inputs, with labels on produced thoughts and code
+only."""
 
 from __future__ import annotations
 
@@ -23,14 +24,15 @@ class TrajectoryCollator:
 
     Args:
         encoder ([`ChatEncoder`]): of the model's processor.
-        max_length (`int`, *optional*): tokens that a row may have. Longer rows lose whole steps at their end, never part of a
-            step or a picture.
-        share_prefix (`bool`, *optional*, defaults to `False`): take the tokens that all rows of a batch begin with out of them,
-            into `prefix_ids` of shape `(1, prefix_length)`, see `packing.py`. `attention_mask` then covers prefix and body.
+        max_length (`int`, *optional*): tokens that a row may have. Longer rows lose whole steps at their end, never
+            part of a step or a picture.
+        share_prefix (`bool`, *optional*, defaults to `False`): take the tokens that all rows of a batch begin with out
+            of them, into `prefix_ids` of shape `(1, prefix_length)`, see `packing.py`. `attention_mask` then covers
+            prefix and body.
 
     Raises:
-        InputError: when called with a row that has no step within `max_length`, nothing to train on, or pictures that do not
-            fit its placeholders; the message names the row.
+        InputError: when called with a row that has no step within `max_length`, nothing to train on, or pictures that
+            do not fit its placeholders; the message names the row.
     """
 
     def __init__(self, encoder: ChatEncoder, max_length: int | None = None, share_prefix: bool = False):
@@ -88,8 +90,8 @@ class TrajectoryCollator:
         if not fitting:
             first = conversation.turns[0][1] if conversation.turns else len(conversation.ids)
             raise InputError(
-                f"Row {name}: its first step ends at token {first}, beyond max_length={self.max_length}. Raise max_length, "
-                "shorten the system prompt or the first observation, or leave the row out."
+                f"Row {name}: its first step ends at token {first}, beyond max_length={self.max_length}. Raise "
+                "max_length, shorten the system prompt or the first observation, or leave the row out."
             )
         end = fitting[-1]
         self.cut_rows[name] = len(conversation.turns) - len(fitting)
@@ -113,7 +115,8 @@ def _decoded(image: Any) -> Image.Image:
 def _shared_prefix(conversations: Sequence[Conversation]) -> int:
     """Number of tokens that all rows begin with, up to the first picture or produced token."""
     limit = min(
-        min([span[0] for span in c.image_spans] + [turn[0] for turn in c.turns] + [len(c.ids) - 1]) for c in conversations
+        min([span[0] for span in c.image_spans] + [turn[0] for turn in c.turns] + [len(c.ids) - 1])
+        for c in conversations
     )
     length = 0
     while length < limit and len({c.ids[length] for c in conversations}) == 1:

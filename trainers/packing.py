@@ -1,7 +1,8 @@
 """Training on a prefix once for all rows of a batch.
 
-Rows of trajectory data begin with the same system prompt. Its keys and values are computed once, with gradients, and every
-row attends to them: the same function of the same tokens as the padded batch, without repeating the prefix in each row.
+Rows of trajectory data begin with the same system prompt. Its keys and values are computed once, with gradients, and
+every row attends to them: the same function of the same tokens as the padded batch, without repeating the prefix in
+each row.
 """
 
 from __future__ import annotations
@@ -20,19 +21,21 @@ def check_shared_prefix(model: PreTrainedModel, gradient_checkpointing: bool) ->
     """Refuse what cannot be exact.
 
     Raises:
-        InputError: for models whose positions or attention do not continue from a cache, and with gradient checkpointing,
-            which switches caches off.
+        InputError: for models whose positions or attention do not continue from a cache, and with gradient
+            checkpointing, which switches caches off.
     """
     config = model.config.get_text_config()
     layers = set(getattr(config, "layer_types", None) or ["full_attention"])
     rope = getattr(config, "rope_parameters", None) or {}
     if layers != {"full_attention"} or "mrope_section" in rope:
         raise InputError(
-            f"{type(model).__name__} has sliding-window layers or multi-modal positions, which a shared prefix does not keep "
-            "exact here: set packing to none."
+            f"{type(model).__name__} has sliding-window layers or multi-modal positions, which a shared prefix does "
+            "not keep exact: set packing to none."
         )
     if gradient_checkpointing:
-        raise InputError("Gradient checkpointing switches off the cache that a shared prefix needs: set one of the two off.")
+        raise InputError(
+            "Gradient checkpointing switches off the cache that a shared prefix needs: set one of the two off."
+        )
 
 
 def prefix_cache(model: torch.nn.Module, prefix_ids: torch.Tensor, rows: int) -> DynamicCache:
@@ -56,7 +59,8 @@ def head_at(head: torch.nn.Module, positions: torch.Tensor) -> Iterator[None]:
 
     Args:
         head (`Module`): the output embeddings, called once with hidden states of shape `(rows, length, hidden_size)`.
-        positions (`Tensor` of shape `(rows, length)`): boolean mask; the logits then have shape `(positions.sum(), vocab_size)`.
+        positions (`Tensor` of shape `(rows, length)`): boolean mask; the logits then have shape `(positions.sum(),
+            vocab_size)`.
     """
 
     def select(_: torch.nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:

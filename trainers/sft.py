@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,10 +39,10 @@ class TrainConfig:
         max_new_tokens (`int`, *optional*, defaults to 512): tokens per turn of the saved agent.
         lora_rank (`int`, *optional*, defaults to 64): rank of the adapter.
         lora_alpha (`int`, *optional*, defaults to 128): scale of the adapter.
-        lora_targets (`str`, *optional*): regular expression of the adapted modules; by default the query, key and value
-            projections of the language model.
-        modules_to_save (`list[str]`, *optional*): modules that are trained in full, none by default: vision encoder and
-            connector stay frozen.
+        lora_targets (`str`, *optional*): regular expression of the adapted modules; by default the query, key and
+            value projections of the language model.
+        modules_to_save (`list[str]`, *optional*): modules that are trained in full, none by default: vision encoder
+            and connector stay frozen.
         learning_rate (`float`, *optional*, defaults to 1e-6): peak learning rate of AdamW.
         lr_scheduler (`str`, *optional*, defaults to `"cosine"`): schedule.
         warmup_ratio (`float`, *optional*, defaults to 0.01): share of the steps with rising rate.
@@ -53,7 +52,8 @@ class TrainConfig:
         batch_size (`int`, *optional*, defaults to 2): rows per device and step.
         gradient_accumulation (`int`, *optional*, defaults to 1): batches per optimizer step.
         max_length (`int`, *optional*, defaults to 10240): tokens of a row; longer rows lose whole steps.
-        packing (`str`, *optional*, defaults to `"none"`): `none` (padded rows) or `shared_prefix` (the common prefix once).
+        packing (`str`, *optional*, defaults to `"none"`): `none` (padded rows) or `shared_prefix` (the common prefix
+            once).
         gradient_checkpointing (`bool`, *optional*, defaults to `False`): trade time for memory.
         save_steps (`int`, *optional*, defaults to 50): optimizer steps between checkpoints.
         seed (`int`, *optional*, defaults to 0): of adapter weights and data order.
@@ -118,12 +118,13 @@ def build_trainer(
     except ImportError:
         raise MissingExtraError("trl", "train", "Tuning") from None
     from peft import LoraConfig
+    from transformers import PrinterCallback
 
     from t3_agents.encoding import ChatEncoder
 
     from .collator import TrajectoryCollator
     from .packing import check_shared_prefix
-    from .trainer import MarkComplete, TrajectoryTrainer
+    from .trainer import MarkComplete, ShowProgress, TrajectoryTrainer
 
     if len(train_dataset) == 0:
         raise InputError(f"The split `{config.split}` has no rows to train on.")
@@ -152,7 +153,7 @@ def build_trainer(
         report_to="none",
         remove_unused_columns=False,
         dataset_kwargs={"skip_prepare_dataset": True},
-        disable_tqdm=not sys.stderr.isatty(),
+        disable_tqdm=True,  # ShowProgress has the bar
     )
     adapter = LoraConfig(
         r=config.lora_rank,
@@ -162,20 +163,24 @@ def build_trainer(
         task_type="CAUSAL_LM",
     )
     try:
-        return TrajectoryTrainer(
+        trainer = TrajectoryTrainer(
             model=model,
             args=arguments,
             data_collator=collator,
             train_dataset=train_dataset,
             processing_class=processor,
             peft_config=adapter,
-            callbacks=[MarkComplete(), *kwargs.pop("callbacks", [])],
+            callbacks=[MarkComplete(), ShowProgress(), *kwargs.pop("callbacks", [])],
             **kwargs,
         )
     except ValueError as error:
         if "arget modules" in str(error):
-            raise InputError(f"No module of {type(model).__name__} matches lora_targets `{config.lora_targets}`.") from error
+            raise InputError(
+                f"No module of {type(model).__name__} matches lora_targets `{config.lora_targets}`."
+            ) from error
         raise
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def last_checkpoint(folder: str | Path) -> Path | None:
@@ -279,9 +284,22 @@ def plot_loss(log: list[dict[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
+def _named_recipe(argv: list[str]) -> list[str]:
+    """`--config embedded` means the recipe of that name in the package."""
+    recipes = {path.stem: str(path) for path in (Path(__file__).parent / "recipes").glob("*.yaml")}
+    argv = list(argv)
+    for index, argument in enumerate(argv[:-1]):
+        if argument == "--config" and not Path(argv[index + 1]).exists():
+            argv[index + 1] = recipes.get(argv[index + 1], argv[index + 1])
+    return argv
+
+
 def main(argv: list[str]) -> int:
     """`t3 train`: parse the options, tune, print a table."""
-    config = parse_options(TrainConfig, argv, prog="t3 train")
+    config = parse_options(TrainConfig, _named_recipe(argv), prog="t3 train")
+    from t3_agents.models import use_fastest_num_threads
+
+    use_fastest_num_threads()
     agent = train(config)
     from rich.console import Console
     from rich.table import Table
@@ -290,7 +308,11 @@ def main(argv: list[str]) -> int:
     table = Table("rows", "steps", "final loss", "seconds", "agent")
     seconds = summary.get("train_runtime")
     table.add_row(
-        str(summary["rows"]), str(summary["steps"]), f"{summary['final_loss']:.3f}", f"{seconds:.0f}" if seconds else "", str(agent)
+        str(summary["rows"]),
+        str(summary["steps"]),
+        f"{summary['final_loss']:.3f}",
+        f"{seconds:.0f}" if seconds else "",
+        str(agent),
     )
     Console().print(table)
     return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.progress import Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.nn.functional import cross_entropy
 from transformers import TrainerCallback
 from trl import SFTTrainer
@@ -21,12 +22,16 @@ from .packing import head_at, prefix_cache
 class TrajectoryTrainer(SFTTrainer):
     """TRL's trainer for batches of [`TrajectoryCollator`].
 
-    Logits are computed at the positions before produced tokens only. The loss is the mean over all produced tokens of an
-    optimizer step, so that gradient accumulation does not weigh short rows more.
+    Logits are computed at the positions before produced tokens only. The loss is the mean over all produced tokens of
+    an optimizer step, so that gradient accumulation does not weigh short rows more.
     """
 
     def compute_loss(
-        self, model: torch.nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
     ) -> Any:
         inputs = dict(inputs)
         labels = inputs.pop("labels")
@@ -51,6 +56,28 @@ class TrajectoryTrainer(SFTTrainer):
         accuracy = (outputs.logits.argmax(-1) == wanted).float().mean().item()
         self._metrics[mode]["mean_token_accuracy"].append(accuracy)
         return (loss, outputs) if return_outputs else loss
+
+
+class ShowProgress(TrainerCallback):
+    """A progress bar over optimizer steps, with the loss."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        columns = (
+            *Progress.get_default_columns()[:-1],
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[loss]}"),
+        )
+        self.progress = Progress(*columns)
+        self.bar = self.progress.add_task("Steps", total=state.max_steps, completed=state.global_step, loss="")
+        self.progress.start()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        loss = f"loss {float(logs['loss']):.3f}" if logs and "loss" in logs else ""
+        self.progress.update(self.bar, completed=state.global_step, **({"loss": loss} if loss else {}))
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.progress.stop()
 
 
 class MarkComplete(TrainerCallback):
