@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 import sys
+import warnings
 from importlib.metadata import EntryPoint, entry_points, version
 
 
@@ -26,6 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     from .errors import T3Error
 
+    _quiet()
     try:
         return commands[argv[0]].load()(argv[1:])
     except T3Error as error:
@@ -36,15 +39,35 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except OSError as error:
         # A full disk, a folder without write permission: one sentence is enough for these.
-        print(f"t3 {argv[0]}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
+        print(
+            f"t3 {argv[0]}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}",
+            file=sys.stderr,
+        )
         return 1
+
+
+def _quiet() -> None:
+    """Leave the terminal to the command's own progress bars; the environment overrides it."""
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
 
 
 def usage(commands: dict[str, EntryPoint]) -> str:
     """Help text: every command with the first line of its module's docstring."""
     width = max(map(len, commands), default=0)
     lines = [f"  {name:<{width}}  {_summary(point)}" for name, point in sorted(commands.items())]
-    return "\n".join(["usage: t3 COMMAND [--config FILE.yaml] [--option VALUE ...]", "", *lines, "", "t3 COMMAND --help lists its options."])
+    return "\n".join(
+        [
+            "usage: t3 COMMAND [--config FILE.yaml] [--option VALUE ...]",
+            "",
+            *lines,
+            "",
+            "t3 COMMAND --help lists its options.",
+        ]
+    )
 
 
 def _summary(point: EntryPoint) -> str:
