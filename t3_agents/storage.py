@@ -115,7 +115,8 @@ class Shard:
 
     def append(self, row: dict[str, Any]) -> None:
         """Write one row and wait until it is on disk. A row that does not fit leaves nothing behind."""
-        line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        # ASCII, because a lone surrogate in a model's text cannot be encoded.
+        line = json.dumps(row, allow_nan=False).encode() + b"\n"
         end = self._stream.seek(0, os.SEEK_END)
         try:
             while line:

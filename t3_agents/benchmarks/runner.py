@@ -1,0 +1,217 @@
+"""Running an agent over many tasks: several at a time, resumable, one row per task."""
+
+from __future__ import annotations
+
+import json
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError, RunFolderError
+from ..storage import BlobStore, Shard
+from ..task import Task
+from ..trajectory import Trajectory
+
+
+if TYPE_CHECKING:
+    from ..agent import T3Agent
+
+
+TRAJECTORIES_FILE = "trajectories.jsonl"
+BLOBS_FOLDER = "blobs"
+STOP_SECONDS = 5.0
+"""How long an interrupted run waits for the steps in flight."""
+
+
+@dataclass
+class _Worker:
+    """One thread with an agent of its own. Finished rows, or what ended it, go to `events`."""
+
+    make_agent: Callable[[], T3Agent]
+    waiting: queue.SimpleQueue[Task]
+    events: queue.SimpleQueue[dict[str, Any] | BaseException]
+    blobs: BlobStore
+    stop: threading.Event
+    agent: T3Agent | None = None
+
+    def run(self) -> None:
+        try:
+            while not self.stop.is_set():
+                try:
+                    task = self.waiting.get_nowait()
+                except queue.Empty:
+                    break
+                row = self._row(task)
+                if not self.stop.is_set():
+                    self.events.put(row)
+            self._drop_agent()
+        except BaseException as error:  # handed to the main thread, which raises it
+            self.events.put(error)
+
+    def _row(self, task: Task) -> dict[str, Any]:
+        # Outside the try: an agent that cannot be made is a mistake of the run, not of this task.
+        self.agent = self.agent or self.make_agent()
+        try:
+            row = self.agent.run_task(task).stored_in(self.blobs).to_dict()
+            json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
+            return row
+        except Exception as error:  # whatever ends one task is that task's result
+            provenance = self.agent.provenance()
+            self._drop_agent()
+            return _failure(task, error, provenance, self.blobs).to_dict()
+
+    def _drop_agent(self) -> None:
+        if self.agent is not None:
+            agent, self.agent = self.agent, None
+            agent.cleanup()
+
+
+def _failure(task: Task, error: Exception, provenance: dict[str, Any], blobs: BlobStore) -> Trajectory:
+    reason = " ".join(f"{type(error).__name__}: {error}".encode(errors="replace").decode().split())
+    trajectory = Trajectory(
+        task=task,
+        images=list(task.images),
+        end_reason="failed",
+        provenance={**provenance, "failure": reason[:500].rstrip(": ")},
+    )
+    try:
+        return trajectory.stored_in(blobs)
+    except (OSError, InputError):  # unreadable attachments may be what it failed of
+        return trajectory
+
+
+def _absolute(task: Task) -> Task:
+    """The same task, readable from any working directory: a code step changes that of the whole process."""
+    files = [replace(f, source=f.source.absolute()) if isinstance(f.source, Path) else f for f in task.files]
+    return replace(task, files=tuple(files))
+
+
+def _finished(rows: Iterable[dict[str, Any]], tasks: dict[str, Task], folder: Path) -> dict[str, dict[str, Any]]:
+    """Rows of these tasks by id.
+
+    Raises:
+        RunFolderError: when a row has the id of a task but is about something else.
+    """
+    found = {}
+    for row in rows:
+        task_id = Trajectory.from_dict(row).task.id
+        if task_id not in tasks:
+            continue
+        if row["task"] != json.loads(json.dumps(tasks[task_id].to_dict())):
+            raise RunFolderError(
+                f"{folder.name} holds another task with the id {task_id}: choose another output folder."
+            )
+        found[task_id] = row
+    return found
+
+
+def run_tasks(
+    make_agent: Callable[[], T3Agent],
+    tasks: Iterable[Task],
+    output: str | Path,
+    num_workers: int = 1,
+    on_progress: Callable[[int, int, Trajectory], None] | None = None,
+) -> list[Trajectory]:
+    """Run an agent over tasks and keep every trajectory.
+
+    Each finished trajectory is appended to `output/trajectories.jsonl`, its pictures and files go to `output/blobs`.
+    Started again on the same folder, the run skips the tasks that have a row, also after `kill -9`. A task that raises
+    becomes a row with `end_reason` `failed` and the reason in `provenance["failure"]`, and the others go on.
+
+    Args:
+        make_agent (`Callable[[], T3Agent]`): makes an agent. Each worker makes one, and another one after a failure.
+            Agents may share a model that can be called from several threads.
+        tasks (`Iterable[Task]`): what to run; ids must differ.
+        output (`str` or `Path`): the folder, made when missing.
+        num_workers (`int`, *optional*, defaults to 1): tasks that run at the same time, in threads.
+        on_progress (`Callable`, *optional*): called in the calling thread with the number of finished tasks, the
+            number of tasks and the [`Trajectory`] that was just written.
+
+    Returns:
+        `list[Trajectory]`: one per task, in the order of the tasks.
+
+    Raises:
+        InputError: when two tasks have the same id or `num_workers` is less than 1.
+        RunFolderError: when another process writes to the folder, or it holds other tasks under the same ids.
+        KeyboardInterrupt: after Ctrl-C; the tasks in flight have no row and run again next time.
+    """
+    if num_workers < 1:
+        raise InputError(f"The number of workers must be at least 1, not {num_workers}.")
+    by_id: dict[str, Task] = {}
+    for task in tasks:
+        if task.id in by_id:
+            raise InputError(f"Two tasks have the id {task.id}: each task may run once.")
+        by_id[task.id] = _absolute(task)
+    folder = Path(output).absolute()
+    blobs = BlobStore(folder / BLOBS_FOLDER)
+    with Shard(folder / TRAJECTORIES_FILE) as shard:
+        rows = _finished(shard.rows, by_id, folder)
+        pending = [task for task_id, task in by_id.items() if task_id not in rows]
+        finished = _work(make_agent, pending, blobs, num_workers)
+        with closing(finished), _progress_bar(len(by_id), len(rows)) as advance:
+            for row in finished:
+                shard.append(row)
+                rows[row["task"]["id"]] = row
+                advance()
+                if on_progress:
+                    on_progress(len(rows), len(by_id), Trajectory.from_dict(row, blobs))
+    return [Trajectory.from_dict(rows[task_id], blobs) for task_id in by_id]
+
+
+def _work(
+    make_agent: Callable[[], T3Agent], tasks: Sequence[Task], blobs: BlobStore, num_workers: int
+) -> Generator[dict[str, Any]]:
+    """Yield the rows of tasks as they are finished."""
+    waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
+    for task in tasks:
+        waiting.put(task)
+    events: queue.SimpleQueue[dict[str, Any] | BaseException] = queue.SimpleQueue()
+    stop = threading.Event()
+    workers = [_Worker(make_agent, waiting, events, blobs, stop) for _ in range(min(num_workers, len(tasks)))]
+    # Daemons, so that a step that never returns cannot keep an interrupted process alive.
+    threads = [threading.Thread(target=worker.run, name=f"task-{i}", daemon=True) for i, worker in enumerate(workers)]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in tasks:
+            event = events.get()
+            if isinstance(event, BaseException):
+                raise event
+            yield event
+    finally:
+        stop.set()
+        for agent in [worker.agent for worker in workers]:
+            if agent is not None:
+                agent.interrupt()
+        deadline = time.monotonic() + STOP_SECONDS
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, deadline - time.monotonic()))
+
+
+@contextmanager
+def _progress_bar(total: int, done: int) -> Iterator[Callable[[], None]]:
+    """Show a bar where there is a terminal; gives the function that advances it."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("tasks"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        bar_task = bar.add_task("", total=total, completed=done)
+        yield lambda: bar.advance(bar_task)

@@ -1,0 +1,333 @@
+import io
+import json
+import re
+import sys
+from itertools import pairwise
+
+import pytest
+from markdown_it import MarkdownIt
+from PIL import Image
+from rich.console import Console
+
+from t3_agents.benchmarks.markdown import PathScrubber, fenced, inline
+from t3_agents.benchmarks.report import (
+    build_results,
+    check_results,
+    choose_trajectories,
+    family_of,
+    print_table,
+    write_report,
+)
+from t3_agents.errors import InputError
+from t3_agents.task import File, Task
+from t3_agents.trajectory import Step, Trajectory
+
+
+pytest.importorskip("matplotlib")
+
+HOSTILE = "```\n````\n~~~\n<script>alert(1)</script>\n# Owned\n![x](http://evil.example/x.png)\n\x1b[2J\u202e\r\n| a |"
+
+
+def picture(colour, size=(40, 30)):
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def make(number, right, family="receipts", query="What is the total?", pictures=True):
+    files = [
+        File.from_bytes(picture((number, 0, 0)), "files/receipt.png"),
+        File.from_bytes(b"a,b\n1,2\n", "files/a.csv"),
+    ]
+    files = tuple(files) if pictures else ()
+    task = Task(
+        id=f"{family}-{number}",
+        query=query,
+        files=files,
+        ground_truth="5",
+        tools=("inspect_file_as_text",),
+        origin={"family": family},
+    )
+    edited = [File.from_bytes(picture((0, number, 9), (1600, 20)), "outputs/edit_1.png")] if pictures else []
+    first = Step(
+        model_output="…",
+        thought="Read it.",
+        code="print(inspect_file_as_text('files/receipt.png'))",
+        observation="total 5",
+        error=None if right else "ValueError: no total",
+        tools=["inspect_file_as_text" if right else "visualizer"],
+        images=[1] if pictures else [],
+    )
+    last = Step(model_output="…", thought="Done.", code="final_answer(5)", tools=["final_answer"], is_final=True)
+    return Trajectory(
+        task=task,
+        steps=[first, last],
+        images=[*task.images, *edited],
+        answer="$5.00" if right else "6",
+        provenance={"controller": "tiny-vlm"},
+    )
+
+
+def make_runs(untuned=(0, 0), tuned=(3, 1)):
+    return {
+        run: {
+            "seen": [make(i, i < right[0]) for i in range(4)],
+            "unseen": [make(i, i < right[1], "charts") for i in range(2)],
+        }
+        for run, right in (("untuned", untuned), ("tuned", tuned))
+    }
+
+
+def make_results(runs):
+    vision = {"images": runs["tuned"]["seen"], "blanked": runs["untuned"]["seen"]}
+    return build_results(runs, vision, {"build tasks": 1.26, "train": 224.04}, 17, {"torch": "2.13.0"})
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    runs = make_runs()
+    write_report(folder, make_results(runs), runs, "A tiny controller.")
+    return folder
+
+
+def test_the_json_has_exactly_its_parts(report):
+    results = json.loads((report / "report.json").read_text())
+    assert list(results) == ["untuned", "tuned", "vision", "stage_seconds", "seed", "versions"]
+    assert list(results["vision"]) == ["images", "blanked"]
+    for part in ("untuned", "tuned"):
+        assert list(results[part]) == ["seen", "unseen"]
+        for scores in results[part].values():
+            assert list(scores) == ["ans_acc", "tool_acc", "code_exec", "n", "counts", "ci95"]
+    assert results["tuned"]["seen"]["ans_acc"] == 0.75
+    assert results["tuned"]["seen"]["n"] == 4
+    assert results["tuned"]["seen"]["ci95"]["ans_acc"] == [0.3006, 0.9544]
+    assert results["tuned"]["unseen"]["code_exec"] == 0.75
+    assert results["untuned"]["seen"]["ans_acc"] == 0
+    assert results["stage_seconds"] == {"build tasks": 1.3, "train": 224.0}
+    assert results["seed"] == 17
+    assert results["versions"] == {"torch": "2.13.0"}
+
+
+def test_the_page_has_its_sections_in_order(report):
+    page = (report / "report.md").read_text()
+    assert re.findall(r"^#+ .*", page, re.MULTILINE) == [
+        "# Report",
+        "## What was run",
+        "## Untuned and tuned",
+        "## Does it look at the pictures?",
+        "## Time",
+        "## Three trajectories of the tuned controller",
+        "### A success",
+        "### A failure",
+        "### An unseen family",
+    ]
+    assert "| seen | AnsAcc | 0.0 (0.0 to 0.4899) | 4 | 0.75 (0.3006 to 0.9544) | 4 |" in page
+    assert "| unseen | CodeExec | 0.5 (0.15 to 0.85) | 4 | 0.75 (0.3006 to 0.9544) | 4 |" in page
+    assert "| blanked | 0.0 (0.0 to 0.4899) | 4 |" in page
+    assert "| seen | 4 | receipts |" in page and "| unseen | 2 | charts |" in page
+    assert "| tuned | tiny-vlm |" in page
+    assert "A tiny controller." in page
+
+
+def numbers_in(text):
+    return set(re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])", text))
+
+
+def test_every_number_of_the_page_is_in_the_json(report):
+    page = (report / "report.md").read_text().split("## Three trajectories")[0]
+    page = page.replace("95 % interval", "").replace("2.13.0", "")
+    known = numbers_in((report / "report.json").read_text())
+    assert len(numbers_in(page)) > 10
+    assert numbers_in(page) <= known
+
+
+def test_trajectories_are_complete_and_links_lead_somewhere(report):
+    page = (report / "report.md").read_text()
+    shown = page.split("## Three trajectories")[1]
+    for text in ("What is the total?", "Read it.", "print(inspect_file_as_text('files/receipt.png'))", "total 5"):
+        assert shown.count(f"\n{text}\n") == 3
+    assert "Error: ValueError: no total" in shown
+    assert "**Answer**: right" in shown and "**Answer**: wrong" in shown
+    links = re.findall(r"\]\(([^)]+)\)", page)
+    assert {"results.png", "families.png"} < set(links)
+    assert len([link for link in links if link.startswith("report_files/")]) == 9
+    for link in links:
+        assert (report / link).is_file()
+        if link.endswith(".png"):
+            assert max(Image.open(report / link).size) <= (2000 if "/" not in link else 800)
+
+
+def test_plots_are_readable_pictures(report):
+    for name in ("results.png", "families.png"):
+        image = Image.open(report / name).convert("RGB")
+        assert image.width > 1000
+        colours = {colour for _, colour in image.getcolors(2**24)}
+        assert (0, 114, 178) in colours
+    assert (230, 159, 0) in {c for _, c in Image.open(report / "results.png").convert("RGB").getcolors(2**24)}
+
+
+def test_the_same_runs_give_the_same_report(report, tmp_path):
+    runs = make_runs()
+    write_report(tmp_path, make_results(runs), runs, "A tiny controller.")
+    files = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(report) for path in report.rglob("*") if path.is_file())
+    for path in files:
+        assert (tmp_path / path).read_bytes() == (report / path).read_bytes(), path
+
+
+def test_which_trajectories_are_shown():
+    chosen = choose_trajectories(make_runs())
+    assert [(title, t.task.id) for title, t in chosen] == [
+        ("A success", "receipts-0"),
+        ("A failure", "receipts-3"),
+        ("An unseen family", "charts-0"),
+    ]
+    runs = make_runs()
+    runs["tuned"]["seen"].insert(0, make(9, True, pictures=False))
+    assert choose_trajectories(runs)[0][1].task.id == "receipts-0"
+    # A failure that is of an unseen family is not shown twice while there is another one.
+    runs = make_runs(tuned=(4, 0))
+    assert [t.task.id for _, t in choose_trajectories(runs)] == ["receipts-0", "charts-0", "charts-1"]
+
+
+def test_without_a_failure_the_page_says_so(tmp_path):
+    runs = make_runs(tuned=(4, 2))
+    write_report(tmp_path, make_results(runs), runs)
+    assert "There is no failure" in (tmp_path / "report.md").read_text()
+
+
+def test_nothing_was_run(tmp_path):
+    runs = {run: {"seen": [], "unseen": []} for run in ("untuned", "tuned")}
+    results = build_results(runs, {"images": [], "blanked": []}, {}, 0, {})
+    write_report(tmp_path, results, runs)
+    page = (tmp_path / "report.md").read_text()
+    assert "| seen | AnsAcc | – | 0 | – | 0 |" in page and "No task of an unseen family was run." in page
+    assert "No task was answered right." in page and "nan" not in page
+    print_table(results, Console(file=io.StringIO()))
+
+
+def test_hostile_text_stays_text(tmp_path):
+    runs = make_runs()
+    bad = make(0, False, family="$\\frac{ | <b>x</b> [y](z)", query=HOSTILE)
+    bad.steps[0].thought = bad.steps[0].observation = bad.steps[0].error = bad.answer = HOSTILE
+    bad.steps.insert(1, Step(model_output=HOSTILE, error="no code"))
+    bad.steps.insert(2, Step(kind="plan", model_output=HOSTILE))
+    bad.provenance["failure"] = HOSTILE
+    html = File.from_bytes(b"<script>alert(1)</script>", "files/[x](y) `z`.html")
+    broken = File.from_bytes(b"no picture", "files/broken.png")
+    bad.task = Task(**{**vars(bad.task), "files": (html, *bad.task.files, broken)})
+    bad.images.insert(1, broken)
+    bad.steps[0].images = [2]
+    runs["tuned"]["unseen"].insert(0, bad)
+    runs["tuned"]["seen"] = [make(i, True) for i in range(2)]
+    write_report(tmp_path, make_results(runs), runs, HOSTILE)
+    page = (tmp_path / "report.md").read_text()
+    assert "\x1b" not in page and "\u202e" not in page and "\r" not in page
+    blocks = MarkdownIt("commonmark").enable("table").parse(page)
+    tokens = [token for block in blocks for token in (block, *(block.children or []))]
+    assert not [token for token in tokens if token.type in ("html_block", "html_inline", "link_reference")]
+    titles = [after.content for block, after in pairwise(blocks) if block.type == "heading_open"]
+    assert len(titles) == 9 and not any("Owned" in title for title in titles)
+    targets = [
+        token.attrGet("src") or token.attrGet("href") for token in tokens if token.type in ("image", "link_open")
+    ]
+    assert len(targets) > 9 and all((tmp_path / target).is_file() for target in targets)
+    cells = [after for block, after in pairwise(blocks) if block.type == "td_open"]
+    assert f"charts, {family_of(bad)}" in ["".join(child.content for child in cell.children) for cell in cells]
+    assert not list(tmp_path.rglob("*.html"))
+    assert "its content is not at hand" in page
+
+
+@pytest.mark.parametrize(
+    "text", ["", "`", "```", "a\n`````\nb", "\n\n```py\n", "~~~", "   ```", "x" * 10 + "`" * 50, "\r```\r"]
+)
+def test_a_fence_cannot_be_closed_from_inside(text):
+    blocks = MarkdownIt("commonmark").parse(f"before\n\n{fenced(text)}\n\nafter")
+    kinds = [block.type for block in blocks if block.type in ("inline", "fence") or block.nesting == 0]
+    assert kinds == ["inline", "fence", "inline"]
+    assert blocks[3].content.strip("\n") == text.replace("\r", "\n").strip("\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("receipt_total", "receipt_total"),
+        ("_a_", "\\_a\\_"),
+        ("a|b", "a\\|b"),
+        ("[x](y)", "\\[x\\](y)"),
+        ("<b>&amp;", "\\<b\\>\\&amp\\;"),
+        ("http://x.example", "http\\://x.example"),
+        ("WWW.x.example", "www\\.x.example"),
+        ("@someone", "&#64;someone"),
+        ("- a\nb", "\\- a b"),
+        ("2.13.0", "2.13.0"),
+        (5, "5"),
+    ],
+)
+def test_inline_text(text, expected):
+    assert inline(text) == expected
+
+
+def test_no_path_of_this_machine(tmp_path):
+    runs = make_runs()
+    secret = (
+        f'File "{tmp_path}/work/x.py" and {sys.prefix}/lib/python3/site-packages/a.py; see http://a.example{tmp_path}'
+    )
+    for trajectory in runs["tuned"]["seen"]:
+        trajectory.steps[0].observation = secret
+        trajectory.provenance["controller"] = f"{tmp_path}/models/tiny"
+    write_report(tmp_path / "out", make_results(runs), runs)
+    page = (tmp_path / "out" / "report.md").read_text()
+    # The address of a web page stays what it was, although its path looks the same.
+    assert str(tmp_path) not in page.replace(f"http://a.example{tmp_path}", "")
+    assert sys.prefix not in page
+    assert "…/lib/python3/site-packages/a.py" in page
+    assert "| tuned | tiny, tiny-vlm |" in page
+
+
+def test_the_scrubber_keeps_other_paths(tmp_path):
+    scrub = PathScrubber(tmp_path / "run")
+    assert scrub(f"{tmp_path}/run/a and {tmp_path}/running").startswith("…/a and ")
+    for text in ("files/receipt.png", "/", "and/or", "x/usr", "1/2"):
+        assert scrub(text) == text
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda r: r.pop("vision"), "lacks `vision`"),
+        (lambda r: r.update(extra=1), "unknown part `extra`"),
+        (lambda r: r["tuned"].pop("unseen"), "`tuned` lacks `unseen`"),
+        (lambda r: r["tuned"]["seen"].pop("ci95"), "`tuned.seen` lacks `ci95`"),
+        (lambda r: r["tuned"]["seen"].update(ans_acc=75), "in 0..1 or null, not 75"),
+        (lambda r: r["tuned"]["seen"].update(ans_acc=float("nan")), "in 0..1"),
+        (lambda r: r["tuned"]["seen"].update(ans_acc=None), "null together"),
+        (lambda r: r["tuned"]["seen"]["ci95"].update(ans_acc=0.5), "lower and an upper bound"),
+        (lambda r: r.update(stage_seconds=[1]), "`stage_seconds` of the results must be an object"),
+        (lambda r: r.update(seed={1, 2}), "cannot be written as JSON"),
+        (lambda r: r.update(tuned=None), "`tuned` must be an object"),
+    ],
+)
+def test_wrong_results_are_named(tmp_path, change, says):
+    runs = make_runs()
+    results = make_results(runs)
+    check_results(results)
+    change(results)
+    with pytest.raises(InputError, match=re.escape(says)):
+        write_report(tmp_path, results, runs)
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_runs_are_named(tmp_path):
+    runs = make_runs()
+    with pytest.raises(InputError, match="lack `tuned`"):
+        write_report(tmp_path, make_results(runs), {"untuned": runs["untuned"]})
+
+
+def test_the_table_fits_a_terminal():
+    stream = io.StringIO()
+    print_table(make_results(make_runs()), Console(file=stream, width=80))
+    lines = stream.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("AnsAcc" in line and "0.00 (0.00 to 0.49)" in line and "0.75 (0.30 to 0.95)" in line for line in lines)

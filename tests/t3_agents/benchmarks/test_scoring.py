@@ -1,0 +1,253 @@
+import math
+import random
+
+import pytest
+
+from t3_agents.benchmarks import scoring
+from t3_agents.errors import InputError
+from t3_agents.task import Task
+from t3_agents.trajectory import Step, Trajectory
+
+
+SAME = [
+    ("Paris", "paris"),
+    ("  Paris.\n", "Paris"),
+    ("**Paris**", "Paris"),
+    ("`Paris`", "Paris"),
+    ("“Paris”", "'Paris'"),
+    ("The Eiffel Tower", "eiffel tower"),
+    ("an  apple", "apple"),
+    ("A", "a."),
+    ("The", "the"),
+    ("Straße", "STRASSE"),
+    ("ﬁsh", "fish"),
+    ("caf\u00e9", "cafe\u0301"),
+    ("\u200bParis\ufeff", "Paris"),
+    ("$1,250.00", "1250"),
+    ("1250", "$1,250.00"),
+    ("€5", "5 EUR"),
+    ("EUR 5.00", "5€"),
+    ("-$5", "$-5"),
+    ("−5", "-5"),
+    ("+5", "5"),
+    ("(5)", "5"),
+    ("#5", "5"),
+    ("007", "7"),
+    (".5", "0.50"),
+    ("5.", "5"),
+    ("1e3", "1,000"),
+    ("12 %", "12%"),
+    ("12.0%.", "12%"),
+    ("12kg", "12.0 KG"),
+    ("3 apples", "3 apples."),
+    ("９", "9"),
+    ("0.30000000000000004", "0.3"),
+    ("1,250, 300", "1250; 300"),
+    ("a, b", "A,B"),
+    ("['a', 'b']", "a, b"),
+    ("a, b, and c", "a; b; c"),
+    ("a and b", "a, b"),
+    ("- a\n- b", "a\nb"),
+    ("Tom & Jerry", "tom and jerry"),
+    ("the cat, a dog", "cat, dog"),
+    ("a, b,", "a, b"),
+    ("C#", "c#"),
+    ("?", "?"),
+    ("...", "..."),
+    ("10:30", "10:30."),
+    ("a 5", "5"),
+    ("1" * 300, "1" * 300),
+]
+
+DIFFERENT = [
+    (None, "5"),
+    ("", "5"),
+    (" \n", "5"),
+    ("\u200b", "5"),
+    ("...", "5"),
+    ("5", "50"),
+    ("5", "-5"),
+    ("The answer is 5", "5"),
+    ("5 or 6", "5"),
+    ("5, 6", "5"),
+    ("6, 5", "5, 6"),
+    ("5, 5", "5"),
+    ("12", "12%"),
+    ("0.12", "12%"),
+    ("€5", "$5"),
+    ("12 kg", "12 g"),
+    ("12 kg", "12"),
+    ("1250.01", "1250"),
+    ("3.33", "3.3333"),
+    ("1,25", "125"),
+    ("12,50", "1250"),
+    ("12345678901234567890", "12345678901234567891"),
+    ("1" * 300, "1" * 299 + "2"),
+    ("Paris", "Parish"),
+    ("C", "C#"),
+    ("cat", "the"),
+    ("five", "5"),
+    ("true", "yes"),
+    ("nan", "5"),
+    ("inf", "1e999"),
+    ("1e999999999", "5"),
+    ("½", "0.5"),
+]
+
+
+@pytest.mark.parametrize(("prediction", "reference"), SAME)
+def test_same_answers(prediction, reference):
+    assert scoring.answers_match(prediction, reference)
+    assert scoring.answers_match(reference, prediction)
+
+
+@pytest.mark.parametrize(("prediction", "reference"), DIFFERENT)
+def test_different_answers(prediction, reference):
+    assert not scoring.answers_match(prediction, reference)
+    if prediction is not None and scoring.normalise(prediction):
+        assert not scoring.answers_match(reference, prediction)
+
+
+def test_every_number_matches_its_other_spellings():
+    numbers = random.Random(0)
+    for _ in range(300):
+        cents = numbers.randrange(-(10**9), 10**9)
+        value = cents / 100
+        spellings = [f"{value:.2f}", f"{value:,.2f}", f"${value:,.2f}", f" {value:.2f} USD.", f"**{value:,.3f}**"]
+        for spelling in spellings:
+            assert scoring.answers_match(spelling, f"{value}"), spelling
+        assert not scoring.answers_match(f"{value + 0.01:.2f}", f"{value:.2f}")
+
+
+def test_any_text_matches_itself_and_nothing_is_raised():
+    letters = random.Random(1)
+    alphabet = "ab 5,.;-$%&()\n\t\u200b€½'\"`*#e+_A\ud800"
+    for _ in range(2000):
+        text = "".join(letters.choices(alphabet, k=letters.randrange(1, 12)))
+        assert scoring.answers_match(text, text) == bool(scoring.normalise(text)), repr(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["1," * 20000, "the " * 20000, "(" * 50000, "9" * 50000, "and " * 20000, "-." * 20000]
+)
+def test_long_answers_take_no_time(text):
+    assert scoring.answers_match(text, text)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 10), (10, 10), (5, 10), (1, 1), (3, 7), (999, 1000)])
+def test_wilson_bounds_solve_the_equation_that_defines_them(successes, n):
+    share, z = successes / n, 1.959964
+    low, high = scoring.wilson_interval(successes, n)
+    for bound in (low, high):
+        assert (share - bound) ** 2 == pytest.approx(z**2 * bound * (1 - bound) / n, abs=1e-7)
+    assert low < high
+    # The bounds of 5 in 10 are a known value.
+    if (successes, n) == (5, 10):
+        assert (low, high) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+
+
+def test_wilson_interval_holds_the_share_and_shrinks():
+    widths = []
+    for n in (2, 8, 50, 1000):
+        for successes in range(0, n + 1, max(1, n // 7)):
+            low, high = scoring.wilson_interval(successes, n)
+            assert 0 <= low <= successes / n <= high <= 1
+        low, high = scoring.wilson_interval(n // 2, n)
+        widths.append(high - low)
+    assert widths == sorted(widths, reverse=True)
+    assert scoring.wilson_interval(0, 0) == [None, None]
+    for successes, n in ((-1, 5), (6, 5)):
+        with pytest.raises(InputError):
+            scoring.wilson_interval(successes, n)
+
+
+@pytest.mark.parametrize(
+    ("found", "known", "right", "n"),
+    [
+        ([["a"]], [["a"]], 1, 1),
+        ([[]], [["a"]], 0, 1),
+        ([["a"]], [[]], 0, 0),
+        ([["a", "b"]], [["b", "a"]], 0, 2),
+        ([["a", "c"]], [["a", "b"]], 1, 2),
+        ([["x", "a", "b"]], [["a", "b"]], 0, 2),
+        ([["a", "b", "c"]], [["a", "b"]], 2, 2),
+        ([["a"], ["b"]], [["a"], ["a", "b"]], 1, 3),
+        ([("a",)], [("a",)], 1, 1),
+        ([], [], 0, 0),
+    ],
+)
+def test_tool_acc(found, known, right, n):
+    result = scoring.tool_acc(found, known)
+    assert result["n"] == n
+    assert result["tool_acc"] == (right / n if n else None)
+    assert result["ci95"] == scoring.wilson_interval(right, n)
+
+
+@pytest.mark.parametrize(
+    ("turns", "right", "n"), [([], 0, 0), ([[]], 0, 0), ([[True, False], []], 1, 2), ([[True], [True]], 2, 2)]
+)
+def test_code_exec(turns, right, n):
+    result = scoring.code_exec(turns)
+    assert (result["code_exec"], result["n"]) == (right / n if n else None, n)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: scoring.ans_acc("ab", ["a", "b"]), "`predictions` must be a list"),
+        (lambda: scoring.ans_acc(["a"], "a"), "`references` must be a list"),
+        (lambda: scoring.ans_acc(["a"], None), "not NoneType"),
+        (lambda: scoring.ans_acc(["a"], ["a", "b"]), "1 predictions but 2 references"),
+        (lambda: scoring.ans_acc([5], ["5"]), "Entry 0 of `predictions`"),
+        (lambda: scoring.ans_acc(["5", "6"], ["5", None]), "Entry 1 of `references`"),
+        (lambda: scoring.ans_acc(["5"], [" "]), "Entry 0 of `references` is blank"),
+        (lambda: scoring.tool_acc(["ab"], [["a"]]), "Entry 0 of `predictions` must be a list"),
+        (lambda: scoring.tool_acc([["a"]], [[1]]), "Entry 0 of `references` must hold str"),
+        (lambda: scoring.tool_acc([["a"]], []), "1 predictions but 0 references"),
+        (lambda: scoring.tool_acc({"a": 1}, [["a"]]), "not dict"),
+        (lambda: scoring.code_exec([True]), "Entry 0 of `predictions` must be a list"),
+        (lambda: scoring.code_exec([[1]]), "Entry 0 of `predictions` must hold bool"),
+        (lambda: scoring.code_exec(None), "not NoneType"),
+    ],
+)
+def test_wrong_input_is_named(call, says):
+    with pytest.raises(InputError, match=says) as caught:
+        call()
+    assert isinstance(caught.value, ValueError)
+
+
+def make(answer, known, tools=(), steps=()):
+    return Trajectory(
+        task=Task(id="t", query="q", ground_truth=known, tools=tuple(tools)), steps=list(steps), answer=answer
+    )
+
+
+def test_score_of_trajectories():
+    looked = Step(code="x = ocr('a')", tools=["ocr"])
+    failed = Step(code="x = (", tools=[], error="not Python")
+    rambled = Step(model_output="no code")
+    plan = Step(kind="plan", model_output="plan")
+    answered = Step(code="final_answer(5)", tools=["final_answer"], is_final=True)
+    trajectories = [
+        make("5", "5", ["ocr", "final_answer"], [plan, looked, answered]),
+        make(None, "5", ["ocr", "faces"], [rambled, failed]),
+        make("anything", None, [], [answered]),
+        make(None, "5", ["ocr"]),
+    ]
+    assert [scoring.is_correct(t) for t in trajectories] == [True, False, None, False]
+    result = scoring.score(iter(trajectories))
+    assert result["n"] == 4
+    assert result["counts"] == {"ans_acc": 3, "tool_acc": 4, "code_exec": 5}
+    assert math.isclose(result["ans_acc"], 1 / 3)
+    assert math.isclose(result["tool_acc"], 1 / 4)
+    assert math.isclose(result["code_exec"], 3 / 5)
+    assert result["ci95"] == {
+        "ans_acc": scoring.wilson_interval(1, 3),
+        "tool_acc": scoring.wilson_interval(1, 4),
+        "code_exec": scoring.wilson_interval(3, 5),
+    }
+
+
+def test_score_of_nothing():
+    assert scoring.score([])["ans_acc"] is None
+    assert scoring.score([])["ci95"]["code_exec"] == [None, None]
