@@ -23,6 +23,7 @@ from smolagents.utils import AgentExecutionError, AgentGenerationError, AgentPar
 
 from .config import AGENT_FILE, T3AgentConfig, load_prompt
 from .errors import InputError
+from .executor import TimedExecutor
 from .models import EMBEDDED, Generation, VLMModel
 from .storage import write_atomic
 from .task import File, Task
@@ -51,7 +52,7 @@ def parse_turn(text: str, tags: tuple[str, str] = (CODE_OPEN, CODE_CLOSE)) -> tu
     opening = re.compile(f"(?:{re.escape(tags[0])}|{FENCE}python|{FENCE}py)[^\\S\\n]*\\n")
     starts = list(opening.finditer(text))
     thought = text[: starts[0].start()] if starts else text
-    thought = re.sub(r"\s*Code:\s*$", "", thought.strip().removeprefix("Thought:")).strip()
+    thought = thought.strip().removeprefix("Thought:").removesuffix("Code:").strip()
     if not starts:
         return thought, "", 0
     body = text[starts[0].end() :]
@@ -237,14 +238,15 @@ class T3Agent(CodeAgent):
         try:
             with self.workspace.activate():
                 result = self.python_executor(code)
+            shown = "" if result.output is None else str(result.output)
         except Exception as error:  # whatever model-written code or a tool raises is the model's to see
             printed = str(self.python_executor.state.get("_print_outputs", "")) if self._runs_locally else ""
             self._observe(memory_step, [printed, note])
             raise AgentExecutionError(_execution_error(error), self.logger) from error
-        value = result.output
-        if isinstance(value, Image.Image) and not result.is_final_answer:
-            value = self.workspace.save_image(value)
-        shown = "" if value is None or result.is_final_answer else str(value)
+        if result.is_final_answer:
+            shown = ""
+        elif isinstance(result.output, Image.Image):
+            shown = self.workspace.save_image(result.output)
         # The value of a last `print(...)` is None; a last expression is shown unless it was printed already.
         parts = [result.logs, shown if shown.strip() != result.logs.strip() else "", note]
         self._observe(memory_step, parts, show_images=not result.is_final_answer)
@@ -266,6 +268,8 @@ class T3Agent(CodeAgent):
                 deltas.append(delta)
                 yield delta
             return agglomerate_stream_deltas(deltas)
+        except InputError:  # the conversation is too long, say: a sentence for the person at the keyboard
+            raise
         except Exception as error:  # a model behind an API may raise anything; smolagents wraps it all
             raise AgentGenerationError(f"The model could not write a turn: {error}", self.logger) from error
 
@@ -321,11 +325,11 @@ class T3Agent(CodeAgent):
     def create_python_executor(self) -> PythonExecutor:
         if self.executor_type != "local":
             return super().create_python_executor()
-        return LocalPythonExecutor(
+        return TimedExecutor(
             self.additional_authorized_imports,
+            time_limit=self.code_timeout,
             max_print_outputs_length=self.max_print_outputs_length or 4 * self.max_observation_length,
             additional_functions={"open": self._open},
-            timeout_seconds=self.code_timeout,
             **self.executor_kwargs,
         )
 
@@ -350,9 +354,8 @@ class T3Agent(CodeAgent):
         first = steps[0] if steps and steps[0].kind == "task" else Step()
         system_prompt = "" if summary_mode else self.memory.system_prompt.system_prompt
         messages = render_messages(system_prompt, first.observation, len(first.images), steps[1:] if steps else [])
-        generations = iter(
-            [step for step in memory if isinstance(step, (ActionStep, PlanningStep)) and _output_of(step)]
-        )
+        turns = [step for step in memory if isinstance(step, (ActionStep, PlanningStep))]
+        generations = iter([step for step in turns if _output_of(step) or _generation_of(step)])
         remaining = iter(pictures)
         chat = []
         for message in messages:
@@ -567,13 +570,13 @@ def load_agent(
 
 def _has_agent(repo_id: str, revision: str | None) -> bool:
     from huggingface_hub import file_exists
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HFValidationError, HTTPError
 
     try:
         return file_exists(repo_id, AGENT_FILE, revision=revision)
     except HFValidationError:
         raise InputError(f"`{repo_id}` is neither a folder nor the id of a Hub repo.") from None
-    except (HfHubHTTPError, OSError):
+    except (HTTPError, OSError):
         return False  # offline: the model may still be in the cache
 
 
@@ -584,7 +587,7 @@ def _no_conversation():
 
 def _download(repo_id: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, HTTPError
 
     try:
         return Path(
@@ -592,7 +595,7 @@ def _download(repo_id: str, revision: str | None) -> Path:
                 repo_id, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt"]
             )
         )
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HFValidationError, HTTPError, OSError) as error:
         raise InputError(
             f"`{repo_id}` is neither a folder nor a repo that can be reached ({type(error).__name__})."
         ) from error
