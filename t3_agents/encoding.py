@@ -66,6 +66,7 @@ class ChatEncoder:
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.image_token: str = processor.image_token
+        self.image_token_id: int = self.tokenizer.convert_tokens_to_ids(self.image_token)
         self._control_tokens = sorted({*self.tokenizer.get_added_vocab(), self.image_token}, key=len, reverse=True)
         self._image_ids: dict[str, list[int]] = {}
         self.end_of_turn = self._find_end_of_turn()

@@ -185,12 +185,15 @@ class Engine:
             )
         if settings.get("seed") is not None:
             torch.manual_seed(settings["seed"])
+        # A picture's token without a picture would end the conversation: the model looks for its pixels.
+        suppressed = [*(settings.get("suppress_tokens") or []), self.encoder.image_token_id]
         with torch.inference_mode():
             output = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,
                 **inputs,
-                **{name: value for name, value in settings.items() if name != "seed"},
+                **{name: value for name, value in settings.items() if name not in ("seed", "suppress_tokens")},
+                suppress_tokens=suppressed,
                 stopping_criteria=self._stop_at(batch[0].stop_sequences),
                 return_dict_in_generate=True,
                 use_cache=True,
