@@ -103,7 +103,13 @@ class T3AgentConfig:
             elif f.type == "float":
                 kinds = (int, float)
             require(record, f.name, kinds, AGENT_FILE, default=getattr(default, f.name))
-        return cls(**record)
+        config = cls(**record)
+        if len(config.code_block_tags) != 2 or not all(isinstance(tag, str) for tag in config.code_block_tags):
+            raise InputError(f"Field `code_block_tags` of the {AGENT_FILE} must be an opening and a closing tag.")
+        missing = sorted(set(load_prompt(default.prompt)) - set(config.prompt_templates))
+        if config.prompt_templates and missing:
+            raise InputError(f"Field `prompt_templates` of the {AGENT_FILE} has no `{missing[0]}`.")
+        return config
 
     @classmethod
     def from_folder(cls, folder: Path) -> T3AgentConfig:

@@ -248,11 +248,11 @@ def _is_adapter(source: str | Path, revision: str | None) -> bool:
     if Path(source).is_dir():
         return (Path(source) / "adapter_config.json").is_file()
     from huggingface_hub import file_exists
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HTTPError
 
     try:
         return file_exists(str(source), "adapter_config.json", revision=revision)
-    except (HfHubHTTPError, OSError):
+    except (HTTPError, OSError):
         return False  # offline: the model may still be in the cache
 
 

@@ -46,8 +46,7 @@ class RunConfig:
 
 def main(argv: list[str]) -> int:
     """`t3 run QUESTION`: prints every step as it is done, then the answer. Status 1 when there is no answer."""
-    question = argv[0] if argv and not argv[0].startswith("-") else ""
-    argv = argv[1:] if question else argv
+    question, argv = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else ("", argv)
     config = parse_options(RunConfig, _list_files(argv), prog='t3 run "QUESTION"')
     # What the user gave is checked before any model is loaded.
     task = Task.create(question, [File.from_path(path) for path in config.file])

@@ -256,10 +256,9 @@ def require(record: Any, name: str, types: type | tuple[type, ...], owner: str, 
     value = record.get(name, default)
     if value is _MISSING:
         raise InputError(f"The {owner} has no field `{name}`.")
-    if not isinstance(value, types) or (isinstance(value, bool) and types in (int, float, (int, float))):
-        wanted = " or ".join(
-            "null" if t is type(None) else t.__name__ for t in (types if isinstance(types, tuple) else (types,))
-        )
+    types = types if isinstance(types, tuple) else (types,)
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        wanted = " or ".join("null" if t is type(None) else t.__name__ for t in types)
         raise InputError(f"Field `{name}` of the {owner} must be {wanted}, not {type(value).__name__}.")
     return value
 

@@ -131,7 +131,8 @@ def render_messages(
         if step.kind == "task":
             say("user", len(step.images), step.observation)
             continue
-        if step.model_output:
+        # A local model that ends its turn at once has written one id: an empty turn.
+        if step.model_output or step.output_ids:
             say("assistant", 0, step.model_output)
         if step.kind == "plan":
             say("user", 0, "Now proceed and carry out this plan.")
