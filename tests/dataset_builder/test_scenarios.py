@@ -46,7 +46,8 @@ def with_move(made: ScenarioTask, position: int, move: Move) -> ScenarioTask:
 def test_every_family_makes_valid_tasks(scenario, seed, tmp_path):
     made = make_task(scenario, seed, 0, tmp_path)
     assert validate(made) == []
-    assert made.task.origin == {"family": scenario.name, "seed": seed, "index": 0, "vision_only": scenario.vision_only}
+    flags = {"unseen": scenario.unseen, "vision_only": scenario.vision_only}
+    assert made.task.origin == {"family": scenario.name, "seed": seed, "index": 0, **flags}
     assert made.task.domain == scenario.domain
     assert {file.path.rpartition("/")[0] for file in made.task.files} <= {"files"}
 

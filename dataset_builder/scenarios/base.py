@@ -1,0 +1,301 @@
+"""The contract of the offline teacher: tasks with programs that solve them and answers that are known."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import hashlib
+import io
+import json
+import random
+import re
+import zipfile
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+from PIL import Image
+
+from t3_agents.errors import InputError
+from t3_agents.task import File, Task
+from t3_agents.trajectory import CODE_CLOSE, CODE_OPEN
+
+
+DOMAINS = (
+    "finance",
+    "culture",
+    "history",
+    "food",
+    "environment",
+    "health",
+    "travel",
+    "entertainment",
+    "social",
+    "science",
+    "transportation",
+    "geography",
+    "technology",
+    "sports",
+    "nature",
+    "others",
+)
+"""Domains of MM-Traj (arXiv 2412.15606)."""
+
+TOOL_NAMES = (
+    "ask_search_agent",
+    "visualizer",
+    "inspect_file_as_text",
+    "objectlocation",
+    "facedetection",
+    "segmentation",
+    "image_generator",
+    "image_edit",
+)
+"""Tools of the released data, without `final_answer`."""
+
+_PATH = re.compile(r"(?:files|outputs)/\S+")
+_NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
+_OFFICE_PARTS = {".docx": "word/document.xml", ".xlsx": "xl/workbook.xml", ".pptx": "ppt/presentation.xml"}
+_IMAGE_FORMATS = {".png": "PNG", ".jpg": "JPEG"}
+# What a last move may compute with: enough for sums, differences and ratios of observed values.
+_ARITHMETIC: dict[str, Callable[..., Any]] = {
+    function.__name__: function for function in (round, sum, max, min, abs, len, str, int, float)
+}
+
+
+@dataclass(frozen=True)
+class Move:
+    """One turn of a program.
+
+    Args:
+        thought (`str`): one short sentence.
+        code (`str`): Python, one to three lines.
+    """
+
+    thought: str
+    code: str
+
+    def text(self) -> str:
+        """The assistant turn as a controller would write it."""
+        return f"Thought: {self.thought}\nCode:\n{CODE_OPEN}\n{self.code}\n{CODE_CLOSE}"
+
+
+@dataclass(frozen=True)
+class ScenarioTask:
+    """A task and the program that solves it.
+
+    Args:
+        task ([`~t3_agents.task.Task`]): with a known answer and the expected tools.
+        program (`tuple[Move, ...]`): the moves; the last one calls `final_answer`.
+    """
+
+    task: Task
+    program: tuple[Move, ...]
+
+
+class Scenario:
+    """A family of tasks. One subclass per family.
+
+    Attributes:
+        name (`str`): stable name; the random numbers of a task follow from it.
+        domain (`str`): one of [`DOMAINS`].
+        unseen (`bool`): the whole family is kept out of training.
+        vision_only (`bool`): only the look of the picture tells which tool is right.
+        phrasings (`tuple[str, ...]`): queries with `{slots}`.
+        paths (`tuple[str, ...]`): workspace paths that its file may have.
+    """
+
+    name: ClassVar[str]
+    domain: ClassVar[str]
+    phrasings: ClassVar[tuple[str, ...]]
+    paths: ClassVar[tuple[str, ...]] = ()
+    unseen: ClassVar[bool] = False
+    vision_only: ClassVar[bool] = False
+
+    def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
+        """Draw one task and write its files.
+
+        Args:
+            rng (`random.Random`): the only source of chance.
+            folder (`Path`): an existing folder for the files.
+        """
+        raise NotImplementedError
+
+    def phrase(self, rng: random.Random, **slots: Any) -> str:
+        """One of the phrasings with its slots filled."""
+        return rng.choice(self.phrasings).format(**slots)
+
+    def build(self, query: str, files: Sequence[File], answer: str, *moves: tuple[str, str]) -> ScenarioTask:
+        """A task of this family, its expected tools read from the program.
+
+        Args:
+            query (`str`): the user's words.
+            files (`Sequence[File]`): attachments.
+            answer (`str`): the known answer.
+            moves (`tuple[str, str]`): thought and code of every turn.
+        """
+        program = tuple(Move(thought, code) for thought, code in moves)
+        tools = tuple(tool for move in program for tool in called_tools(move.code))
+        task = Task.create(query, files, ground_truth=answer, tools=tools, domain=self.domain)
+        return ScenarioTask(task, program)
+
+
+def make_task(scenario: Scenario, seed: int, index: int, folder: str | Path) -> ScenarioTask:
+    """Task number `index` of a family; the same arguments give the same bytes in every process.
+
+    Args:
+        scenario ([`Scenario`]): the family.
+        seed (`int`): seed of the whole collection.
+        index (`int`): number of the task in its family.
+        folder (`str` or `Path`): where its files are written; made when missing. One folder per task.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Not `hash()`: it differs from process to process.
+    digest = hashlib.sha256(f"{scenario.name}/{seed}/{index}".encode()).digest()
+    made = scenario.make(random.Random(int.from_bytes(digest[:8], "big")), folder)
+    flags = {"unseen": scenario.unseen, "vision_only": scenario.vision_only}
+    origin = {"family": scenario.name, "seed": seed, "index": index, **flags}
+    return replace(made, task=replace(made.task, origin=origin))
+
+
+def quote(text: str) -> str:
+    """A Python string literal with double quotes."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def called_tools(code: str, names: Collection[str] = TOOL_NAMES) -> list[str]:
+    """Names of the tools that code calls, in the order in which they are written."""
+    calls = [
+        (node.lineno, node.col_offset, node.func.id)
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names
+    ]
+    return [name for *_, name in sorted(calls)]
+
+
+def numbers_in(text: str) -> set[float]:
+    """All numbers of a text, without signs. `1,200` may be one number or two cells of a row, so it counts as both."""
+    found = _NUMBER.findall(text)
+    cells = [cell for number in found for cell in number.split(",")]
+    return {float(number.replace(",", "")) for number in [*found, *cells]}
+
+
+def normalise(answer: Any) -> str:
+    """An answer as it is compared: case, blanks, a closing full stop and the form of a number do not count."""
+    text = " ".join(str(answer).casefold().split()).rstrip(".").strip("\"'")
+    if re.fullmatch(r"-?" + _NUMBER.pattern, text):
+        return str(round(float(text.replace(",", "")), 6))
+    return text
+
+
+def final_expression(code: str) -> ast.expr | None:
+    """The argument of the `final_answer` call in code, if there is exactly one."""
+    found = [
+        node
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "final_answer"
+    ]
+    if len(found) != 1 or len(found[0].args) != 1 or found[0].keywords:
+        return None
+    return found[0].args[0]
+
+
+def validate(made: ScenarioTask, tools: Collection[str] | None = None) -> list[str]:
+    """What is wrong with a task and its program, without running it.
+
+    Args:
+        made ([`ScenarioTask`]): what a family made.
+        tools (`Collection[str]`, *optional*): names of the tools at hand; all of them by default.
+
+    Returns:
+        `list[str]`: one sentence per problem, empty when there is none.
+    """
+    task, program = made.task, made.program
+    problems = []
+    if not task.ground_truth:
+        problems.append("The answer is not known.")
+    if task.domain not in DOMAINS:
+        problems.append(f"`{task.domain}` is none of the domains.")
+    if not 2 <= len(program) <= 5:
+        problems.append(f"The program has {len(program)} moves; 2 to 5 are expected.")
+    for file in task.files:
+        problems += _file_problems(file)
+    for number, move in enumerate(program, start=1):
+        try:
+            compile(move.code, f"move {number}", "exec")
+        except SyntaxError as error:
+            return [*problems, f"The code of move {number} does not compile: {error.msg}."]
+        if "\n" in move.thought or not move.thought.strip():
+            problems.append(f"The thought of move {number} is not one line.")
+    return problems + _program_problems(task, program, tools)
+
+
+def _program_problems(task: Task, program: Sequence[Move], tools: Collection[str] | None) -> list[str]:
+    problems = []
+    called = [tool for move in program for tool in called_tools(move.code)]
+    if called != list(task.tools):
+        problems.append(f"The program calls {called}, but the task expects {list(task.tools)}.")
+    if missing := sorted(set(called) - set(TOOL_NAMES if tools is None else tools)):
+        problems.append(f"There is no tool {', '.join(missing)}.")
+    code = "\n".join(move.code for move in program)
+    used = {path for text in string_constants(code) for path in _PATH.findall(text)}
+    attached = {file.path for file in task.files}
+    made = {path for path in used if path.startswith("outputs/") and "image_edit" in called}
+    if lost := sorted(used - attached - made):
+        problems.append(f"The code uses {', '.join(lost)}, which is not attached.")
+    if idle := sorted(attached - used):
+        problems.append(f"The code never uses {', '.join(idle)}.")
+    if any("final_answer" in move.code for move in program[:-1]):
+        problems.append("A move before the last one gives the answer.")
+    if not program or final_expression(program[-1].code) is None:
+        return [*problems, "The last move does not call final_answer with one value."]
+    answers: list[Any] = []
+    # The last move must work out the answer by itself, so it runs here with arithmetic and nothing else.
+    names = {"__builtins__": {}, **_ARITHMETIC, "final_answer": answers.append}
+    try:
+        exec(compile(program[-1].code, "last move", "exec"), names)
+    except (NameError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+        return [*problems, f"The last move does not work out the answer by itself: {error}."]
+    answer = answers[0] if answers else None
+    if normalise(answer) != normalise(task.ground_truth):
+        problems.append(f"The program answers {answer!r}, but {task.ground_truth!r} is known to be right.")
+    return problems
+
+
+def string_constants(code: str) -> list[str]:
+    """Every string literal of a piece of code."""
+    return [n.value for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+
+
+def _file_problems(file: File) -> list[str]:
+    """Why a file is not what its name says: each kind is opened as that kind."""
+    try:
+        data = file.read_bytes()
+    except (InputError, OSError):
+        return [f"{file.path} is missing."]
+    if not data:
+        return [f"{file.path} is empty."]
+    if hashlib.sha256(data).hexdigest() != file.sha256:
+        return [f"{file.path} was changed after it was attached."]
+    suffix = PurePosixPath(file.path).suffix
+    try:
+        if suffix in _IMAGE_FORMATS:
+            with Image.open(io.BytesIO(data)) as image:
+                right = image.format == _IMAGE_FORMATS[suffix]
+                image.load()
+        elif suffix in _OFFICE_PARTS:
+            right = _OFFICE_PARTS[suffix] in zipfile.ZipFile(io.BytesIO(data)).namelist()
+        elif suffix == ".pdf":
+            right = data.startswith(b"%PDF-") and b"%%EOF" in data[-16:]
+        elif suffix == ".json":
+            right = bool(json.loads(data))
+        elif suffix == ".csv":
+            rows = list(csv.reader(io.StringIO(data.decode())))
+            right = len(rows) > 1 and len({len(row) for row in rows}) == 1
+        else:
+            right = False
+    except (OSError, ValueError, zipfile.BadZipFile):
+        right = False
+    return [] if right else [f"{file.path} does not hold what its name says."]

@@ -1,0 +1,98 @@
+"""Families with the same words and the same file name: only the look of the picture tells which tool is right."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from PIL import Image
+
+from .base import Scenario, ScenarioTask
+from .files import COLOURS, Colour, draw_page, draw_people, draw_shapes, save_picture
+from .words import BIRDS
+
+
+PATH = "files/picture.png"
+QUESTIONS = (
+    "How many are there?",
+    "What is the total here?",
+    "Count them.",
+    "Which number do you get from this picture?",
+    "How many are in the picture?",
+    "Give me the total.",
+    "What is the count?",
+    "How many in all?",
+)
+
+# Plain dark grounds on which every colour of `COLOURS` stands out.
+_GROUNDS: tuple[Colour, ...] = ((18, 20, 26), (30, 28, 30), (12, 28, 22), (34, 18, 20))
+
+
+class _Look(Scenario):
+    """A picture that is recognised by its look.
+
+    Attributes:
+        thought (`str`), call (`str`): the first move of every task of the family.
+    """
+
+    vision_only = True
+    phrasings = QUESTIONS
+    paths = (PATH,)
+    thought: str
+    call: str
+
+    def draw(self, rng: random.Random) -> tuple[Image.Image, int]:
+        """A picture and the number that it stands for."""
+        raise NotImplementedError
+
+    def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
+        picture, count = self.draw(rng)
+        return self.build(
+            self.phrase(rng),
+            [save_picture(picture, folder, PATH)],
+            str(count),
+            (self.thought, f"print({self.call})"),
+            (f"The number is {count}.", f'final_answer("{count}")'),
+        )
+
+
+class LookSlip(_Look):
+    """A white page with dark text: read its total."""
+
+    name = "look_slip"
+    domain = "nature"
+    thought = "The picture is a page with text, so I read it."
+    call = f'visualizer("{PATH}", "total")'
+
+    def draw(self, rng: random.Random) -> tuple[Image.Image, int]:
+        counts = {bird: rng.randint(2, 60) for bird in rng.sample(BIRDS, 4)}
+        rows = [(bird.capitalize(), str(count)) for bird, count in counts.items()]
+        total = sum(counts.values())
+        return draw_page([*rows, ("Total", str(total))], "BIRD WALK", width=256), total
+
+
+class LookPeople(_Look):
+    """A photo with people: count their faces."""
+
+    name = "look_people"
+    domain = "social"
+    thought = "The picture is a photo of people, so I count faces."
+    call = f'len(facedetection("{PATH}"))'
+
+    def draw(self, rng: random.Random) -> tuple[Image.Image, int]:
+        count = rng.randint(1, 4)
+        return draw_people(rng, count), count
+
+
+class LookShapes(_Look):
+    """Flat shapes on a plain ground: count them."""
+
+    name = "look_shapes"
+    domain = "science"
+    thought = "The picture is a drawing of shapes, so I locate them."
+    call = f'len(objectlocation("shape", "{PATH}"))'
+
+    def draw(self, rng: random.Random) -> tuple[Image.Image, int]:
+        count = rng.randint(2, 12)
+        shape = (rng.choice(list(COLOURS)), rng.choice(("circle", "square", "triangle")))
+        return draw_shapes(rng, [shape] * count, rng.choice(_GROUNDS)), count
