@@ -94,7 +94,8 @@ class TrajectoryCollator:
                 "max_length, shorten the system prompt or the first observation, or leave the row out."
             )
         end = fitting[-1]
-        self.cut_rows[name] = len(conversation.turns) - len(fitting)
+        if len(fitting) < len(conversation.turns):  # else only what follows the last turn is too long
+            self.cut_rows[name] = len(conversation.turns) - len(fitting)
         spans = [span for span in conversation.image_spans if span[1] <= end]
         return Conversation(
             ids=conversation.ids[:end],
@@ -113,9 +114,10 @@ def _decoded(image: Any) -> Image.Image:
 
 
 def _shared_prefix(conversations: Sequence[Conversation]) -> int:
-    """Number of tokens that all rows begin with, up to the first picture or produced token."""
+    """Number of tokens that all rows begin with, up to the first picture or the token that predicts the first produced
+    one."""
     limit = min(
-        min([span[0] for span in c.image_spans] + [turn[0] for turn in c.turns] + [len(c.ids) - 1])
+        min([span[0] for span in c.image_spans] + [turn[0] - 1 for turn in c.turns] + [len(c.ids) - 1])
         for c in conversations
     )
     length = 0

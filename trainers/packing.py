@@ -25,7 +25,9 @@ def check_shared_prefix(model: PreTrainedModel, gradient_checkpointing: bool) ->
             checkpointing, which switches caches off.
     """
     config = model.config.get_text_config()
-    layers = set(getattr(config, "layer_types", None) or ["full_attention"])
+    # Older families say it with a window size alone.
+    windowed = getattr(config, "sliding_window", None) is not None
+    layers = set(getattr(config, "layer_types", None) or ["sliding_attention" if windowed else "full_attention"])
     rope = getattr(config, "rope_parameters", None) or {}
     if layers != {"full_attention"} or "mrope_section" in rope:
         raise InputError(

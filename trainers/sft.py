@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -91,6 +92,10 @@ class TrainConfig:
         for name in ("lora_rank", "batch_size", "gradient_accumulation", "max_length", "save_steps", "epochs"):
             if getattr(self, name) <= 0:
                 raise InputError(f"`{name}` must be above 0, not {getattr(self, name)}.")
+        try:
+            re.compile(self.lora_targets)
+        except re.error as error:
+            raise InputError(f"`lora_targets` `{self.lora_targets}` is no regular expression: {error}.") from None
 
     def settings(self) -> dict[str, Any]:
         """What decides the result of a run."""
@@ -128,6 +133,10 @@ def build_trainer(
 
     if len(train_dataset) == 0:
         raise InputError(f"The split `{config.split}` has no rows to train on.")
+    for name in config.modules_to_save or []:
+        # PEFT passes over a name that it does not find.
+        if not any(module.endswith(name) for module, _ in model.named_modules()):
+            raise InputError(f"No module of {type(model).__name__} is named as `{name}` in modules_to_save.")
     if config.packing == "shared_prefix":
         check_shared_prefix(model, config.gradient_checkpointing)
     collator = TrajectoryCollator(ChatEncoder(processor), config.max_length, config.packing == "shared_prefix")
