@@ -1,0 +1,477 @@
+"""A real, tiny model behind `VLMModel`: the tokens of stock transformers, whatever is shared or kept."""
+
+import shutil
+import signal
+import threading
+
+import pytest
+import torch
+from PIL import Image
+from smolagents.models import ChatMessage, MessageRole
+
+from t3_agents.engine import Engine, Request
+from t3_agents.errors import InputError
+from t3_agents.models import Generation, ScriptedModel, VLMModel
+
+
+RED, BLUE = Image.new("RGB", (96, 64), "red"), Image.new("RGB", (96, 64), "blue")
+NEW_TOKENS = 12
+
+
+class WatchedEngine(Engine):
+    """Notes the rows of every batch, and how many tokens each request took over from kept ones."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.batches = []
+        self.reused = []
+
+    def _run(self, batch):
+        self.batches.append(len(batch))
+        super()._run(batch)
+
+    def _find_cache(self, keys):
+        found = super()._find_cache(keys)
+        self.reused.append(found[0])
+        return found
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_vlm):
+    return VLMModel.from_pretrained(tiny_vlm)
+
+
+@pytest.fixture
+def make_model(loaded):
+    """A `VLMModel` around the loaded weights; settings of the engine apart from those of generation."""
+
+    def make_model(max_cached_tokens=16384, max_wait=5.0, max_batch_size=16, **generation):
+        model = VLMModel(loaded.model, loaded.processor, max_new_tokens=NEW_TOKENS, **generation)
+        model.engine = WatchedEngine(
+            model.model,
+            model.encoder,
+            max_batch_size=max_batch_size,
+            max_cached_tokens=max_cached_tokens,
+            max_wait=max_wait,
+        )
+        return model
+
+    return make_model
+
+
+@pytest.fixture
+def model(make_model):
+    return make_model()
+
+
+def user(text, *images):
+    content = [*({"type": "image", "image": image} for image in images), {"type": "text", "text": text}]
+    return ChatMessage(role=MessageRole.USER, content=content)
+
+
+def stock_ids(model, messages, **settings):
+    """What transformers itself produces for one user turn."""
+    plain, images = [], []
+    for message in messages:
+        images += [part["image"] for part in message.content if part["type"] == "image"]
+        parts = [{k: v for k, v in part.items() if k != "image"} for part in message.content]
+        plain.append({"role": message.role.value, "content": parts})
+    processor = model.processor
+    text = processor.apply_chat_template(plain, add_generation_prompt=True, tokenize=False)
+    inputs = processor(text=[text], images=[images] if images else None, return_tensors="pt")
+    with torch.inference_mode():
+        output = model.model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False, **settings)
+    return output[0, inputs["input_ids"].shape[1] :].tolist()
+
+
+def talk(model, texts, images=()):
+    """A conversation of several turns; the produced ids of each."""
+    messages, produced = [], []
+    for number, text in enumerate(texts):
+        messages.append(user(text, *(images[number : number + 1])))
+        answer = model.generate(messages)
+        produced.append(answer.raw.output_ids)
+        messages.append(ChatMessage(role=MessageRole.ASSISTANT, content=answer.raw.text, raw=answer.raw))
+    return produced
+
+
+def recomputed(model, texts, images, produced):
+    """The same conversation, every turn computed by stock `generate` from nothing."""
+    messages, known, again = [], [], []
+    for number, text in enumerate(texts):
+        shown = images[number : number + 1]
+        messages.append(
+            {"role": "user", "content": [{"type": "image"} for _ in shown] + [{"type": "text", "text": text}]}
+        )
+        seen = list(images[: number + 1])
+        conversation = model.encoder.encode(messages, seen, known, add_generation_prompt=True)
+        inputs = {"input_ids": torch.tensor([conversation.ids])}
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+        with torch.inference_mode():
+            output = model.model.generate(
+                **inputs, **model.encoder.pixel_inputs([seen]), max_new_tokens=NEW_TOKENS, do_sample=False
+            )
+        again.append(tuple(output[0, len(conversation.ids) :].tolist()))
+        known.append(produced[number])
+        text = model.encoder.decode(produced[number])
+        messages.append({"role": "assistant", "content": [{"type": "text", "text": text}]})
+    return again
+
+
+class TestOneRequest:
+    @pytest.mark.parametrize("images", [(), (RED,), (RED, BLUE)], ids=len)
+    def test_the_tokens_are_those_of_stock_transformers(self, model, images):
+        messages = [user("What is shown in the picture?", *images)]
+        answer = model.generate(messages)
+        assert list(answer.raw.output_ids) == stock_ids(model, messages)
+        assert answer.token_usage.output_tokens == len(answer.raw.output_ids)
+        assert answer.token_usage.input_tokens == len(answer.raw.input_ids)
+        assert answer.role == MessageRole.ASSISTANT and answer.content == answer.raw.text
+
+    def test_the_model_sees_the_pixels(self, model):
+        answers = {model.generate([user("What is it?", image)]).raw.output_ids for image in (RED, BLUE)}
+        assert len(answers) == 2
+
+    def test_dicts_are_messages_too(self, model):
+        plain = [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]
+        assert model.generate(plain).raw == model.generate([user("hello")]).raw
+
+    def test_messages_of_one_role_are_one_turn(self, model):
+        one = model.generate([user("ab")]).raw.input_ids
+        two = model.generate([user("a"), user("b")]).raw.input_ids
+        assert model.processor.decode(one) == model.processor.decode(two)
+
+    @pytest.mark.parametrize("kwargs", [{"response_format": {"type": "json"}}, {"tools_to_call_from": [1]}])
+    def test_structured_output_is_refused(self, model, kwargs):
+        with pytest.raises(InputError, match="plain text turns"):
+            model.generate([user("hello")], **kwargs)
+
+    def test_a_conversation_that_is_too_long(self, model):
+        with pytest.raises(InputError, match=rf"tokens and {NEW_TOKENS} more are asked for, but the model takes 4096"):
+            model.generate([user("zq" * 4000)])
+        assert model.generate([user("short")]).raw.output_ids
+
+    def test_a_picture_token_is_never_written(self, model, loaded):
+        image_id = model.encoder.image_token_id
+        weights = loaded.model.lm_head.weight
+        before = weights.detach().clone()
+        try:
+            with torch.no_grad():
+                weights[image_id] += 1000 * weights.abs().max() * torch.sign(weights[image_id] + 0.1)
+            written = model.generate([user("hello", RED)]).raw.output_ids
+        finally:
+            with torch.no_grad():
+                weights.copy_(before)
+        assert image_id not in written
+
+
+def find_stop(model, text):
+    """Words across a token boundary that end an answer early, and the number of its tokens up to there."""
+    ids = model.generate([user(text)]).raw.output_ids
+    for end in range(3, len(ids) - 2):
+        stop = model.encoder.decode(ids[end - 2 : end])
+        if stop.isprintable() and "\ufffd" not in stop and stop not in model.encoder.decode(ids[: end - 1]):
+            return stop, end
+    raise AssertionError("No answer is fit for this test.")
+
+
+class TestStopSequences:
+    def test_content_ends_before_the_stop_and_the_turn_with_it(self, model):
+        whole = model.generate([user("hello")]).raw
+        stop, end = find_stop(model, "hello")
+        answer = model.generate([user("hello")], stop_sequences=["Observation:", stop])
+        assert answer.raw.output_ids == whole.output_ids[:end]
+        assert answer.raw.text.endswith(stop) and not answer.content.endswith(stop)
+        assert answer.raw.text == answer.content + stop
+
+    def test_rows_of_a_batch_stop_at_their_own_places(self, make_model):
+        single = make_model()
+        texts = [f"hello {n}" for n in range(4)]
+        stop, end = find_stop(single, texts[0])
+        alone = [single.generate([user(text)], stop_sequences=[stop]).raw for text in texts]
+        assert len(alone[0].output_ids) == end and max(len(raw.output_ids) for raw in alone) == NEW_TOKENS
+        model = make_model()
+        together = in_threads(model, [lambda t=t: model.generate([user(t)], stop_sequences=[stop]).raw for t in texts])
+        assert model.engine.batches == [4]
+        assert together == alone
+
+    def test_a_finished_row_carries_no_padding(self, make_model):
+        model = make_model()
+        texts = [f"hello {n}" for n in range(4)]
+        ends = [raw.output_ids[4] for raw in (model.generate([user(t)]).raw for t in texts)]
+        ids = model.model.generation_config.eos_token_id
+        try:
+            model.model.generation_config.eos_token_id = [ids, ends[0]]
+            model.engine.clear()
+            model.engine.batches.clear()
+            together = in_threads(model, [lambda t=t: model.generate([user(t)]).raw.output_ids for t in texts])
+        finally:
+            model.model.generation_config.eos_token_id = ids
+        assert model.engine.batches == [4]
+        assert ends[0] in together[0] and together[0].index(ends[0]) == len(together[0]) - 1
+        assert max(map(len, together)) == NEW_TOKENS
+
+
+def in_threads(model, calls):
+    """Results of calls that run as concurrent agents do."""
+    results, errors = [None] * len(calls), [None] * len(calls)
+    ready = threading.Barrier(len(calls))
+
+    def work(number):
+        with model.conversation():
+            ready.wait(30)
+            try:
+                results[number] = calls[number]()
+            except Exception as error:
+                errors[number] = error
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    if any(errors):
+        raise next(error for error in errors if error)
+    return results
+
+
+class TestReuse:
+    TEXTS = ["What is it?", "Observation: 12.50", "Observation: nothing was printed.", "Go on."]
+
+    @pytest.mark.parametrize("images", [[], [RED], [RED, BLUE, RED]], ids=len)
+    @pytest.mark.parametrize("max_cached_tokens", [0, 16384])
+    def test_every_turn_is_that_of_stock_transformers(self, make_model, images, max_cached_tokens):
+        model = make_model(max_cached_tokens=max_cached_tokens)
+        produced = talk(model, self.TEXTS, images)
+        assert produced == recomputed(model, self.TEXTS, images, produced)
+
+    def test_other_pictures_with_the_same_ids_share_nothing(self, make_model):
+        model = make_model()
+        first = model.generate([user("What is it?", RED)]).raw
+        second = model.generate([user("What is it?", BLUE)]).raw
+        assert first.input_ids == second.input_ids
+        assert second == make_model(max_cached_tokens=0).generate([user("What is it?", BLUE)]).raw
+        assert second.output_ids != first.output_ids
+
+    def test_reuse_starts_in_no_picture(self, make_model):
+        """Two pictures whose first tokens are equal: the second is computed as a whole."""
+        model = make_model()
+        model.generate([user("What?", RED, RED)])
+        messages = [user("What?", RED, BLUE)]
+        assert list(model.generate(messages).raw.output_ids) == stock_ids(model, messages)
+
+    def test_an_edited_history_is_computed_anew(self, make_model):
+        model = make_model()
+        talk(model, ["one", "two"])
+        messages = [user("one"), ChatMessage(role=MessageRole.ASSISTANT, content="other"), user("two")]
+        kept = model.generate(messages).raw
+        model.engine.clear()
+        assert model.generate(messages).raw == kept
+
+    def test_the_same_prompt_twice(self, model):
+        assert model.generate([user("hello")]).raw == model.generate([user("hello")]).raw
+
+    @pytest.mark.parametrize("bound", [0, 100, 200])
+    def test_the_bound_on_kept_tokens_holds(self, make_model, bound):
+        model = make_model(max_cached_tokens=bound)
+        for number in range(8):
+            model.generate([user(f"Question number {number}?")])
+            kept = [len(cache.keys) for cache in model.engine._caches.values()]
+            assert sum(kept) <= bound
+        assert bool(kept) == bool(bound) and (bound < 200 or len(kept) > 1)
+
+    def test_a_conversation_longer_than_the_bound_is_right(self, make_model):
+        model = make_model(max_cached_tokens=20)
+        produced = talk(model, self.TEXTS, [RED])
+        assert produced == recomputed(model, self.TEXTS, [RED], produced)
+
+    def test_a_conversation_keeps_one_entry(self, model):
+        talk(model, self.TEXTS)
+        assert len(model.engine._caches) == 1
+
+    def test_only_what_is_new_is_computed(self, model):
+        messages, lengths = [], []
+        for text in self.TEXTS:
+            messages.append(user(text, *[RED] * (not messages)))
+            answer = model.generate(messages)
+            messages.append(ChatMessage(role=MessageRole.ASSISTANT, content=answer.raw.text, raw=answer.raw))
+            lengths.append(len(answer.raw.input_ids) + len(answer.raw.output_ids) - 1)
+        assert model.engine.reused == [0, *lengths[:-1]]
+
+    def test_nothing_is_kept_after_clear(self, model):
+        model.generate([user("hello")])
+        model.engine.clear()
+        assert not model.engine._caches
+
+
+class TestConcurrentAgents:
+    @pytest.mark.parametrize("max_cached_tokens", [0, 16384])
+    def test_a_batch_gives_every_agent_its_own_tokens(self, make_model, max_cached_tokens):
+        jobs = [(["What is it?", "go on " * n, "end"][: 2 + n % 2], [[], [RED], [RED, BLUE]][n % 3]) for n in range(6)]
+        alone = [talk(make_model(), *job) for job in jobs]
+        model = make_model(max_cached_tokens=max_cached_tokens)
+        together = in_threads(model, [lambda job=job: talk(model, *job) for job in jobs])
+        assert together == alone
+        assert sum(model.engine.batches) == sum(len(texts) for texts, _ in jobs)
+        assert max(model.engine.batches) == 6
+
+    def test_batches_are_no_larger_than_allowed(self, make_model):
+        model = make_model(max_batch_size=2)
+        in_threads(model, [lambda n=n: model.generate([user(f"hello {n}")]) for n in range(5)])
+        assert sum(model.engine.batches) == 5 and max(model.engine.batches) == 2
+
+    def test_requests_with_other_settings_share_no_batch(self, make_model):
+        model = make_model(max_wait=0.3)
+        lengths = [3, 3, 5]
+        calls = [lambda n=n: model.generate([user("hello")], max_new_tokens=n).raw.output_ids for n in lengths]
+        assert [len(ids) for ids in in_threads(model, calls)] == lengths
+        assert sorted(model.engine.batches) == [1, 2]
+
+    def test_an_error_in_one_request_leaves_the_others(self, make_model):
+        model = make_model(max_wait=0.3)
+        expected = model.generate([user("hello")]).raw
+
+        def fail():
+            with pytest.raises(ValueError, match="no_such_setting"):
+                model.generate([user("hello")], no_such_setting=1)
+            return model.generate([user("hello")]).raw
+
+        calls = [fail, *[lambda: model.generate([user("hello")]).raw] * 3]
+        assert in_threads(model, calls) == [expected] * 4
+
+    def test_a_request_that_is_too_long_leaves_the_others(self, make_model):
+        model = make_model(max_wait=0.3)
+
+        def fail():
+            with pytest.raises(InputError, match="the model takes"):
+                model.generate([user("zq" * 4000)])
+
+        results = in_threads(model, [fail, lambda: model.generate([user("hello")]).raw])
+        assert results[1] == model.generate([user("hello")]).raw
+
+    def test_an_interrupted_request_waits_no_longer(self, make_model):
+        model = make_model(max_wait=60)
+
+        class Interrupted(BaseException):
+            pass
+
+        def interrupt(*_):
+            raise Interrupted
+
+        before = signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        try:
+            # Another live conversation that asks for nothing makes this one wait.
+            with model.conversation(), model.conversation(), pytest.raises(Interrupted):
+                model.generate([user("hello")])
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert model.engine._pending == [] and model.engine.batches == []
+        assert model.generate([user("hello")]).raw.output_ids
+        assert model.engine.batches == [1]
+
+    def test_an_idle_conversation_holds_the_others_up_for_a_while_only(self, make_model):
+        model = make_model(max_wait=0.2)
+        with model.conversation(), model.conversation():
+            assert model.generate([user("hello")]).raw.output_ids
+
+    def test_an_agent_that_ends_lets_the_others_go_on(self, make_model):
+        model = make_model(max_wait=60)
+        calls = [lambda: None, *[lambda n=n: talk(model, [f"hello {n}", "more"]) for n in range(2)]]
+        in_threads(model, calls)
+        assert model.engine.batches == [2, 2]
+
+
+class TestSampling:
+    def test_a_seed_makes_it_repeatable(self, make_model):
+        model = make_model(do_sample=True, temperature=1.5, seed=3)
+        first, second = (model.generate([user("hello")]).raw.output_ids for _ in range(2))
+        other = model.generate([user("hello")], seed=4).raw.output_ids
+        assert first == second != other
+        assert first == make_model(do_sample=True, temperature=1.5, seed=3).generate([user("hello")]).raw.output_ids
+
+    def test_without_a_seed_turns_differ(self, make_model):
+        model = make_model(do_sample=True, temperature=5.0)
+        assert len({model.generate([user("hello")]).raw.output_ids for _ in range(3)}) > 1
+
+
+class TestLoading:
+    def test_round_trip(self, model, tmp_path):
+        controller = model.save_pretrained(tmp_path)
+        assert controller == {"base": None, "revision": None, "adapter": False}
+        again = VLMModel.from_pretrained(tmp_path, max_new_tokens=NEW_TOKENS)
+        assert again.model_id == tmp_path.name
+        assert again.generate([user("What?", RED)]).raw == model.generate([user("What?", RED)]).raw
+
+    @pytest.fixture
+    def adapter(self, tiny_vlm, tmp_path):
+        from peft import LoraConfig, get_peft_model
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        base = AutoModelForImageTextToText.from_pretrained(tiny_vlm)
+        torch.manual_seed(1)
+        config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+        get_peft_model(base, config).save_pretrained(tmp_path / "adapter")
+        AutoProcessor.from_pretrained(tiny_vlm).save_pretrained(tmp_path / "adapter")
+        return tmp_path / "adapter"
+
+    def test_an_adapter_is_put_on_its_base(self, adapter, model):
+        tuned = VLMModel.from_pretrained(adapter, max_new_tokens=NEW_TOKENS)
+        assert tuned.generate([user("hello", RED)]).raw != model.generate([user("hello", RED)]).raw
+        assert talk(tuned, TestReuse.TEXTS, [RED]) == talk(tuned, TestReuse.TEXTS, [RED])
+
+    def test_an_adapter_on_a_local_base_is_saved_merged(self, adapter, tiny_vlm, tmp_path):
+        tuned = VLMModel.from_pretrained(adapter, max_new_tokens=NEW_TOKENS)
+        before = tuned.generate([user("hello", RED)]).raw
+        assert tuned.save_pretrained(tmp_path / "whole") == {"base": None, "revision": None, "adapter": False}
+        assert tuned.generate([user("hello", RED)]).raw == before
+        shutil.rmtree(adapter)
+        names = {path.name for path in (tmp_path / "whole").iterdir()}
+        assert "model.safetensors" in names and "adapter_config.json" not in names
+        assert not any(str(tiny_vlm) in p.read_text() for p in (tmp_path / "whole").glob("*.json"))
+        assert (
+            VLMModel.from_pretrained(tmp_path / "whole", max_new_tokens=12).generate([user("hello", RED)]).raw
+            == before
+        )
+
+    def test_an_adapter_without_a_base(self, adapter, tiny_vlm):
+        import json
+
+        file = adapter / "adapter_config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "base_model_name_or_path": None}))
+        with pytest.raises(InputError, match="pass `base`"):
+            VLMModel.from_pretrained(adapter)
+        assert VLMModel.from_pretrained(adapter, base=str(tiny_vlm)).generation["do_sample"] is False
+
+    def test_what_is_no_model(self, tmp_path):
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "bad").mkdir()
+        (tmp_path / "bad/config.json").write_text("{")
+        for name in (tmp_path / "empty", tmp_path / "bad", "no/such-model", "../no such name"):
+            with pytest.raises(InputError, match="cannot be loaded") as caught:
+                VLMModel.from_pretrained(name)
+            assert "\n" not in str(caught.value)
+
+
+class TestScriptedModel:
+    def test_turns_are_replayed(self):
+        model = ScriptedModel(["a", "b"])
+        assert [model.generate([]).content for _ in range(2)] == ["a", "b"]
+        with pytest.raises(InputError, match="The script has 2 turns"):
+            model.generate([])
+
+
+def test_a_request_tells_pictures_apart(model):
+    def request(image):
+        message = {"role": "user", "content": [{"type": "image"}]}
+        return Request(model.encoder.encode([message], [image]), (), {})
+
+    red, blue = request(RED), request(BLUE)
+    assert red.conversation.ids == blue.conversation.ids and red.keys != blue.keys
+    assert red.keys == request(RED.copy()).keys and len(red.keys) == len(red.conversation.ids)
+
+
+def test_a_generation_is_hashable():
+    assert len({Generation("a", (1,), (2,)), Generation("a", (1,), (2,))}) == 1

@@ -1,0 +1,192 @@
+"""An agent that is saved and loaded is the same agent."""
+
+import json
+import shutil
+
+import pytest
+from PIL import Image
+from smolagents import CodeAgent, tool
+
+from t3_agents.agent import T3Agent, load_agent
+from t3_agents.config import AGENT_FILE, T3AgentConfig, load_prompt
+from t3_agents.errors import InputError
+from t3_agents.models import ScriptedModel, VLMModel
+from t3_agents.task import Task
+from t3_agents.tools.toolbox import make_toolbox
+
+
+SETTINGS = {
+    "prompt": "paper",
+    "additional_authorized_imports": ["PIL", "PIL.*"],
+    "code_block_tags": ("<code>", "</code>"),
+    "instructions": "Answer in one word.",
+    "max_steps": 3,
+    "max_consecutive_errors": 2,
+    "token_budget": 5000,
+    "time_budget": 60.5,
+    "max_images_per_step": 1,
+    "max_observation_length": 300,
+    "code_timeout": 5,
+    "planning_interval": 4,
+}
+
+
+@tool
+def stranger(name: str) -> str:
+    """Not of this package.
+
+    Args:
+        name: a name.
+    """
+    return name
+
+
+@pytest.fixture(scope="module")
+def model(tiny_vlm):
+    return VLMModel.from_pretrained(tiny_vlm, max_new_tokens=8, repetition_penalty=1.1)
+
+
+@pytest.fixture(scope="module")
+def saved(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("agents") / "agent"
+    T3Agent(tools=make_toolbox("embedded"), model=model, **SETTINGS).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def changed(saved, tmp_path):
+    """A copy of the saved agent whose configuration is changed."""
+
+    def changed(**fields):
+        folder = tmp_path / "changed"
+        shutil.copytree(saved, folder)
+        record = json.loads((folder / AGENT_FILE).read_text())
+        (folder / AGENT_FILE).write_text(json.dumps({**record, **fields}))
+        return folder
+
+    return changed
+
+
+def test_every_setting_comes_back(saved, model):
+    agent = T3Agent.from_pretrained(saved)
+    for name, value in SETTINGS.items():
+        assert getattr(agent, name) == value, name
+    first, again = T3Agent(tools=make_toolbox("embedded"), model=model, **SETTINGS).get_config(), agent.get_config()
+    assert again == first
+    assert {record["name"] for record in first.tools} == set(agent.tools) - {"final_answer"}
+    assert agent.system_prompt == T3Agent(tools=make_toolbox("embedded"), model=model, **SETTINGS).system_prompt
+    assert agent.model.generation == model.generation
+
+
+def test_every_field_of_the_configuration_is_a_setting_that_was_tested():
+    default = T3AgentConfig()
+    rest = {"prompt_templates", "tools", "controller", "generation"}
+    assert set(vars(default)) == set(SETTINGS) | rest
+    same = [name for name, value in SETTINGS.items() if value == getattr(default, name)]
+    assert same == ["prompt"]
+
+
+def test_the_loaded_agent_does_the_same(saved, model, make_picture):
+    from t3_agents.task import File
+
+    task = Task.create("What?", [File.from_path(make_picture())])
+    first = T3Agent(tools=make_toolbox("embedded"), model=model, **{**SETTINGS, "planning_interval": None})
+    second = T3Agent.from_pretrained(saved, planning_interval=None)
+    one, two = first.run_task(task), second.run_task(task)
+    assert [s.output_ids for s in one.steps] == [s.output_ids for s in two.steps] and len(one.steps) == 2
+    assert one.to_messages() == two.to_messages()
+
+
+def test_a_saved_agent_is_an_ordinary_model_folder(saved, model):
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    AutoModelForImageTextToText.from_pretrained(saved)
+    image = Image.new("RGB", (9, 9))
+    stock = AutoProcessor.from_pretrained(saved)(text=["<image>"], images=[[image]])
+    assert stock["input_ids"] == model.processor(text=["<image>"], images=[[image]])["input_ids"]
+    record = json.loads((saved / AGENT_FILE).read_text())
+    assert record["controller"] == {"base": None, "revision": None, "adapter": False}
+    assert str(saved) not in json.dumps(record)
+
+
+def test_a_saved_agent_keeps_its_prompt_when_that_of_the_package_changes(changed):
+    templates = load_prompt("compact")
+    templates["system_prompt"] = "An old prompt."
+    assert T3Agent.from_pretrained(changed(prompt_templates=templates)).system_prompt == "An old prompt."
+
+
+def test_what_the_caller_gives_wins(saved):
+    script = ScriptedModel([])
+    agent = T3Agent.from_pretrained(saved, model=script, tools=[stranger], max_steps=7, instructions=None)
+    assert (agent.model, agent.max_steps, agent.instructions) == (script, 7, None)
+    assert set(agent.tools) == {"stranger", "final_answer"}
+
+
+def test_load_agent_takes_agents_and_bare_controllers(saved, tiny_vlm):
+    assert load_agent(saved, max_steps=6).code_block_tags == ("<code>", "</code>")
+    bare = load_agent(tiny_vlm, max_steps=6)
+    assert (bare.prompt, bare.max_steps, bare.model.model_id) == ("compact", 6, "model")
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("fields", "sentence"),
+        [
+            ({"temperature": 1}, "unknown field `temperature`"),
+            ({"format": "t3-agent/9"}, "has format `t3-agent/9`; this version reads `t3-agent/1`"),
+            ({"format": None}, "`format`"),
+            ({"max_steps": "ten"}, "`max_steps` of the t3_agent.json must be int, not str"),
+            ({"max_steps": True}, "`max_steps`"),
+            ({"max_steps": None}, "`max_steps`"),
+            ({"token_budget": "many"}, "`token_budget`"),
+            ({"instructions": 3}, "`instructions`"),
+            ({"code_timeout": []}, "`code_timeout`"),
+            ({"tools": {}}, "`tools`"),
+            ({"generation": []}, "`generation`"),
+            ({"code_block_tags": ["<code>"]}, "`code_block_tags`"),
+            ({"tools": [{"name": "os.system"}]}, "has no tool `os.system`"),
+            ({"tools": [{"name": "visualizer", "toolbox": "mine"}]}, "no toolbox `mine`"),
+            ({"tools": [{"name": "visualizer", "code": "import os"}]}, "unknown field `code`"),
+            ({"tools": ["visualizer"]}, "JSON object"),
+            ({"prompt_templates": {"system_prompt": "x"}}, "`prompt_templates`"),
+        ],
+        ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+    )
+    def test_a_configuration_that_cannot_be_used(self, changed, fields, sentence):
+        with pytest.raises(InputError) as caught:
+            T3Agent.from_pretrained(changed(**fields), model=ScriptedModel([]))
+        assert sentence in str(caught.value) and "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", "null", "3"])
+    def test_a_file_that_is_no_configuration(self, changed, text):
+        folder = changed()
+        (folder / AGENT_FILE).write_text(text)
+        with pytest.raises(InputError, match=AGENT_FILE) as caught:
+            T3Agent.from_pretrained(folder)
+        assert "\n" not in str(caught.value)
+
+    def test_a_folder_without_an_agent(self, tmp_path, tiny_vlm):
+        for folder in (tmp_path, tiny_vlm):
+            with pytest.raises(InputError, match=f"is not a saved agent: it has no {AGENT_FILE}"):
+                T3Agent.from_pretrained(folder)
+
+    @pytest.mark.parametrize("name", ["no/such-agent", "runs/nothing/here", "../nothing", "with space"])
+    def test_a_folder_that_is_missing(self, name):
+        for load in (T3Agent.from_pretrained, load_agent):
+            with pytest.raises(InputError, match=name.replace(".", r"\.")) as caught:
+                load(name)
+            assert "\n" not in str(caught.value)
+
+    def test_a_tool_of_another_package_cannot_be_saved(self, model, tmp_path):
+        with pytest.raises(InputError, match="tool `stranger` is not of a toolbox"):
+            T3Agent(tools=[stranger], model=model).save_pretrained(tmp_path / "agent")
+        assert not (tmp_path / "agent").exists()
+
+    def test_a_controller_without_weights_cannot_be_saved(self, tmp_path):
+        with pytest.raises(InputError, match="ScriptedModel has no weights"):
+            T3Agent(tools=[], model=ScriptedModel([])).save_pretrained(tmp_path / "agent")
+
+    def test_managed_agents_cannot_be_saved(self, model, tmp_path):
+        helper = CodeAgent(tools=[], model=model, name="helper", description="Helps.")
+        with pytest.raises(InputError, match="save each agent"):
+            T3Agent(tools=[], model=model, managed_agents=[helper]).save_pretrained(tmp_path / "agent")

@@ -1,0 +1,195 @@
+"""The folder that model-written code sees."""
+
+import os
+import threading
+from io import BytesIO
+
+import pytest
+from PIL import Image
+
+from t3_agents.errors import InputError
+from t3_agents.task import File
+from t3_agents.workspace import Workspace
+
+
+def png(color="red"):
+    buffer = BytesIO()
+    Image.new("RGB", (6, 4), color).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    with Workspace(tmp_path / "run") as workspace:
+        yield workspace
+
+
+def test_an_attachment_lies_at_its_path(workspace):
+    workspace.add(File.from_bytes(b"a,b\n", "files/table.csv"))
+    assert workspace.resolve("files/table.csv").read_bytes() == b"a,b\n"
+    assert workspace.list() == ["files/table.csv"]
+
+
+@pytest.mark.parametrize("path", ["../secret.txt", "/etc/passwd", "files/../../x", "", "a\0b"])
+def test_paths_out_of_the_workspace_are_refused(workspace, path):
+    with pytest.raises(InputError, match="not a path inside the workspace"):
+        workspace.resolve(path, must_exist=False)
+
+
+def test_a_symlink_out_of_the_workspace_is_refused(workspace, tmp_path):
+    (tmp_path / "secret.txt").write_text("secret")
+    (workspace.root / "link.txt").symlink_to(tmp_path / "secret.txt")
+    (workspace.root / "folder").symlink_to(tmp_path)
+    for path in ("link.txt", "folder/secret.txt", "folder/new.txt"):
+        with pytest.raises(InputError, match="leads out of the workspace"):
+            workspace.resolve(path, must_exist=False)
+
+
+def test_a_symlink_inside_the_workspace_is_followed(workspace):
+    (workspace.root / "a.txt").write_text("a")
+    (workspace.root / "b.txt").symlink_to("a.txt")
+    assert workspace.resolve("b.txt").read_text() == "a"
+
+
+def test_a_missing_file_names_those_that_are_there(workspace):
+    with pytest.raises(InputError, match="Files here: none"):
+        workspace.resolve("photo.png")
+    workspace.add(File.from_bytes(b"x", "files/b.txt"))
+    workspace.add(File.from_bytes(b"x", "files/a.txt"))
+    with pytest.raises(InputError, match=r"no file `photo.png`. Files here: files/a.txt, files/b.txt"):
+        workspace.resolve("photo.png")
+
+
+def test_a_folder_is_no_file(workspace):
+    workspace.add(File.from_bytes(b"x", "files/a.txt"))
+    with pytest.raises(InputError, match="no file `files`"):
+        workspace.resolve("files")
+
+
+class TestNewPictures:
+    def paths(self, workspace):
+        return [file.path for file in workspace.new_images()]
+
+    def test_a_picture_is_new_once(self, workspace):
+        (workspace.root / "plot.png").write_bytes(png())
+        assert self.paths(workspace) == ["plot.png"]
+        assert self.paths(workspace) == []
+
+    def test_attachments_are_not_new(self, workspace):
+        workspace.add(File.from_bytes(png(), "files/photo.png"))
+        assert self.paths(workspace) == []
+
+    def test_a_changed_picture_is_new_again(self, workspace):
+        workspace.add(File.from_bytes(png(), "files/photo.png"))
+        target = workspace.root / "files/photo.png"
+        target.write_bytes(png("blue"))
+        os.utime(target, ns=(1, 1))  # clocks of file systems are coarse
+        (file,) = workspace.new_images()
+        assert file.path == "files/photo.png" and file.read_bytes() == png("blue")
+        assert self.paths(workspace) == []
+
+    def test_the_bytes_are_those_of_that_moment(self, workspace):
+        target = workspace.root / "plot.png"
+        target.write_bytes(png())
+        (file,) = workspace.new_images()
+        target.write_bytes(png("blue"))
+        assert file.read_bytes() == png()
+
+    def test_pictures_come_in_the_order_in_which_they_were_made(self, workspace):
+        for time, name in enumerate(["c.png", "a.png", "b.png"], start=1):
+            (workspace.root / name).write_bytes(png())
+            os.utime(workspace.root / name, (time, time))
+        assert self.paths(workspace) == ["c.png", "a.png", "b.png"]
+
+    @pytest.mark.parametrize("data", [b"", b"words", png()[:50]], ids=["empty", "text", "cut"])
+    def test_what_cannot_be_decoded_is_passed_over(self, workspace, data):
+        (workspace.root / "bad.png").write_bytes(data)
+        (workspace.root / "good.png").write_bytes(png())
+        assert self.paths(workspace) == ["good.png"]
+
+    def test_other_files_and_symlinks_are_passed_over(self, workspace, tmp_path):
+        (workspace.root / "table.csv").write_text("a")
+        (tmp_path / "private.png").write_bytes(png())
+        (workspace.root / "link.png").symlink_to(tmp_path / "private.png")
+        assert self.paths(workspace) == []
+
+    def test_pictures_in_folders_of_any_depth(self, workspace):
+        (workspace.root / "a/b/c").mkdir(parents=True)
+        (workspace.root / "a/b/c/deep.png").write_bytes(png())
+        assert self.paths(workspace) == ["a/b/c/deep.png"]
+
+    def test_a_saved_picture_has_a_path_of_its_own(self, workspace):
+        paths = [workspace.save_image(Image.new("RGB", (4, 4), c)) for c in ("red", "blue")]
+        assert len(set(paths)) == 2 and set(paths) <= set(workspace.list())
+
+
+class TestActivation:
+    def test_relative_paths_lead_into_the_workspace(self, workspace):
+        before = os.getcwd()
+        with workspace.activate():
+            with open("made.txt", "w") as stream:
+                stream.write("x")
+        assert os.getcwd() == before and workspace.list() == ["made.txt"]
+
+    def test_the_working_directory_is_restored_after_an_error(self, workspace):
+        before = os.getcwd()
+        with pytest.raises(KeyError), workspace.activate():
+            raise KeyError
+        assert os.getcwd() == before
+
+    def test_workspaces_nest(self, workspace, tmp_path):
+        before = os.getcwd()
+        inner = Workspace(tmp_path / "inner")
+        with workspace.activate():
+            with inner.activate():
+                assert os.getcwd() == str(inner.root)
+                with inner.activate():
+                    assert os.getcwd() == str(inner.root)
+                assert os.getcwd() == str(inner.root)
+            assert os.getcwd() == str(workspace.root)
+        assert os.getcwd() == before
+
+    def test_the_same_workspace_from_another_thread(self, workspace):
+        seen = []
+
+        def work():
+            with workspace.activate():
+                seen.append(os.getcwd())
+
+        with workspace.activate():
+            thread = threading.Thread(target=work, daemon=True)
+            thread.start()
+            thread.join(10)
+        assert seen == [str(workspace.root)]
+
+    def test_another_workspace_waits_for_its_turn(self, workspace, tmp_path):
+        other = Workspace(tmp_path / "other")
+        inside, seen = threading.Event(), []
+
+        def work():
+            inside.wait(10)
+            with other.activate():
+                seen.append(os.getcwd())
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        with workspace.activate():
+            inside.set()
+            thread.join(0.2)
+            assert seen == [] and os.getcwd() == str(workspace.root)
+        thread.join(10)
+        assert seen == [str(other.root)]
+
+
+def test_a_temporary_workspace_goes_when_it_is_closed():
+    with Workspace() as workspace:
+        (workspace.root / "a.txt").write_text("a")
+    assert not workspace.root.exists()
+
+
+def test_outputs_are_copied(workspace, tmp_path):
+    assert workspace.copy_outputs(tmp_path / "none") == []
+    workspace.add(File.from_bytes(b"x", "files/in.txt"))
+    workspace.add(File.from_bytes(b"y", "outputs/out.txt"))
+    assert workspace.copy_outputs(tmp_path / "copy") == ["out.txt"]
+    assert (tmp_path / "copy/out.txt").read_bytes() == b"y"
