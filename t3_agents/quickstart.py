@@ -1,0 +1,245 @@
+"""The whole way once, offline: build a dataset, measure the controller, tune it, measure it again, write a report."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import Any
+
+from .cli import GROUP
+from .errors import T3Error
+from .models import EMBEDDED
+from .options import parse_options
+from .storage import RunFolder, write_atomic
+
+
+FAMILIES = [
+    "receipt_tip",
+    "rain_chart",
+    "medicine_label",
+    "group_ticket",
+    "invoice_key",
+    "clinic_letter",
+    "project_slides",
+    "order_delivery",
+    "match_scores",
+    "shop_sales",
+    "look_slip",
+    "look_people",
+    "look_shapes",
+    # Kept out of training:
+    "boarding_pass",
+    "rent_contract",
+    "energy_readings",
+]
+PACKAGES = (
+    "t3-agents",
+    "torch",
+    "transformers",
+    "smolagents",
+    "trl",
+    "peft",
+    "datasets",
+    "evaluate",
+    "huggingface_hub",
+)
+
+
+@dataclass
+class QuickstartConfig:
+    """Run the whole way on a small scale: data, evaluation, tuning, evaluation, report.
+
+    Args:
+        output (`str`, *optional*, defaults to `"runs/quickstart"`): folder of the run. The same command on it goes on
+            where it was stopped.
+        controller (`str`, *optional*, defaults to `"embedded"`): folder or Hub id of the vision-language model to
+            tune.
+        recipe (`str`, *optional*, defaults to `"embedded"`): recipe of the tuning, a name or a YAML file.
+        families (`list[str]`, *optional*): scenario families; a mix of seen and unseen ones.
+        train (`int`, *optional*, defaults to 13): training tasks per family.
+        test (`int`, *optional*, defaults to 4): held-out tasks per family.
+        max_new_tokens (`int`, *optional*, defaults to 72): tokens per turn in both evaluations.
+        max_consecutive_errors (`int`, *optional*, defaults to 2): failed steps in a row that end a task, in both
+            evaluations.
+        num_workers (`int`, *optional*, defaults to 2): processes that build the data.
+        batch (`int`, *optional*, defaults to 16): tasks evaluated at the same time.
+        seed (`int`, *optional*, defaults to 0): of data and tuning.
+    """
+
+    output: str = "runs/quickstart"
+    controller: str = EMBEDDED
+    recipe: str = "embedded"
+    families: list[str] = field(default_factory=lambda: list(FAMILIES))
+    train: int = 13
+    test: int = 4
+    max_new_tokens: int = 72
+    max_consecutive_errors: int = 2
+    num_workers: int = 2
+    batch: int = 16
+    seed: int = 0
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the result of a run."""
+        return {name: value for name, value in asdict(self).items() if name not in ("output", "num_workers", "batch")}
+
+
+class Stages:
+    """Stages of a run and the seconds that they took, kept on disk so that a stopped run adds up.
+
+    Args:
+        path (`Path`): JSON file with the seconds by stage.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.seconds: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
+
+    @contextmanager
+    def stage(self, name: str, title: str) -> Iterator[None]:
+        from rich.console import Console
+
+        Console().rule(f"[bold]{title}", align="left")
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            write_atomic(self.path, json.dumps(self.seconds, indent=2) + "\n")
+
+
+def quickstart(config: QuickstartConfig) -> Path:
+    """Run all stages.
+
+    Args:
+        config ([`QuickstartConfig`]): what to run.
+
+    Returns:
+        `Path`: the report, `<output>/report.md`.
+
+    Raises:
+        T3Error: when a stage cannot be done.
+    """
+    from .benchmarks.scenarios import load_tasks
+    from .models import use_fastest_num_threads
+
+    commands = {point.name: point for point in entry_points(group=GROUP)}
+    folder = Path(config.output)
+    with RunFolder(folder, {"command": "quickstart", **config.settings()}):
+        stages = Stages(folder / "stages.json")
+        if config.controller == EMBEDDED:
+            with stages.stage("controller", "Embedded controller"):
+                from .embedded import embedded_controller
+
+                print(f"SmolLM2-135M with a vision tower, in the cache folder {embedded_controller().name}")
+        with stages.stage("data", "Dataset: tasks, programs that solve them, verified trajectories"):
+            _call(commands["build"].load(), _build_arguments(config, folder))
+            dataset = _publish(folder / "build" / "dataset", folder / "dataset")
+        threads = use_fastest_num_threads()
+        with stages.stage("untuned", f"Evaluation of the untuned controller ({threads} torch threads)"):
+            _evaluate(commands, config, folder, config.controller, "untuned")
+        with stages.stage("train", "Trajectory tuning"):
+            arguments = {"config": config.recipe, "dataset": dataset, "output": folder / "train", "seed": config.seed}
+            _call(commands["train"].load(), {**arguments, "controller": config.controller})
+        agent = folder / "train" / "agent"
+        with stages.stage("tuned", "Evaluation of the tuned agent"):
+            _evaluate(commands, config, folder, agent, "tuned")
+        if any(task.origin.get("vision_only") for task in load_tasks(dataset)):
+            with stages.stage("vision", "The tuned agent with every picture blanked"):
+                _evaluate(commands, config, folder, agent, "blanked", subset="vision", blank="true")
+        with stages.stage("report", "Report"):
+            _report(config, folder, stages)
+    return folder / "report.md"
+
+
+def _call(command: Callable[[list[str]], int], options: dict[str, Any]) -> None:
+    """Run a command as the shell would."""
+    argv = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    status = command(argv)
+    if status:
+        raise T3Error(f"A stage ended with status {status}; its message is above.")
+
+
+def _build_arguments(config: QuickstartConfig, folder: Path) -> dict[str, Any]:
+    return {
+        "output": folder / "build",
+        "families": json.dumps(config.families),
+        "train": config.train,
+        "validation": 0,
+        "test": config.test,
+        "seed": config.seed,
+        "num_workers": config.num_workers,
+    }
+
+
+def _evaluate(
+    commands: dict[str, Any], config: QuickstartConfig, folder: Path, agent: Any, name: str, **options: Any
+) -> None:
+    arguments = {
+        "agent": agent,
+        "dataset": folder / "dataset",
+        "output": folder / name,
+        "max_new_tokens": config.max_new_tokens,
+        "max_consecutive_errors": config.max_consecutive_errors,
+        "num_workers": config.batch,
+    }
+    _call(commands["eval"].load(), {**arguments, **options})
+
+
+def _publish(source: Path, target: Path) -> Path:
+    """Copy the finished dataset to where people look for it."""
+    if not target.is_dir():
+        scratch = target.with_name(f".{target.name}")
+        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.copytree(source, scratch)
+        scratch.rename(target)
+    return target
+
+
+def _report(config: QuickstartConfig, folder: Path, stages: Stages) -> None:
+    from .benchmarks.report import build_results, print_table, write_report
+    from .benchmarks.runner import TRAJECTORIES_FILE
+    from .storage import BlobStore, read_rows
+    from .trajectory import Trajectory
+
+    def read(name: str) -> list[Trajectory]:
+        path = folder / name / TRAJECTORIES_FILE
+        rows = read_rows(path) if path.is_file() else []  # families without pictures have no blanked run
+        trajectories = [Trajectory.from_dict(row, BlobStore(folder / name / "blobs")) for row in rows]
+        return sorted(trajectories, key=lambda t: (str(t.task.origin.get("family")), t.task.id))
+
+    runs = {
+        name: {
+            "seen": [t for t in read(name) if not t.task.origin.get("unseen")],
+            "unseen": [t for t in read(name) if t.task.origin.get("unseen")],
+        }
+        for name in ("untuned", "tuned")
+    }
+    vision = {
+        "images": [t for t in read("tuned") if t.task.origin.get("vision_only")],
+        "blanked": read("blanked"),
+    }
+    versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    results = build_results(runs, vision, stages.seconds, config.seed, versions)
+    trained = json.loads((folder / "train" / "train.json").read_text())["summary"]
+    controller = Path(config.controller).name if Path(config.controller).is_dir() else config.controller
+    description = (
+        f"The controller ({controller}) was tuned on {trained['rows']} verified trajectories of the offline teacher "
+        "and measured before and after on tasks that training did not see: new tasks of the same families, and "
+        "families that were kept out. Both evaluations have the same limits."
+    )
+    write_report(folder, results, runs, description)
+    print_table(results)
+    print(f"\nReport: {folder / 'report.md'}   Agent: {folder / 'train' / 'agent'}   Dataset: {folder / 'dataset'}")
+
+
+def main(argv: list[str]) -> int:
+    """`t3 quickstart`: parse the options and run all stages."""
+    quickstart(parse_options(QuickstartConfig, argv, prog="t3 quickstart"))
+    return 0
