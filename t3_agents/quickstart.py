@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .cli import GROUP
-from .errors import T3Error
+from .errors import InputError, T3Error
 from .models import EMBEDDED
 from .options import parse_options
 from .storage import RunFolder, write_atomic
@@ -28,7 +28,7 @@ FAMILIES = [
     "invoice_key",
     "clinic_letter",
     "project_slides",
-    "order_delivery",
+    "concert_poster",
     "match_scores",
     "shop_sales",
     "look_slip",
@@ -65,7 +65,7 @@ class QuickstartConfig:
         families (`list[str]`, *optional*): scenario families; a mix of seen and unseen ones.
         train (`int`, *optional*, defaults to 13): training tasks per family.
         test (`int`, *optional*, defaults to 4): held-out tasks per family.
-        max_new_tokens (`int`, *optional*, defaults to 72): tokens per turn in both evaluations.
+        max_new_tokens (`int`, *optional*, defaults to 64): tokens per turn in both evaluations.
         max_consecutive_errors (`int`, *optional*, defaults to 2): failed steps in a row that end a task, in both
             evaluations.
         num_workers (`int`, *optional*, defaults to 2): processes that build the data.
@@ -79,11 +79,24 @@ class QuickstartConfig:
     families: list[str] = field(default_factory=lambda: list(FAMILIES))
     train: int = 13
     test: int = 4
-    max_new_tokens: int = 72
+    max_new_tokens: int = 64
     max_consecutive_errors: int = 2
     num_workers: int = 2
     batch: int = 16
     seed: int = 0
+
+    def check(self) -> None:
+        """Find mistakes that would otherwise come up only after minutes of work.
+
+        Raises:
+            InputError: when the controller or the recipe is a path that does not lead to one.
+        """
+        controller, recipe = Path(self.controller), Path(self.recipe)
+        local = controller.is_absolute() or controller.exists() or self.controller.startswith(".")
+        if self.controller != EMBEDDED and local and not (controller / "config.json").is_file():
+            raise InputError(f"{controller} holds no model (no config.json): name a model folder or a Hub id.")
+        if recipe.suffix in (".yaml", ".yml") and not recipe.is_file():
+            raise InputError(f"There is no recipe {recipe}.")
 
     def settings(self) -> dict[str, Any]:
         """What decides the result of a run."""
@@ -129,6 +142,7 @@ def quickstart(config: QuickstartConfig) -> Path:
     from .benchmarks.scenarios import load_tasks
     from .models import use_fastest_num_threads
 
+    config.check()
     commands = {point.name: point for point in entry_points(group=GROUP)}
     folder = Path(config.output)
     with RunFolder(folder, {"command": "quickstart", **config.settings()}):

@@ -6,16 +6,13 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import InputError
 from ..options import parse_options
 from ..storage import RunFolder, write_atomic
 from ..trajectory import Trajectory
 
-
-if TYPE_CHECKING:
-    from ..agent import T3Agent
 
 BENCHMARKS = ("scenarios",)
 
@@ -96,16 +93,16 @@ def evaluate(config: EvalConfig) -> list[Trajectory]:
     return trajectories
 
 
-def _agent_factory(config: EvalConfig) -> Callable[[], T3Agent]:
+def _agent_factory(config: EvalConfig) -> Callable[[], Any]:
     """Makes agents that share one model, loaded at the first call: a finished run needs none."""
     import threading
 
     from ..agent import load_agent
 
     lock = threading.Lock()
-    first: list[T3Agent] = []
+    first: list[Any] = []
 
-    def make() -> T3Agent:
+    def make() -> Any:
         limits = {
             "max_steps": config.max_steps,
             "max_consecutive_errors": config.max_consecutive_errors,

@@ -1,0 +1,88 @@
+"""[`TrainConfig`]: a tuning recipe, read by `t3 train` before anything heavy is imported."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from t3_agents.errors import InputError
+
+
+@dataclass
+class TrainConfig:
+    """Tune a controller on an MM-Traj dataset.
+
+    The defaults are the paper's settings (arXiv 2412.15606) for models of 7 to 8 billion parameters.
+
+    Args:
+        dataset (`str`): folder of a built dataset, or its Hub id.
+        output (`str`): folder of the run; the tuned agent is `<output>/agent`.
+        controller (`str`, *optional*, defaults to `"embedded"`): model folder or Hub id.
+        revision (`str`, *optional*): commit of the controller.
+        split (`str`, *optional*, defaults to `"train"`): split to train on.
+        toolbox (`str`, *optional*, defaults to `"embedded"`): toolbox of the saved agent.
+        prompt (`str`, *optional*, defaults to `"compact"`): prompt of the saved agent; must be the one of the data.
+        max_new_tokens (`int`, *optional*, defaults to 512): tokens per turn of the saved agent.
+        lora_rank (`int`, *optional*, defaults to 64): rank of the adapter.
+        lora_alpha (`int`, *optional*, defaults to 128): scale of the adapter.
+        lora_targets (`str`, *optional*): regular expression of the adapted modules; by default the query, key and
+            value projections of the language model.
+        modules_to_save (`list[str]`, *optional*): modules that are trained in full, none by default: vision encoder
+            and connector stay frozen.
+        learning_rate (`float`, *optional*, defaults to 1e-6): peak learning rate of AdamW.
+        lr_scheduler (`str`, *optional*, defaults to `"cosine"`): schedule.
+        warmup_ratio (`float`, *optional*, defaults to 0.01): share of the steps with rising rate.
+        weight_decay (`float`, *optional*, defaults to 0.1): of AdamW.
+        adam_beta2 (`float`, *optional*, defaults to 0.95): of AdamW.
+        epochs (`float`, *optional*, defaults to 5): passes over the data.
+        batch_size (`int`, *optional*, defaults to 2): rows per device and step.
+        gradient_accumulation (`int`, *optional*, defaults to 1): batches per optimizer step.
+        max_length (`int`, *optional*, defaults to 10240): tokens of a row; longer rows lose whole steps.
+        packing (`str`, *optional*, defaults to `"none"`): `none` (padded rows) or `shared_prefix` (the common prefix
+            once).
+        gradient_checkpointing (`bool`, *optional*, defaults to `False`): trade time for memory.
+        save_steps (`int`, *optional*, defaults to 50): optimizer steps between checkpoints.
+        seed (`int`, *optional*, defaults to 0): of adapter weights and data order.
+    """
+
+    dataset: str
+    output: str
+    controller: str = "embedded"
+    revision: str | None = None
+    split: str = "train"
+    toolbox: str = "embedded"
+    prompt: str = "compact"
+    max_new_tokens: int = 512
+    lora_rank: int = 64
+    lora_alpha: int = 128
+    lora_targets: str = r"^(?!.*(vision|visual)).*\.(q_proj|k_proj|v_proj)$"
+    modules_to_save: list[str] | None = None
+    learning_rate: float = 1e-6
+    lr_scheduler: str = "cosine"
+    warmup_ratio: float = 0.01
+    weight_decay: float = 0.1
+    adam_beta2: float = 0.95
+    epochs: float = 5
+    batch_size: int = 2
+    gradient_accumulation: int = 1
+    max_length: int = 10240
+    packing: str = "none"
+    gradient_checkpointing: bool = False
+    save_steps: int = 50
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.packing not in ("none", "shared_prefix"):
+            raise InputError(f"`packing` is none or shared_prefix, not `{self.packing}`.")
+        for name in ("lora_rank", "batch_size", "gradient_accumulation", "max_length", "save_steps", "epochs"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"`{name}` must be above 0, not {getattr(self, name)}.")
+        try:
+            re.compile(self.lora_targets)
+        except re.error as error:
+            raise InputError(f"`lora_targets` `{self.lora_targets}` is no regular expression: {error}.") from None
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the result of a run."""
+        return {name: value for name, value in asdict(self).items() if name != "output"}
