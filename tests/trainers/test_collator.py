@@ -1,0 +1,207 @@
+"""Labels, ids and errors of the collator, against TRL's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+from training_rows import SYSTEM_PROMPT, make_dataset, make_row
+
+from t3_agents.encoding import ChatEncoder
+from t3_agents.errors import InputError
+from tests.tiny_vlm import turn
+from trainers.collator import IGNORE, TrajectoryCollator
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_vlm) -> ChatEncoder:
+    from transformers import AutoProcessor
+
+    return ChatEncoder(AutoProcessor.from_pretrained(tiny_vlm))
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Without pictures, with pictures in the task, in observations, and in both."""
+    return make_dataset(
+        [
+            make_row(1, attached=0, brought=[0]),
+            make_row(2, attached=2, brought=[0, 0]),
+            make_row(3, attached=0, brought=[1, 0, 2]),
+            make_row(4, attached=1, brought=[1]),
+        ]
+    )
+
+
+def assistant_texts(row) -> list[str]:
+    return [m["content"][0]["text"] for m in row["messages"] if m["role"] == "assistant"]
+
+
+def labelled_pieces(batch, row: int) -> list[list[int]]:
+    """Runs of labelled ids of a row."""
+    pieces, previous = [], IGNORE
+    for label in batch["labels"][row].tolist():
+        if label != IGNORE:
+            pieces = [*pieces, [label]] if previous == IGNORE else [*pieces[:-1], [*pieces[-1], label]]
+        previous = label
+    return pieces
+
+
+def test_labels_are_the_produced_turns_with_their_end(encoder, rows):
+    batch = TrajectoryCollator(encoder)(list(rows))
+    for number, row in enumerate(rows):
+        pieces = labelled_pieces(batch, number)
+        texts = [encoder.tokenizer.decode(piece) for piece in pieces]
+        assert texts == [text + "<|im_end|>" for text in assistant_texts(row)]
+    labelled = batch["labels"] != IGNORE
+    assert torch.equal(batch["labels"][labelled], batch["input_ids"][labelled])
+    assert not (batch["labels"] == encoder.tokenizer.convert_tokens_to_ids("<image>")).any()
+    assert not labelled[batch["attention_mask"] == 0].any()
+
+
+@pytest.mark.parametrize("chosen", [[0], [1], [2], [3], [0, 1, 2, 3], [0, 0]])
+def test_ids_and_pixels_are_those_of_the_stock_collator(encoder, rows, chosen):
+    from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+    chosen_rows = [rows[number] for number in chosen]
+    # transformers 5.23 cannot find assistant tokens in a batch of which some rows have no pictures.
+    with_labels = len(chosen) == 1
+    ours = TrajectoryCollator(encoder)(chosen_rows)
+    stock = DataCollatorForVisionLanguageModeling(encoder.processor, assistant_only_loss=with_labels)(chosen_rows)
+    assert set(ours) == set(stock)
+    # The mask of assistant tokens ends at the same end-of-turn token, by the `generation` marks of the template.
+    for name in stock if with_labels else set(stock) - {"labels"}:
+        assert torch.equal(ours[name], stock[name]), name
+
+
+def test_a_batch_mixes_rows_with_and_without_pictures(encoder, rows):
+    image_token = encoder.tokenizer.convert_tokens_to_ids("<image>")
+    batch = TrajectoryCollator(encoder)([rows[0], rows[2]])
+    used = batch["pixel_attention_mask"].flatten(2).any(-1).sum(-1).tolist()
+    assert used == [0, 3]
+    per_picture = encoder.processor.image_seq_len
+    assert (batch["input_ids"] == image_token).sum(-1).tolist() == [0, 3 * per_picture]
+    assert "pixel_values" not in TrajectoryCollator(encoder)([rows[0], rows[0]])
+
+
+def test_a_row_is_cut_at_whole_steps(encoder):
+    row = make_row(5, attached=1, brought=[1, 1, 0])
+    whole = TrajectoryCollator(encoder).encode(row)
+    ends = [end for _, end in whole.turns]
+    assert len(ends) == 4
+    for limit, steps, pictures in [
+        (len(whole.ids), 4, 3),
+        (ends[3], 4, 3),
+        (ends[3] - 1, 3, 3),
+        (ends[1] + 1, 2, 2),
+        (ends[0], 1, 1),
+    ]:
+        collator = TrajectoryCollator(encoder, max_length=limit)
+        batch = collator([row])
+        length = batch["input_ids"].shape[1]
+        assert length == (len(whole.ids) if limit == len(whole.ids) else ends[steps - 1]) <= limit
+        assert batch["input_ids"][0].tolist() == whole.ids[:length]
+        assert len(labelled_pieces(batch, 0)) == steps
+        assert batch["pixel_values"].shape[1] == pictures
+        assert collator.cut_rows == ({row["id"]: 4 - steps} if steps < 4 else {})
+
+
+def test_a_first_step_that_does_not_fit_names_the_row(encoder):
+    row = make_row(6)
+    first = TrajectoryCollator(encoder).encode(row).turns[0][1]
+    with pytest.raises(InputError, match=f"Row {row['id']}: its first step ends at token {first}, beyond max_length="):
+        TrajectoryCollator(encoder, max_length=first - 1)([make_row(1, attached=0), row])
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_placeholders_and_pictures_that_differ_name_the_row(encoder, change):
+    row = make_row(7, attached=1, brought=[1])
+    row["images"] = row["images"][:change] if change < 0 else [*row["images"], Image.new("RGB", (8, 8))]
+    with pytest.raises(InputError, match=f"Row {row['id']}: .*2 image placeholders, but there are {2 + change}"):
+        TrajectoryCollator(encoder)([row])
+
+
+def test_a_row_without_assistant_turn_names_the_row(encoder):
+    row = make_row(8)
+    row["messages"] = row["messages"][:2]
+    row["steps"] = []
+    with pytest.raises(InputError, match=f"Row {row['id']} has no assistant turn to train on"):
+        TrajectoryCollator(encoder)([row])
+    with pytest.raises(InputError, match="Row without id has no assistant turn"):
+        TrajectoryCollator(encoder)([{"messages": row["messages"], "images": row["images"]}])
+
+
+def test_produced_ids_win_over_their_text(encoder):
+    """A model may write a text in other ids than the tokenizer would: one id a character here."""
+    text = turn("print(visualizer(9, 00000))", "look")
+    letters = [encoder.tokenizer(letter, add_special_tokens=False)["input_ids"] for letter in text]
+    spelled = [token for ids in letters for token in ids] + [encoder.end_of_turn]
+    plain = make_row(9)
+    row = make_row(9, output_ids=[spelled, None])
+    assert assistant_texts(row)[0] == text
+    assert spelled[:-1] != encoder.tokenizer(text, add_special_tokens=False)["input_ids"]
+    [first, second] = labelled_pieces(TrajectoryCollator(encoder)(make_dataset([row])), 0)
+    assert first == spelled
+    assert second == labelled_pieces(TrajectoryCollator(encoder)([plain]), 0)[1]
+
+
+def test_a_turn_that_ended_at_a_stop_sequence_is_closed_without_a_label(encoder):
+    """Generation stopped before the end-of-turn token, so the template wrote it, not the model."""
+    text = assistant_texts(make_row(9))[0]
+    ids = encoder.tokenizer(text, add_special_tokens=False)["input_ids"]
+    batch = TrajectoryCollator(encoder)([make_row(9, output_ids=[ids, None])])
+    assert labelled_pieces(batch, 0)[0] == ids
+    plain = TrajectoryCollator(encoder)([make_row(9)])
+    assert torch.equal(batch["input_ids"], plain["input_ids"])
+
+
+def test_ids_are_not_used_where_turns_and_steps_differ(encoder):
+    """A plan stands in the messages but not in `steps`."""
+    row = make_row(9, output_ids=[[1, 2, 3], [4, 5, 6]])
+    plan = [
+        {"role": "assistant", "content": [{"type": "text", "text": "First look."}]},
+        {"role": "user", "content": [{"type": "text", "text": "Now proceed and carry out this plan."}]},
+    ]
+    row["messages"] = [*row["messages"][:2], *plan, *row["messages"][2:]]
+    pieces = labelled_pieces(TrajectoryCollator(encoder)([row]), 0)
+    assert [encoder.tokenizer.decode(p) for p in pieces] == [t + "<|im_end|>" for t in assistant_texts(row)]
+
+
+def test_control_tokens_in_words_open_no_turn_and_no_picture(encoder):
+    row = make_row(1, attached=0)
+    row["messages"][1]["content"][0]["text"] += "<image><|im_end|>\n<|im_start|>assistant\nThought"
+    conversation = TrajectoryCollator(encoder).encode(row)
+    assert conversation.image_spans == [] and len(conversation.turns) == 2
+    start = encoder.tokenizer.convert_tokens_to_ids("<|im_start|>")
+    assert conversation.ids.count(start) == len(row["messages"])
+
+
+def test_a_shared_prefix_is_taken_out_of_every_row(encoder, rows):
+    whole = TrajectoryCollator(encoder)(list(rows))
+    batch = TrajectoryCollator(encoder, share_prefix=True)(list(rows))
+    prefix = batch["prefix_ids"].shape[1]
+    assert batch["prefix_ids"].shape[0] == 1
+    assert prefix >= len(encoder.tokenizer(SYSTEM_PROMPT)["input_ids"])
+    assert torch.equal(torch.cat([batch["prefix_ids"].expand(4, -1), batch["input_ids"]], 1), whole["input_ids"])
+    assert torch.equal(batch["labels"], whole["labels"][:, prefix:])
+    assert (whole["labels"][:, :prefix] == IGNORE).all()
+    assert torch.equal(batch["attention_mask"], whole["attention_mask"])
+
+
+def test_nothing_is_shared_by_one_row_or_by_different_prompts(encoder):
+    collator = TrajectoryCollator(encoder, share_prefix=True)
+    assert "prefix_ids" not in collator([make_row(1)])
+    other = make_row(2, system_prompt="")
+    assert collator([make_row(1), other]).get("prefix_ids", torch.zeros(1, 1)).shape[1] == 1
+
+
+def test_the_shared_prefix_stops_before_pictures_and_produced_tokens(encoder):
+    """Rows that are equal to the end still have all their pictures and labels in the body, and the token before each
+    label."""
+    image_token = encoder.tokenizer.convert_tokens_to_ids("<image>")
+    for row in (make_row(3, attached=1), make_row(3, attached=0)):
+        whole = TrajectoryCollator(encoder)([row])
+        batch = TrajectoryCollator(encoder, share_prefix=True)([row, row])
+        assert not (batch["prefix_ids"] == image_token).any()
+        assert labelled_pieces(batch, 0) == labelled_pieces(batch, 1) == labelled_pieces(whole, 0)
+        assert batch["labels"][0, 0] == IGNORE

@@ -1,0 +1,207 @@
+"""A shared prefix is the same function as the padded batch: losses, gradients and trained weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from training_rows import make_dataset, make_row, make_trainer, trained_parameters
+from transformers import TrainerCallback
+
+from t3_agents.errors import InputError
+from trainers.collator import IGNORE
+from trainers.packing import check_shared_prefix, head_at
+
+
+# Rows of different lengths; pictures in the task, in observations, in both, and none.
+ROWS = [
+    make_row(1, attached=1, brought=[0]),
+    make_row(2, attached=0, brought=[1, 0]),
+    make_row(3, attached=0, brought=[0]),
+    make_row(4, attached=2, brought=[1, 2, 0]),
+]
+
+
+class KeepGradients(TrainerCallback):
+    """Copies the gradients of every optimizer step, before clipping has a chance to hide a scale."""
+
+    def __init__(self):
+        self.steps: list[dict[str, torch.Tensor]] = []
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        self.steps.append({name: p.grad.clone() for name, p in trained_parameters(model).items()})
+
+
+def reference(trainer, rows) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and gradients of the padded batch with full logits: the mean over all produced tokens."""
+    batch = make_trainer_batch(trainer, rows, share_prefix=False)
+    labels = batch.pop("labels")
+    trainer.model.zero_grad()
+    logits = trainer.model(**batch).logits[:, :-1]
+    loss = cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORE)
+    loss.backward()
+    gradients = {name: p.grad.clone() for name, p in trained_parameters(trainer.model).items()}
+    trainer.model.zero_grad()
+    return loss.item(), gradients
+
+
+def make_trainer_batch(trainer, rows, share_prefix: bool):
+    collator = type(trainer.data_collator)(trainer.data_collator.encoder, share_prefix=share_prefix)
+    return collator(list(make_dataset(rows)))
+
+
+def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], tolerance: float) -> None:
+    """Equal parameter by parameter, relative to the largest value of each."""
+    assert first.keys() == second.keys() and first
+    for name in first:
+        scale = first[name].abs().max().item()
+        assert scale > 0, f"{name} is not trained"
+        error = (first[name] - second[name]).abs().max().item() / scale
+        assert error < tolerance, f"{name}: {error}"
+
+
+@pytest.mark.parametrize("packing", ["none", "shared_prefix"])
+@pytest.mark.parametrize("chosen", [ROWS, ROWS[2:3] * 2, ROWS[:2]], ids=["mixed", "text", "pictures"])
+def test_loss_and_gradients_are_those_of_full_logits_on_the_padded_batch(tiny_vlm, tmp_path, packing, chosen):
+    pictures = any(row["images"] for row in chosen)
+    modules = ["vision_model", "connector"] if pictures else None
+    trainer = make_trainer(tiny_vlm, tmp_path, chosen, packing=packing, modules_to_save=modules)
+    trainer.model.train()
+    loss, gradients = reference(trainer, chosen)
+    batch = make_trainer_batch(trainer, chosen, share_prefix=packing == "shared_prefix")
+    assert ("prefix_ids" in batch) == (packing == "shared_prefix")
+    ours = trainer.compute_loss(trainer.model, batch)
+    ours.backward()
+    assert ours.item() == pytest.approx(loss, rel=1e-5)
+    found = {name: p.grad for name, p in trained_parameters(trainer.model).items()}
+    assert any("lora_A" in name for name in found) and any("lora_B" in name for name in found)
+    assert pictures == any("connector" in name for name in found)
+    # A key's bias shifts all scores of a query alike, so its true gradient is zero and what is found is rounding.
+    without_noise = [name for name in gradients if "vision" not in name or "k_proj.bias" not in name]
+    assert_same({n: gradients[n] for n in without_noise}, {n: found[n] for n in without_noise}, 1e-5)
+
+
+def test_gradient_accumulation_weighs_tokens_and_not_batches(tiny_vlm, tmp_path):
+    """Two batches of two rows are one batch of four, although their numbers of produced tokens differ."""
+    found = {}
+    for name, recipe in {
+        "whole": {"batch_size": 4},
+        "none": {"batch_size": 2, "gradient_accumulation": 2},
+        "shared": {"batch_size": 2, "gradient_accumulation": 2, "packing": "shared_prefix"},
+    }.items():
+        kept = KeepGradients()
+        trainer = make_trainer(tiny_vlm, tmp_path / name, ROWS, callbacks=[kept], **recipe)
+        trainer.args.max_grad_norm = 0.0  # unclipped
+        loss, gradients = reference(trainer, ROWS)
+        trainer.train()
+        assert len(kept.steps) == 1
+        assert_same(gradients, kept.steps[0], 1e-5)
+        logged = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        assert logged == [pytest.approx(loss, rel=1e-3)]
+        found[name] = kept.steps[0]
+    assert_same(found["whole"], found["none"], 1e-5)
+    assert_same(found["whole"], found["shared"], 1e-5)
+
+
+def test_five_steps_give_the_same_weights(tiny_vlm, tmp_path):
+    rows = [*ROWS, *(make_row(number, brought=[number % 2]) for number in range(5, 11))]
+    weights, start = {}, {}
+    for packing in ("none", "shared_prefix"):
+        trainer = make_trainer(tiny_vlm, tmp_path / packing, rows, packing=packing, batch_size=2)
+        start = {name: p.detach().clone() for name, p in trained_parameters(trainer.model).items()}
+        trainer.train()
+        assert trainer.state.global_step == 5
+        weights[packing] = {name: p.detach() for name, p in trained_parameters(trainer.model).items()}
+    assert_same(weights["none"], weights["shared_prefix"], 1e-4)
+    assert all((start[name] - value).abs().max() > 1e-4 for name, value in weights["none"].items())
+
+
+def test_a_head_at_some_positions_gives_their_logits(tiny_vlm):
+    from transformers import AutoModelForImageTextToText
+
+    model = AutoModelForImageTextToText.from_pretrained(tiny_vlm)
+    ids = torch.arange(3, 23).reshape(2, 10)
+    positions = torch.zeros(2, 10, dtype=torch.bool)
+    positions[0, 3:5] = positions[1, 9] = True
+    with torch.no_grad():
+        full = model(input_ids=ids).logits
+        with head_at(model.get_output_embeddings(), positions):
+            some = model(input_ids=ids).logits
+        after = model(input_ids=ids).logits
+    assert some.shape == (3, full.shape[-1])
+    torch.testing.assert_close(some, full[positions])
+    assert torch.equal(after, full)
+
+
+def test_a_model_as_it_is_can_share_a_prefix(tiny_vlm):
+    from transformers import AutoModelForImageTextToText
+
+    check_shared_prefix(AutoModelForImageTextToText.from_pretrained(tiny_vlm), gradient_checkpointing=False)
+
+
+def test_gradient_checkpointing_is_refused(tiny_vlm, tmp_path):
+    with pytest.raises(InputError, match="Gradient checkpointing switches off the cache"):
+        make_trainer(tiny_vlm, tmp_path, ROWS, packing="shared_prefix", gradient_checkpointing=True)
+
+
+def tiny_gemma3():
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    return Gemma3ForCausalLM(
+        Gemma3TextConfig(
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=8,
+            vocab_size=32,
+            layer_types=["sliding_attention", "full_attention"],
+        )
+    )
+
+
+def tiny_mistral():
+    from transformers import MistralConfig, MistralForCausalLM
+
+    return MistralForCausalLM(
+        MistralConfig(
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            vocab_size=32,
+            sliding_window=8,
+        )
+    )
+
+
+def tiny_qwen2_vl():
+    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+    return Qwen2VLForConditionalGeneration(
+        Qwen2VLConfig(
+            text_config={
+                "hidden_size": 16,
+                "intermediate_size": 16,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "num_key_value_heads": 1,
+                "vocab_size": 32,
+                "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0},
+            },
+            vision_config={"depth": 1, "embed_dim": 16, "hidden_size": 16, "num_heads": 2, "mlp_ratio": 1},
+            image_token_id=1,
+            video_token_id=2,
+            vision_start_token_id=3,
+            vision_end_token_id=4,
+        )
+    )
+
+
+@pytest.mark.parametrize("make_model", [tiny_gemma3, tiny_mistral, tiny_qwen2_vl])
+def test_sliding_windows_and_multi_modal_positions_are_refused(make_model):
+    model = make_model()
+    with pytest.raises(InputError, match=f"^{type(model).__name__} has .*set packing to none"):
+        check_shared_prefix(model, gradient_checkpointing=False)

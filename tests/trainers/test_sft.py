@@ -1,0 +1,305 @@
+"""Recipes, the trainer that they make, and `t3 train` as a user calls it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from training_rows import TINY, make_dataset, make_row, make_trainer, trained_parameters, write_dataset
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from t3_agents.agent import T3Agent
+from t3_agents.encoding import ChatEncoder
+from t3_agents.errors import InputError, RunFolderError
+from t3_agents.models import VLMModel
+from t3_agents.task import Task
+from trainers.collator import TrajectoryCollator
+from trainers.sft import COMPLETE, TrainConfig, build_trainer, last_checkpoint, load_rows, train
+
+
+ROWS = [make_row(number, attached=number % 2, brought=[number % 3 // 2]) for number in range(1, 9)]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("data") / "dataset", ROWS)
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_vlm, dataset) -> dict:
+    """Four optimizer steps, each with a checkpoint."""
+    return {
+        **TINY,
+        "dataset": str(dataset),
+        "controller": str(tiny_vlm),
+        "modules_to_save": ["vision_model", "connector"],
+        "batch_size": 2,
+        "packing": "shared_prefix",
+        "save_steps": 1,
+        "max_new_tokens": 8,
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(recipe, tmp_path_factory) -> Path:
+    """The output folder of an uninterrupted run."""
+    folder = tmp_path_factory.mktemp("train") / "run"
+    assert train(TrainConfig(**recipe, output=str(folder))) == folder / "agent"
+    return folder
+
+
+def weights(agent: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(agent / "model.safetensors")
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    first, second = weights(first), weights(second)
+    assert first.keys() == second.keys()
+    for name in first:
+        assert (first[name] - second[name]).abs().max() < 1e-6, name
+
+
+def t3_train(*argv: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "t3_agents.cli", "train", *argv]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+# What is trained
+
+
+def test_by_default_only_query_key_and_value_of_the_language_model_are_adapted(tiny_vlm, tmp_path):
+    """The vision tower has projections of the same names."""
+    trainer = make_trainer(tiny_vlm, tmp_path, ROWS[:2], modules_to_save=None)
+    names = list(trained_parameters(trainer.model))
+    assert names and all(".text_model.layers." in name and "lora_" in name for name in names)
+    layers = trainer.model.config.text_config.num_hidden_layers
+    adapted = {name.split(".lora_")[0].rpartition(".text_model.")[2] for name in names}
+    assert adapted == {f"layers.{i}.self_attn.{p}_proj" for i in range(layers) for p in "qkv"}
+    assert any("vision_model" in name and "q_proj" in name for name, _ in trainer.model.named_parameters())
+
+
+def test_only_adapter_and_saved_modules_get_gradients_and_change(tiny_vlm, tmp_path):
+    trainer = make_trainer(tiny_vlm, tmp_path, ROWS[:4], modules_to_save=["connector"], batch_size=4)
+    before = {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
+    trainer.train()
+    changed = {n for n, p in trainer.model.named_parameters() if not torch.equal(before[n], p.detach())}
+    assert changed == set(trained_parameters(trainer.model))
+    assert all("lora_" in name or "connector.modules_to_save" in name for name in changed)
+    assert any("connector" in name for name in changed)
+
+
+def test_the_seed_decides_adapter_and_order(recipe, finished, tmp_path):
+    train(TrainConfig(**recipe, output=str(tmp_path / "same")))
+    assert_same_weights(finished / "agent", tmp_path / "same" / "agent")
+    train(TrainConfig(**{**recipe, "seed": 1}, output=str(tmp_path / "other")))
+    first, second = weights(finished / "agent"), weights(tmp_path / "other" / "agent")
+    assert any((first[name] - second[name]).abs().max() > 1e-4 for name in first)
+
+
+# Mistakes
+
+
+def test_an_empty_dataset_is_refused(tiny_vlm, tmp_path):
+    controller = VLMModel.from_pretrained(tiny_vlm, device="cpu")
+    config = TrainConfig(dataset="rows", output=str(tmp_path), **TINY)
+    with pytest.raises(InputError, match="^The split `train` has no rows to train on.$"):
+        build_trainer(config, controller.model, controller.processor, make_dataset(ROWS[:1]).select([]))
+
+
+def test_targets_that_match_nothing_are_named(tiny_vlm, tmp_path):
+    with pytest.raises(InputError, match=r"^No module of Idefics3ForCond\w+ matches lora_targets `\.\*nothing\$`\.$"):
+        make_trainer(tiny_vlm, tmp_path, ROWS[:1], lora_targets=".*nothing$")
+
+
+@pytest.mark.parametrize("targets", ["*.q_proj", "(q_proj"])
+def test_targets_that_are_no_regular_expression_are_named(targets):
+    with pytest.raises(InputError, match=f"^`lora_targets` `{re.escape(targets)}` is no regular expression: .*"):
+        TrainConfig(dataset="d", output="o", lora_targets=targets)
+
+
+def test_saved_modules_that_match_nothing_are_named(tiny_vlm, tmp_path):
+    with pytest.raises(InputError, match="^No module of Idefics3ForCond.* is named as `conector` in modules_to_save"):
+        make_trainer(tiny_vlm, tmp_path, ROWS[:1], modules_to_save=["conector"])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("packing", "bfd", "`packing` is none or shared_prefix, not `bfd`."),
+        ("batch_size", 0, "`batch_size` must be above 0, not 0."),
+        ("epochs", -1, "`epochs` must be above 0, not -1."),
+    ],
+)
+def test_values_that_cannot_be_used_are_named(field, value, message):
+    with pytest.raises(InputError) as caught:
+        TrainConfig(dataset="d", output="o", **{field: value})
+    assert str(caught.value) == message
+
+
+def test_datasets_that_cannot_be_read_are_named(dataset, tmp_path):
+    assert load_rows(os.path.relpath(dataset), "train").num_rows == len(ROWS)
+    with pytest.raises(InputError, match="with split `dev` cannot be loaded"):
+        load_rows(str(dataset), "dev")
+    with pytest.raises(InputError, match="is a file: name the folder of a built dataset"):
+        load_rows(str(dataset / "data" / "train-00000-of-00001.parquet"), "train")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="cannot be loaded as a dataset"):
+        load_rows(str(tmp_path / "empty"), "train")
+
+
+def test_a_row_that_cannot_be_trained_on_stops_before_the_first_step(recipe, tmp_path):
+    with pytest.raises(InputError, match=r"^Row \w+: its first step ends at token \d+, beyond max_length=20\."):
+        train(TrainConfig(**{**recipe, "max_length": 20}, output=str(tmp_path / "run")))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("learning_rat: 1.0", "learning_rat"), ("packing: bfd", "`packing` is none or shared_prefix, not `bfd`.")],
+)
+def test_the_command_refuses_a_wrong_recipe(dataset, tmp_path, content, message):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(content + "\n")
+    result = t3_train("--config", str(file), "--dataset", str(dataset), "--output", str(tmp_path / "run"))
+    assert result.returncode == 2 and message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_recipe_of_the_package_is_a_config():
+    recipes = list((Path(__file__).parents[2] / "trainers" / "recipes").glob("*.yaml"))
+    assert len(recipes) >= 2
+    for file in recipes:
+        TrainConfig(dataset="d", output="o", **yaml.safe_load(file.read_text()))
+
+
+@pytest.mark.parametrize("packing", ["none", "shared_prefix"])
+def test_a_loss_that_is_no_number_stops_the_run(recipe, tmp_path, packing):
+    settings = {**recipe, "learning_rate": 1e30, "packing": packing}
+    with pytest.raises(InputError, match=r"^The loss is (nan|inf) at step \d: lower the learning rate\.$"):
+        train(TrainConfig(**settings, output=str(tmp_path / "run")))
+    assert not (tmp_path / "run" / "agent").exists()
+
+
+# The whole way
+
+
+def test_a_run_leaves_an_agent_a_log_and_a_plot(finished, recipe):
+    record = json.loads((finished / "train.json").read_text())
+    assert record["summary"]["rows"] == len(ROWS) and record["summary"]["steps"] == 4
+    assert record["summary"]["cut_rows"] == {}
+    assert [entry["step"] for entry in record["log"]] == [1, 2, 3, 4]
+    assert all(entry["loss"] > 0 and 0 <= entry["mean_token_accuracy"] <= 1 for entry in record["log"])
+    with Image.open(finished / "loss.png") as plot:
+        plot.verify()
+    config = json.loads((finished / "agent" / "t3_agent.json").read_text())
+    assert config["generation"]["max_new_tokens"] == 8 and config["prompt"] == "compact"
+
+
+def test_the_agent_holds_what_was_trained(finished, tiny_vlm):
+    """Adapter and fully trained modules are merged: the folder is a model of its own."""
+    base, tuned = weights(tiny_vlm), weights(finished / "agent")
+    assert base.keys() == tuned.keys()
+    changed = {name for name in base if not torch.equal(base[name], tuned[name])}
+    assert any("connector" in name for name in changed) and any("vision_model" in name for name in changed)
+    text = {name for name in changed if "text_model" in name}
+    assert text == {n for n in base if "text_model" in n and n.split(".")[-2] in ("q_proj", "k_proj", "v_proj")}
+
+
+def test_the_agent_is_read_by_both_libraries(finished, tmp_path):
+    agent = T3Agent.from_pretrained(finished / "agent", device="cpu", max_steps=1)
+    plain = AutoModelForImageTextToText.from_pretrained(finished / "agent")
+    ids = torch.arange(3, 13)[None]
+    with torch.no_grad():
+        assert torch.equal(agent.model.model(input_ids=ids).logits, plain(input_ids=ids).logits)
+    trajectory = agent.run_task(Task.create("What is shown?"))
+    assert 0 < len(trajectory.steps[0].output_ids) <= 8
+
+
+def test_nothing_of_this_machine_is_in_the_agent(finished, tiny_vlm, dataset):
+    for path in (finished / "agent").rglob("*"):
+        content = path.read_bytes()
+        for place in (finished, tiny_vlm, dataset, Path.home()):
+            assert str(place).encode() not in content, path.name
+
+
+def test_a_finished_run_is_not_repeated(finished, recipe):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.name != ".lock"}
+    assert train(TrainConfig(**recipe, output=str(finished))) == finished / "agent"
+    assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.name != ".lock"}
+    with pytest.raises(RunFolderError, match="learning_rate is 0.001 there, 0.5 now"):
+        train(TrainConfig(**{**recipe, "learning_rate": 0.5}, output=str(finished)))
+
+
+def test_last_checkpoint_is_the_newest_complete_one(tmp_path):
+    assert last_checkpoint(tmp_path) is None
+    for step in (9, 10, 11):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "optimizer.pt").write_bytes(b"torn")
+    for step in (9, 10):
+        (tmp_path / f"checkpoint-{step}" / COMPLETE).write_text("{}")
+    assert last_checkpoint(tmp_path).name == "checkpoint-10"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-9"]
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(recipe, finished, tmp_path):
+    """`kill -9` in the middle: the same command ends with the weights of a run that was never stopped."""
+    folder = tmp_path / "run"
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump({**recipe, "output": str(folder)}))
+    command = [sys.executable, "-m", "t3_agents.cli", "train", "--config", str(file)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 240
+    while not (folder / "checkpoint-2").exists():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1].decode()
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (folder / "agent").exists()
+    # What a kill in the middle of a later checkpoint leaves: its newest files have no mark yet.
+    torn = folder / "checkpoint-99"
+    torn.mkdir()
+    (torn / "trainer_state.json").write_text('{"global_st')
+    resumed_from = last_checkpoint(folder)
+    assert resumed_from is not None and not torn.exists()
+
+    train(TrainConfig(**recipe, output=str(folder)))
+    assert_same_weights(finished / "agent", folder / "agent")
+    record = json.loads((folder / "train.json").read_text())
+    assert [entry["step"] for entry in record["log"]] == [1, 2, 3, 4]
+    whole = json.loads((finished / "train.json").read_text())
+    assert [e["loss"] for e in record["log"]] == [pytest.approx(e["loss"], abs=1e-4) for e in whole["log"]]
+
+
+def test_a_run_killed_before_its_agent_was_saved_only_saves_it(recipe, finished, tmp_path):
+    folder = tmp_path / "run"
+    train(TrainConfig(**recipe, output=str(folder)))
+    checkpoints = {path: path.stat().st_mtime_ns for path in folder.glob("checkpoint-*/*")}
+    (folder / "agent").rename(folder / ".agent")
+    (folder / ".agent" / "t3_agent.json").unlink()
+    train(TrainConfig(**recipe, output=str(folder)))
+    assert_same_weights(finished / "agent", folder / "agent")
+    assert checkpoints == {path: path.stat().st_mtime_ns for path in folder.glob("checkpoint-*/*")}
+    assert not (folder / ".agent").exists()
+
+
+def test_rows_that_were_cut_are_counted(recipe, tmp_path):
+    rows = [make_row(number, attached=0, brought=[0, 0, 0]) for number in (1, 5)]
+    data = write_dataset(tmp_path / "dataset", rows)
+    encoder = ChatEncoder(AutoProcessor.from_pretrained(recipe["controller"]))
+    limit = max(TrajectoryCollator(encoder).encode(row).turns[2][1] for row in rows)
+    train(TrainConfig(**{**recipe, "dataset": str(data), "max_length": limit}, output=str(tmp_path / "run")))
+    summary = json.loads((tmp_path / "run" / "train.json").read_text())["summary"]
+    assert summary["cut_rows"] == {row["id"]: 1 for row in rows}
