@@ -140,8 +140,6 @@ def quickstart(config: QuickstartConfig) -> Path:
         T3Error: when a stage cannot be done.
     """
     from .benchmarks.scenarios import load_tasks
-    from .models import use_fastest_num_threads
-
     config.check()
     commands = {point.name: point for point in entry_points(group=GROUP)}
     folder = Path(config.output)
@@ -155,8 +153,7 @@ def quickstart(config: QuickstartConfig) -> Path:
         with stages.stage("data", "Dataset: tasks, programs that solve them, verified trajectories"):
             _call(commands["build"].load(), _build_arguments(config, folder))
             dataset = _publish(folder / "build" / "dataset", folder / "dataset")
-        threads = use_fastest_num_threads()
-        with stages.stage("untuned", f"Evaluation of the untuned controller ({threads} torch threads)"):
+        with stages.stage("untuned", "Evaluation of the untuned controller"):
             _evaluate(commands, config, folder, config.controller, "untuned")
         with stages.stage("train", "Trajectory tuning"):
             arguments = {"config": config.recipe, "dataset": dataset, "output": folder / "train", "seed": config.seed}

@@ -128,6 +128,9 @@ def main(argv: list[str]) -> int:
         if benchmark not in BENCHMARKS:
             raise InputError(f"There is no benchmark `{benchmark}`; choose one of: {', '.join(BENCHMARKS)}.")
     config = parse_options(EvalConfig, argv, prog="t3 eval scenarios")
+    from ..models import use_fastest_num_threads
+
+    use_fastest_num_threads()
     evaluate(config)
     from rich.console import Console
     from rich.table import Table
