@@ -16,11 +16,14 @@ install: $(VENV)/.installed
 quickstart: install
 	$(BIN)/t3 quickstart
 
+# One torch thread per test process: threads that share two cores wait for each other.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
 test: install
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 test-fast: install
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(PYTEST) -m "not slow"
 
 quality: install
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
