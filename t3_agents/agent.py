@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import io
-import re
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -24,50 +23,15 @@ from smolagents.utils import AgentExecutionError, AgentGenerationError, AgentPar
 from .config import AGENT_FILE, T3AgentConfig, load_prompt
 from .errors import InputError
 from .executor import TimedExecutor
+from .hub import download_agent, has_agent
 from .models import EMBEDDED, Generation, VLMModel
 from .storage import write_atomic
 from .task import File, Task
 from .tools.base import WorkspaceTool
 from .tools.toolbox import make_toolbox, tool_from_record, tool_record
 from .trajectory import CODE_CLOSE, CODE_OPEN, Step, Trajectory, render_messages
+from .turns import called_tools, execution_error, parse_turn, shorten
 from .workspace import Workspace
-
-
-FENCE = "```"
-
-
-def parse_turn(text: str, tags: tuple[str, str] = (CODE_OPEN, CODE_CLOSE)) -> tuple[str, str, int]:
-    """Split an assistant turn into its parts.
-
-    Args:
-        text (`str`): what the model wrote.
-        tags (`tuple[str, str]`): opening and closing tag; ```` ```python ```` and a plain closing fence are understood
-            too.
-
-    Returns:
-        `tuple[str, str, int]`: thought, code of the first block, and the number of blocks. A block that was never
-            closed
-        has no code but counts.
-    """
-    opening = re.compile(f"(?:{re.escape(tags[0])}|{FENCE}python|{FENCE}py)[^\\S\\n]*\\n")
-    starts = list(opening.finditer(text))
-    thought = text[: starts[0].start()] if starts else text
-    thought = thought.strip().removeprefix("Thought:").removesuffix("Code:").strip()
-    if not starts:
-        return thought, "", 0
-    body = text[starts[0].end() :]
-    closing = re.search(f"{re.escape(tags[1])}|^{FENCE}", body, re.MULTILINE)
-    return thought, body[: closing.start()].strip("\n") if closing else "", len(starts)
-
-
-def called_tools(code: str, names: set[str]) -> list[str]:
-    """Names of the tools that `code` calls, in the order of the source. Code that does not parse calls none."""
-    try:
-        calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return []
-    named = [node.func for node in calls if isinstance(node.func, ast.Name) and node.func.id in names]
-    return [name.id for name in sorted(named, key=lambda name: (name.lineno, name.col_offset))]
 
 
 class T3Agent(CodeAgent):
@@ -242,7 +206,7 @@ class T3Agent(CodeAgent):
         except Exception as error:  # whatever model-written code or a tool raises is the model's to see
             printed = str(self.python_executor.state.get("_print_outputs", "")) if self._runs_locally else ""
             self._observe(memory_step, [printed, note])
-            raise AgentExecutionError(_execution_error(error), self.logger) from error
+            raise AgentExecutionError(execution_error(error), self.logger) from error
         if result.is_final_answer:
             shown = ""
         elif isinstance(result.output, Image.Image):
@@ -318,7 +282,7 @@ class T3Agent(CodeAgent):
             parts = [*parts, f"Picture: {', '.join(unnamed)}"]
         if len(new) > len(shown):
             parts = [*parts, f"({len(new) - len(shown)} more pictures are not shown.)"]
-        memory_step.observations = _shorten(
+        memory_step.observations = shorten(
             "\n".join(p.strip() for p in parts if p.strip()), self.max_observation_length
         )
 
@@ -497,7 +461,7 @@ class T3Agent(CodeAgent):
         """
         folder = Path(pretrained_name_or_path)
         if not folder.is_dir():
-            folder = _download(str(pretrained_name_or_path), revision)
+            folder = download_agent(str(pretrained_name_or_path), revision)
         config = T3AgentConfig.from_folder(folder)
         model = model or VLMModel.from_pretrained(
             folder,
@@ -561,44 +525,16 @@ def load_agent(
         InputError: when nothing can be loaded under this name.
     """
     if (Path(name) / AGENT_FILE).is_file() or (
-        not Path(name).is_dir() and str(name) != EMBEDDED and _has_agent(str(name), revision)
+        not Path(name).is_dir() and str(name) != EMBEDDED and has_agent(str(name), revision)
     ):
         return T3Agent.from_pretrained(name, model=model, revision=revision, **limits)
     model = model or VLMModel.from_pretrained(name, revision=revision)
     return T3Agent(tools=make_toolbox(toolbox), model=model, prompt=prompt, **limits)
 
 
-def _has_agent(repo_id: str, revision: str | None) -> bool:
-    from huggingface_hub import file_exists
-    from huggingface_hub.errors import HFValidationError, HTTPError
-
-    try:
-        return file_exists(repo_id, AGENT_FILE, revision=revision)
-    except HFValidationError:
-        raise InputError(f"`{repo_id}` is neither a folder nor the id of a Hub repo.") from None
-    except (HTTPError, OSError):
-        return False  # offline: the model may still be in the cache
-
-
 @contextmanager
 def _no_conversation():
     yield
-
-
-def _download(repo_id: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HTTPError
-
-    try:
-        return Path(
-            snapshot_download(
-                repo_id, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt"]
-            )
-        )
-    except (HFValidationError, HTTPError, OSError) as error:
-        raise InputError(
-            f"`{repo_id}` is neither a folder nor a repo that can be reached ({type(error).__name__})."
-        ) from error
 
 
 def _pictures_of(step: MemoryStep) -> list[Image.Image]:
@@ -615,17 +551,3 @@ def _output_of(step: ActionStep | PlanningStep) -> str:
 def _generation_of(step: ActionStep | PlanningStep) -> Generation | None:
     message = step.model_output_message if isinstance(step, ActionStep) else None
     return message.raw if message is not None and isinstance(message.raw, Generation) else None
-
-
-def _execution_error(error: Exception) -> str:
-    """The part of an executor's message that helps the model: what went wrong at which line, without boilerplate."""
-    text = str(error).strip() or type(error).__name__
-    text = text.split("due to: ", 1)[-1] if text.startswith("Code execution failed at line") else text
-    return _shorten(text, 500)
-
-
-def _shorten(text: str, limit: int) -> str:
-    if len(text) <= limit:
-        return text
-    half = limit // 2
-    return f"{text[:half]}\n[{len(text) - 2 * half} characters left out]\n{text[-half:]}"

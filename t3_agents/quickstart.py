@@ -140,6 +140,7 @@ def quickstart(config: QuickstartConfig) -> Path:
         T3Error: when a stage cannot be done.
     """
     from .benchmarks.scenarios import load_tasks
+
     config.check()
     commands = {point.name: point for point in entry_points(group=GROUP)}
     folder = Path(config.output)

@@ -20,6 +20,7 @@ from PIL import Image
 from t3_agents.errors import InputError
 from t3_agents.task import File, Task
 from t3_agents.trajectory import CODE_CLOSE, CODE_OPEN
+from t3_agents.turns import called_tools
 
 
 DOMAINS = (
@@ -136,7 +137,7 @@ class Scenario:
             moves (`tuple[str, str]`): thought and code of every turn.
         """
         program = tuple(Move(thought, code) for thought, code in moves)
-        tools = tuple(tool for move in program for tool in called_tools(move.code))
+        tools = tuple(tool for move in program for tool in called_tools(move.code, TOOL_NAMES))
         task = Task.create(query, files, ground_truth=answer, tools=tools, domain=self.domain)
         return ScenarioTask(task, program)
 
@@ -163,16 +164,6 @@ def make_task(scenario: Scenario, seed: int, index: int, folder: str | Path) -> 
 def quote(text: str) -> str:
     """A Python string literal with double quotes."""
     return json.dumps(text, ensure_ascii=False)
-
-
-def called_tools(code: str, names: Collection[str] = TOOL_NAMES) -> list[str]:
-    """Names of the tools that code calls, in the order in which they are written."""
-    calls = [
-        (node.lineno, node.col_offset, node.func.id)
-        for node in ast.walk(ast.parse(code))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names
-    ]
-    return [name for *_, name in sorted(calls)]
 
 
 def numbers_in(text: str) -> set[float]:
@@ -234,7 +225,7 @@ def validate(made: ScenarioTask, tools: Collection[str] | None = None) -> list[s
 
 def _program_problems(task: Task, program: Sequence[Move], tools: Collection[str] | None) -> list[str]:
     problems = []
-    called = [tool for move in program for tool in called_tools(move.code)]
+    called = [tool for move in program for tool in called_tools(move.code, TOOL_NAMES)]
     if called != list(task.tools):
         problems.append(f"The program calls {called}, but the task expects {list(task.tools)}.")
     if missing := sorted(set(called) - set(TOOL_NAMES if tools is None else tools)):

@@ -22,12 +22,13 @@ from dataset_builder.scenarios import (
     validate,
     vision_only,
 )
-from dataset_builder.scenarios.base import called_tools, normalise, numbers_in
+from dataset_builder.scenarios.base import TOOL_NAMES, normalise, numbers_in
 from dataset_builder.scenarios.teacher import is_kept, make_agent, solve, ungrounded
 from dataset_builder.scenarios.vision_only import PATH, QUESTIONS
 from t3_agents.agent import T3Agent
 from t3_agents.task import File, Task
 from t3_agents.trajectory import Step
+from t3_agents.turns import called_tools
 
 
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
@@ -191,7 +192,7 @@ def test_small_helpers():
     assert normalise("1234567") != normalise("1234568")
     assert numbers_in("Cake,9,184 and 1,200.5") == {9184, 9, 184, 1200.5, 1, 200.5}
     code = 'a = image_edit("x", "y")\nprint(visualizer(a, "q"), visualizer(a, "r"), len(a))'
-    assert called_tools(code) == ["image_edit", "visualizer", "visualizer"]
+    assert called_tools(code, TOOL_NAMES) == ["image_edit", "visualizer", "visualizer"]
     assert Move("I look.", "print(1)").text() == "Thought: I look.\nCode:\n```py\nprint(1)\n```<end_action>"
 
 

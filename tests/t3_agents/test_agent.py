@@ -14,11 +14,12 @@ from smolagents.models import ChatMessage, ChatMessageStreamDelta, MessageRole
 from smolagents.monitoring import TokenUsage
 from smolagents.utils import AgentGenerationError
 
-from t3_agents.agent import T3Agent, called_tools, parse_turn
+from t3_agents.agent import T3Agent
 from t3_agents.errors import InputError
 from t3_agents.models import ScriptedModel
 from t3_agents.task import File, Task
 from t3_agents.trajectory import Trajectory
+from t3_agents.turns import called_tools, parse_turn
 from t3_agents.workspace import Workspace
 from tests.tiny_vlm import turn
 
