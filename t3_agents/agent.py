@@ -6,7 +6,7 @@ import ast
 import io
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
@@ -129,7 +129,7 @@ class T3Agent(CodeAgent):
         self._answer_at_limit = False
         answer = None
         try:
-            with self.model.conversation() if isinstance(self.model, VLMModel) else _no_conversation():
+            with self.model.conversation() if isinstance(self.model, VLMModel) else nullcontext():
                 for item in self.run(task.text(), images=images or None, stream=True):
                     if isinstance(item, FinalAnswerStep) and self.end_reason == "answer":
                         answer = "" if item.output is None else str(item.output)
@@ -200,7 +200,9 @@ class T3Agent(CodeAgent):
 
         self.logger.log_code(title="Executing parsed code:", content=code, level=LogLevel.INFO)
         try:
-            with self.workspace.activate():
+            # Without further imports, files are reached through `open` and the tools, which know the workspace, and
+            # concurrent runs need not take turns.
+            with self.workspace.activate() if self.additional_authorized_imports else nullcontext():
                 result = self.python_executor(code)
             shown = "" if result.output is None else str(result.output)
         except Exception as error:  # whatever model-written code or a tool raises is the model's to see
@@ -530,11 +532,6 @@ def load_agent(
         return T3Agent.from_pretrained(name, model=model, revision=revision, **limits)
     model = model or VLMModel.from_pretrained(name, revision=revision)
     return T3Agent(tools=make_toolbox(toolbox), model=model, prompt=prompt, **limits)
-
-
-@contextmanager
-def _no_conversation():
-    yield
 
 
 def _pictures_of(step: MemoryStep) -> list[Image.Image]:

@@ -58,7 +58,7 @@ class Engine:
         max_batch_size (`int`, *optional*, defaults to 16): requests that run together.
         max_cached_tokens (`int`, *optional*, defaults to 16384): tokens whose keys and values are kept, all
             conversations together; 0 turns reuse off.
-        max_wait (`float`, *optional*, defaults to 5): seconds that a request waits for the other live conversations.
+        max_wait (`float`, *optional*, defaults to 10): seconds that a request waits for the other live conversations.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Engine:
         encoder: ChatEncoder,
         max_batch_size: int = 16,
         max_cached_tokens: int = 16384,
-        max_wait: float = 5.0,
+        max_wait: float = 10.0,
     ):
         self.model = model
         self.encoder = encoder

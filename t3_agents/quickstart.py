@@ -24,7 +24,7 @@ FAMILIES = [
     "receipt_tip",
     "rain_chart",
     "medicine_label",
-    "group_ticket",
+    "device_record",
     "invoice_key",
     "clinic_letter",
     "project_slides",

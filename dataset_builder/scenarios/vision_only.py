@@ -24,8 +24,8 @@ QUESTIONS = (
     "How many in all?",
 )
 
-# Plain dark grounds on which every colour of `COLOURS` stands out.
-_GROUNDS: tuple[Colour, ...] = ((18, 20, 26), (30, 28, 30), (12, 28, 22), (34, 18, 20))
+# Vivid grounds on which every colour of `COLOURS` stands out; neither a page nor a photo has such a colour all over.
+_GROUNDS: tuple[Colour, ...] = ((0, 205, 235), (10, 195, 220), (0, 220, 225), (30, 200, 245))
 
 
 class _Look(Scenario):
