@@ -76,6 +76,7 @@ _MEANINGS = {
     "verification": "verdicts by verifier, each with `passed` and `reasons`",
     "provenance": "controller, toolbox, prompt, package version, origin of the task, why the run ended",
     "origin": "where the task comes from",
+    "paths": "workspace paths of all attachments, in the order in which they are named to the agent",
 }
 _MEANINGS_OF = {
     "default": {"tools": "tools that were called"},
