@@ -34,7 +34,10 @@ def use_fastest_num_threads() -> int:
     """
     import torch
 
-    if torch.cuda.is_available() or "OMP_NUM_THREADS" in os.environ:
+    if torch.cuda.is_available():
+        return torch.get_num_threads()
+    if os.environ.get("OMP_NUM_THREADS", "").isdigit():
+        torch.set_num_threads(max(1, int(os.environ["OMP_NUM_THREADS"])))
         return torch.get_num_threads()
     most = len(os.sched_getaffinity(0))
     # Products of the size that a prompt or a training batch has in a small model; the best of several turns counts.

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
+import subprocess
+import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
 from .cli import GROUP
+from .cli import main as main_command
 from .errors import InputError, T3Error
 from .models import EMBEDDED
 from .options import parse_options
@@ -113,6 +118,7 @@ class Stages:
     def __init__(self, path: Path):
         self.path = path
         self.seconds: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
+        self._lock = threading.Lock()
 
     @contextmanager
     def stage(self, name: str, title: str) -> Iterator[None]:
@@ -123,8 +129,59 @@ class Stages:
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            self._add(name, time.perf_counter() - start)
+
+    def _add(self, name: str, seconds: float) -> None:
+        with self._lock:
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
             write_atomic(self.path, json.dumps(self.seconds, indent=2) + "\n")
+
+    @contextmanager
+    def beside(self, name: str, command: str, options: dict[str, Any], log: Path) -> Iterator[None]:
+        """A stage in a process of its own while the block runs, each with half of the CPU cores.
+
+        A small model gains little from a second thread and much from a second process. With an accelerator the command
+        runs before the block: two models may not fit.
+
+        Args:
+            name (`str`): name of the stage.
+            command (`str`), options (`dict`): the command that runs.
+            log (`Path`): file for what it prints.
+
+        Raises:
+            T3Error: when the command failed; the message ends with the last line it printed.
+        """
+        import torch
+
+        if torch.cuda.is_available():
+            with self.stage(name, f"Stage {name}"):
+                _call(command, options)
+            yield
+            return
+        threads = str(max(1, len(os.sched_getaffinity(0)) // 2))
+        start, before = time.perf_counter(), os.environ.get("OMP_NUM_THREADS")
+        os.environ.setdefault("OMP_NUM_THREADS", threads)
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-c", f"import {__name__} as q; q.run_beside()", command, *_argv(options)],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        watch = threading.Thread(target=lambda: (process.wait(), self._add(name, time.perf_counter() - start)))
+        watch.start()
+        try:
+            yield
+            watch.join()
+        finally:
+            process.kill()
+            watch.join()
+            process.stdin.close()
+            if before is None:
+                del os.environ["OMP_NUM_THREADS"]
+        if process.returncode:
+            said = log.read_text(errors="replace").strip().splitlines()
+            raise T3Error(f"The stage `{name}` failed: {said[-1] if said else 'it printed nothing'} (see {log}).")
 
 
 def quickstart(config: QuickstartConfig) -> Path:
@@ -142,7 +199,6 @@ def quickstart(config: QuickstartConfig) -> Path:
     from .benchmarks.scenarios import load_tasks
 
     config.check()
-    commands = {point.name: point for point in entry_points(group=GROUP)}
     folder = Path(config.output)
     with RunFolder(folder, {"command": "quickstart", **config.settings()}):
         stages = Stages(folder / "stages.json")
@@ -152,30 +208,45 @@ def quickstart(config: QuickstartConfig) -> Path:
 
                 print(f"SmolLM2-135M with a vision tower, in the cache folder {embedded_controller().name}")
         with stages.stage("data", "Dataset: tasks, programs that solve them, verified trajectories"):
-            _call(commands["build"].load(), _build_arguments(config, folder))
+            _call("build", _build_arguments(config, folder))
             dataset = _publish(folder / "build" / "dataset", folder / "dataset")
-        with stages.stage("untuned", "Evaluation of the untuned controller"):
-            _evaluate(commands, config, folder, config.controller, "untuned")
-        with stages.stage("train", "Trajectory tuning"):
-            arguments = {"config": config.recipe, "dataset": dataset, "output": folder / "train", "seed": config.seed}
-            _call(commands["train"].load(), {**arguments, "controller": config.controller})
         agent = folder / "train" / "agent"
-        with stages.stage("tuned", "Evaluation of the tuned agent"):
-            _evaluate(commands, config, folder, agent, "tuned")
-        if any(task.origin.get("vision_only") for task in load_tasks(dataset)):
-            with stages.stage("vision", "The tuned agent with every picture blanked"):
-                _evaluate(commands, config, folder, agent, "blanked", subset="vision", blank="true")
+        untuned = _evaluation(config, folder, config.controller, "untuned")
+        with stages.beside("untuned", "eval", untuned, folder / "untuned.log"):
+            with stages.stage("train", "Trajectory tuning, and beside it the evaluation of the untuned controller"):
+                options = {"config": config.recipe, "dataset": dataset, "output": folder / "train"}
+                _call("train", {**options, "seed": config.seed, "controller": config.controller})
+        blanked = {**_evaluation(config, folder, agent, "blanked"), "subset": "vision", "blank": "true"}
+        looks = any(task.origin.get("vision_only") for task in load_tasks(dataset))
+        beside = stages.beside("vision", "eval", blanked, folder / "blanked.log") if looks else nullcontext()
+        with beside, stages.stage("tuned", "Evaluation of the tuned agent, and beside it with every picture blanked"):
+            _call("eval", _evaluation(config, folder, agent, "tuned"))
         with stages.stage("report", "Report"):
             _report(config, folder, stages)
     return folder / "report.md"
 
 
-def _call(command: Callable[[list[str]], int], options: dict[str, Any]) -> None:
+def _argv(options: dict[str, Any]) -> list[str]:
+    return [text for name, value in options.items() for text in (f"--{name}", str(value))]
+
+
+def _call(command: str, options: dict[str, Any]) -> None:
     """Run a command as the shell would."""
-    argv = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    status = command(argv)
+    (point,) = entry_points(group=GROUP, name=command)
+    status = point.load()(_argv(options))
     if status:
         raise T3Error(f"A stage ended with status {status}; its message is above.")
+
+
+def run_beside() -> None:
+    """What the process of [`Stages.beside`] does: run a command, and end with its parent, even after `kill -9`."""
+
+    def wait_for_parent() -> None:
+        sys.stdin.read()  # the parent's end of the pipe closes when it is gone
+        os._exit(1)
+
+    threading.Thread(target=wait_for_parent, daemon=True).start()
+    sys.exit(main_command(sys.argv[1:]))
 
 
 def _build_arguments(config: QuickstartConfig, folder: Path) -> dict[str, Any]:
@@ -190,10 +261,8 @@ def _build_arguments(config: QuickstartConfig, folder: Path) -> dict[str, Any]:
     }
 
 
-def _evaluate(
-    commands: dict[str, Any], config: QuickstartConfig, folder: Path, agent: Any, name: str, **options: Any
-) -> None:
-    arguments = {
+def _evaluation(config: QuickstartConfig, folder: Path, agent: Any, name: str) -> dict[str, Any]:
+    return {
         "agent": agent,
         "dataset": folder / "dataset",
         "output": folder / name,
@@ -201,7 +270,6 @@ def _evaluate(
         "max_consecutive_errors": config.max_consecutive_errors,
         "num_workers": config.batch,
     }
-    _call(commands["eval"].load(), {**arguments, **options})
 
 
 def _publish(source: Path, target: Path) -> Path:

@@ -30,6 +30,8 @@ class TrainConfig:
             value projections of the language model.
         modules_to_save (`list[str]`, *optional*): modules that are trained in full, none by default: vision encoder
             and connector stay frozen.
+        modules_learning_rate (`float`, *optional*): peak rate of `modules_to_save`; that of the adapter by default.
+            Modules with small weights need a small one.
         learning_rate (`float`, *optional*, defaults to 1e-6): peak learning rate of AdamW.
         lr_scheduler (`str`, *optional*, defaults to `"cosine"`): schedule.
         warmup_ratio (`float`, *optional*, defaults to 0.01): share of the steps with rising rate.
@@ -58,6 +60,7 @@ class TrainConfig:
     lora_alpha: int = 128
     lora_targets: str = r"^(?!.*(vision|visual)).*\.(q_proj|k_proj|v_proj)$"
     modules_to_save: list[str] | None = None
+    modules_learning_rate: float | None = None
     learning_rate: float = 1e-6
     lr_scheduler: str = "cosine"
     warmup_ratio: float = 0.01

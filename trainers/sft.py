@@ -109,6 +109,7 @@ def build_trainer(
                 f"No module of {type(model).__name__} matches lora_targets `{config.lora_targets}`."
             ) from error
         raise
+    trainer.modules_learning_rate = config.modules_learning_rate
     trainer.remove_callback(PrinterCallback)
     return trainer
 

@@ -26,6 +26,25 @@ class TrajectoryTrainer(SFTTrainer):
     an optimizer step, so that gradient accumulation does not weigh short rows more.
     """
 
+    modules_learning_rate: float | None = None
+    """Peak learning rate of PEFT's `modules_to_save`; that of the adapter when `None`."""
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        if self.optimizer is None and self.modules_learning_rate is not None:
+            trained = [(name, p) for name, p in (model or self.model).named_parameters() if p.requires_grad]
+            modules = [p for name, p in trained if "modules_to_save" in name]
+            adapter = [p for name, p in trained if "modules_to_save" not in name]
+            optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            decay = self.args.weight_decay
+            self.optimizer = optimizer_class(
+                [
+                    {"params": adapter, "weight_decay": decay},
+                    {"params": modules, "weight_decay": decay, "lr": self.modules_learning_rate},
+                ],
+                **settings,
+            )
+        return super().create_optimizer(model)
+
     def compute_loss(
         self,
         model: torch.nn.Module,
