@@ -100,6 +100,16 @@ def test_only_adapter_and_saved_modules_get_gradients_and_change(tiny_vlm, tmp_p
     assert any("connector" in name for name in changed)
 
 
+def test_saved_modules_may_have_a_rate_of_their_own(tiny_vlm, tmp_path):
+    trainer = make_trainer(tiny_vlm, tmp_path, ROWS[:4], modules_learning_rate=1e-5)
+    groups = trainer.create_optimizer().param_groups
+    names = {id(p): name for name, p in trainer.model.named_parameters()}
+    rates = {group["lr"]: {"connector" in names[id(p)] for p in group["params"]} for group in groups}
+    assert rates == {1e-3: {False}, 1e-5: {True}}
+    trained = [p for p in trainer.model.parameters() if p.requires_grad]
+    assert sum(len(group["params"]) for group in groups) == len(trained)
+
+
 def test_the_seed_decides_adapter_and_order(recipe, finished, tmp_path):
     train(TrainConfig(**recipe, output=str(tmp_path / "same")))
     assert_same_weights(finished / "agent", tmp_path / "same" / "agent")
