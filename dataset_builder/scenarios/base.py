@@ -10,6 +10,7 @@ import json
 import random
 import re
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -95,7 +96,7 @@ class ScenarioTask:
     program: tuple[Move, ...]
 
 
-class Scenario:
+class Scenario(ABC):
     """A family of tasks. One subclass per family.
 
     Attributes:
@@ -114,6 +115,7 @@ class Scenario:
     unseen: ClassVar[bool] = False
     vision_only: ClassVar[bool] = False
 
+    @abstractmethod
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         """Draw one task and write its files.
 
@@ -121,7 +123,6 @@ class Scenario:
             rng (`random.Random`): the only source of chance.
             folder (`Path`): an existing folder for the files.
         """
-        raise NotImplementedError
 
     def phrase(self, rng: random.Random, **slots: Any) -> str:
         """One of the phrasings with its slots filled."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import abstractmethod
 from pathlib import Path
 
 from PIL import Image
@@ -41,9 +42,9 @@ class _Look(Scenario):
     thought: str
     call: str
 
+    @abstractmethod
     def draw(self, rng: random.Random) -> tuple[Image.Image, int]:
         """A picture and the number that it stands for."""
-        raise NotImplementedError
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         picture, count = self.draw(rng)

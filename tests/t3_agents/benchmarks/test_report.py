@@ -271,9 +271,7 @@ def test_inline_text(text, expected):
 
 def test_no_path_of_this_machine(tmp_path):
     runs = make_runs()
-    secret = (
-        f'File "{tmp_path}/work/x.py" and {sys.prefix}/lib/python3/site-packages/a.py; see http://a.example{tmp_path}'
-    )
+    secret = f'File "{tmp_path}/scratch/x.py" and {sys.prefix}/lib/python3/site-packages/a.py; see http://a.example{tmp_path}'
     for trajectory in runs["tuned"]["seen"]:
         trajectory.steps[0].observation = secret
         trajectory.provenance["controller"] = f"{tmp_path}/models/tiny"
