@@ -7,7 +7,6 @@ import io
 import time
 from collections.abc import Callable, Generator
 from contextlib import nullcontext
-from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,21 +19,21 @@ from smolagents.memory import ActionStep, FinalAnswerStep, MemoryStep, PlanningS
 from smolagents.models import ChatMessage, MessageRole, Model, agglomerate_stream_deltas
 from smolagents.utils import AgentExecutionError, AgentGenerationError, AgentParsingError
 
-from .config import AGENT_FILE, T3AgentConfig, load_prompt
+from .config import AGENT_FILE, load_prompt
 from .errors import InputError
 from .executor import TimedExecutor
-from .hub import download_agent, has_agent
+from .hub import has_agent
 from .models import EMBEDDED, Generation, VLMModel
-from .storage import write_atomic
+from .pretrained import PretrainedAgent
 from .task import File, Task
 from .tools.base import WorkspaceTool
-from .tools.toolbox import make_toolbox, tool_from_record, tool_record
+from .tools.toolbox import make_toolbox
 from .trajectory import CODE_CLOSE, CODE_OPEN, Step, Trajectory, render_messages
 from .turns import called_tools, execution_error, parse_turn, shorten
 from .workspace import Workspace
 
 
-class T3Agent(CodeAgent):
+class T3Agent(PretrainedAgent, CodeAgent):
     """A code agent that sees pictures, works in a workspace and returns a [`Trajectory`].
 
     The inherited `run` keeps smolagents' behaviour and signature; [`run_task`] takes a [`Task`] with files and returns
@@ -145,6 +144,7 @@ class T3Agent(CodeAgent):
         for tool in self.tools.values():
             if isinstance(tool, WorkspaceTool):
                 tool.workspace = workspace
+                tool.controller = self.model
         for agent in self.managed_agents.values():
             if isinstance(agent, T3Agent):
                 agent._bind(workspace)
@@ -397,111 +397,6 @@ class T3Agent(CodeAgent):
             "prompt": self.prompt,
             "package_version": version("t3-agents"),
         }
-
-    # Saving and loading
-
-    def get_config(self) -> T3AgentConfig:
-        """The settings that `save_pretrained` writes.
-
-        Raises:
-            InputError: when a part cannot be saved: a tool that is not of this package, a managed agent.
-        """
-        if self.managed_agents:
-            raise InputError(
-                "An agent with managed agents cannot be saved: save each agent and put them together after loading."
-            )
-        settings = {f.name: getattr(self, f.name) for f in fields(T3AgentConfig) if f.name in vars(self)}
-        settings.update(
-            tools=[tool_record(tool) for tool in self.tools.values() if tool.name != "final_answer"],
-            code_block_tags=list(self.code_block_tags),
-        )
-        return T3AgentConfig(**settings)
-
-    def save_pretrained(self, save_directory: str | Path) -> None:
-        """Write the agent to a folder that [`from_pretrained`], `AutoModelForImageTextToText` and PEFT read.
-
-        Args:
-            save_directory (`str` or `Path`): the folder, made when missing.
-
-        Raises:
-            InputError: when a part cannot be saved, or the controller is not a [`VLMModel`].
-        """
-        if not isinstance(self.model, VLMModel):
-            raise InputError(
-                f"A {type(self.model).__name__} has no weights to save: use a VLMModel as the controller."
-            )
-        config = self.get_config()
-        folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        config.controller = self.model.save_pretrained(folder)
-        config.generation = self.model.generation
-        write_atomic(folder / AGENT_FILE, config.to_json())
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_name_or_path: str | Path,
-        model: Model | None = None,
-        tools: list[Tool] | None = None,
-        revision: str | None = None,
-        device: str | None = None,
-        dtype: str | None = None,
-        **kwargs: Any,
-    ) -> T3Agent:
-        """Load a saved agent. No code is taken from the folder or repo: tools come by name from the installed package.
-
-        Args:
-            pretrained_name_or_path (`str` or `Path`): a folder, or a repo id on the Hub.
-            model ([`~smolagents.Model`], *optional*): another controller.
-            tools (`list[Tool]`, *optional*): other tools.
-            revision (`str`, *optional*): branch, tag or commit of the repo.
-            device (`str`, *optional*), dtype (`str`, *optional*): handed to [`VLMModel.from_pretrained`].
-            kwargs: settings of [`T3Agent`] that override the saved ones.
-
-        Raises:
-            InputError: when it is no saved agent, or its configuration cannot be used.
-        """
-        folder = Path(pretrained_name_or_path)
-        if not folder.is_dir():
-            folder = download_agent(str(pretrained_name_or_path), revision)
-        config = T3AgentConfig.from_folder(folder)
-        model = model or VLMModel.from_pretrained(
-            folder,
-            base=config.controller.get("base"),
-            base_revision=config.controller.get("revision"),
-            device=device,
-            dtype=dtype,
-            **config.generation,
-        )
-        settings = {
-            f.name: getattr(config, f.name)
-            for f in fields(config)
-            if f.name not in ("tools", "controller", "generation", "code_block_tags")
-        }
-        settings["code_block_tags"] = tuple(config.code_block_tags)
-        tools = tools if tools is not None else [tool_from_record(record) for record in config.tools]
-        return cls(tools=tools, model=model, **{**settings, **kwargs})
-
-    def push_to_hub(
-        self, repo_id: str, private: bool | None = None, commit_message: str = "Upload agent", **kwargs: Any
-    ) -> str:
-        """Save the agent and upload it to a model repo; returns the URL of the commit.
-
-        Args:
-            repo_id (`str`): `user/name`.
-            private (`bool`, *optional*): visibility of a new repo.
-            commit_message (`str`, *optional*): message of the commit.
-            kwargs: handed to [`~huggingface_hub.HfApi.upload_folder`], such as `revision` or `create_pr`.
-        """
-        import tempfile
-
-        from huggingface_hub import HfApi
-
-        api = HfApi()
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            return str(api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=commit_message, **kwargs))
 
 
 def load_agent(

@@ -24,6 +24,14 @@ EMBEDDED = "embedded"
 """Name of the offline controller, see `embedded.py`."""
 
 
+def best_device() -> str:
+    """The accelerator of this machine, by torch's own choice, or `cpu`."""
+    import torch
+
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return str(accelerator) if accelerator else "cpu"
+
+
 def use_fastest_num_threads() -> int:
     """Give torch the number of CPU threads that is fastest right now; `OMP_NUM_THREADS` overrides it.
 
@@ -155,7 +163,6 @@ class VLMModel(Model):
         Raises:
             InputError: when there is no such model, or it is no vision-language model with a processor.
         """
-        import torch
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         name = str(pretrained_name_or_path)
@@ -164,7 +171,7 @@ class VLMModel(Model):
             from .embedded import embedded_controller
 
             source = embedded_controller()
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = device or best_device()
         # CPUs without bf16 units run it some 50 times slower than fp32.
         dtype = dtype or ("float32" if device == "cpu" else "auto")
         try:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from PIL import Image
 from smolagents import Tool
+from smolagents.models import Model
 
 from ..errors import InputError
 from ..task import decode_image
@@ -20,7 +21,7 @@ class WorkspaceTool(Tool):
     Heavy parts (models, indexes) are loaded at the first call and shared by all instances in the process.
 
     Keyword arguments of `__init__` are the tool's settings: JSON-safe values, kept in `settings` and saved with the
-    agent.
+    agent. An agent hands its workspace and its controller to each of its tools.
     """
 
     version: ClassVar[str] = "1"
@@ -29,6 +30,7 @@ class WorkspaceTool(Tool):
         super().__init__()
         self.settings = settings
         self.workspace: Workspace | None = None
+        self.controller: Model | None = None
 
     def find_file(self, path: str) -> Path:
         """Location of a path argument.

@@ -1,0 +1,134 @@
+"""Models that tools share: each is loaded once per process, at the first call that needs it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from PIL import Image
+from smolagents.models import Model
+
+from ..errors import InputError
+from ..models import VLMModel, best_device
+
+
+_lock = threading.Lock()
+_slots: dict[tuple, _Slot] = {}
+
+
+class _Slot:
+    """One model and the lock of those who wait for it; a load that fails leaves it empty, so the next call retries."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.value: Any = None
+
+
+def load_once(key: tuple, load: Callable[[], Any]) -> Any:
+    """The value of `load()`, called at most once per process for a key; others wait for it.
+
+    Args:
+        key (`tuple`): hashable, what makes two models the same: kind, name, revision, device, dtype.
+        load (`Callable`): loads the model; what it raises reaches the caller and nothing is kept.
+    """
+    with _lock:
+        slot = _slots.setdefault(key, _Slot())
+    with slot.lock:
+        if slot.value is None:
+            slot.value = load()
+        return slot.value
+
+
+class HubModel(NamedTuple):
+    """A model of transformers with its processor.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]): in evaluation mode, on its device.
+        processor (`Any`): processor, image processor or feature extractor.
+        lock (`threading.Lock`): held while the model runs, since agents of several threads share it.
+    """
+
+    model: Any
+    processor: Any
+    lock: threading.Lock
+
+
+def hub_model(
+    model_class: str,
+    name: str,
+    processor_class: str = "AutoProcessor",
+    revision: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+) -> HubModel:
+    """A model of the Hub or of a folder, loaded once per process.
+
+    Args:
+        model_class (`str`), processor_class (`str`, *optional*, defaults to `"AutoProcessor"`): classes of
+            transformers, by name, so that nothing is imported before the first call.
+        name (`str`): folder or Hub id.
+        revision (`str`, *optional*): branch, tag or commit.
+        device (`str`, *optional*): the best one that torch finds, by default.
+        dtype (`str`, *optional*): the checkpoint's own by default, `float32` on a CPU.
+
+    Raises:
+        InputError: when the model cannot be loaded; the message says why.
+    """
+    device = device or best_device()
+    dtype = dtype or ("float32" if device == "cpu" else "auto")
+
+    def load() -> HubModel:
+        import transformers
+
+        try:
+            model = getattr(transformers, model_class).from_pretrained(name, revision=revision, dtype=dtype)
+            processor = getattr(transformers, processor_class).from_pretrained(name, revision=revision)
+        except (OSError, ValueError, ImportError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise InputError(f"The model `{name}` of this tool cannot be loaded: {reason}") from error
+        return HubModel(model.to(device).eval(), processor, threading.Lock())
+
+    return load_once((model_class, name, processor_class, revision, device, dtype), load)
+
+
+def chat_model(
+    name: str, api_base: str | None = None, device: str | None = None, dtype: str | None = None, **generation: Any
+) -> Model:
+    """A model that reads messages with pictures, as a smolagents model, made once per process.
+
+    Args:
+        name (`str`): folder or Hub id of a vision-language model, or the model's name at an endpoint.
+        api_base (`str`, *optional*): URL of an OpenAI-compatible server; its key is taken from `OPENAI_API_KEY`.
+        device (`str`, *optional*), dtype (`str`, *optional*): of a local model.
+        generation: settings of `generate`.
+    """
+    key = ("chat", name, api_base, device, dtype, tuple(sorted(generation.items())))
+    if api_base is None:
+        return load_once(key, lambda: VLMModel.from_pretrained(name, device=device, dtype=dtype, **generation))
+
+    def connect() -> Model:
+        from smolagents import OpenAIModel
+
+        # Servers of one's own need no key, the client refuses to start without one.
+        api_key = os.environ.get("OPENAI_API_KEY", "none")
+        return OpenAIModel(model_id=name, api_base=api_base, api_key=api_key, **generation)
+
+    return load_once(key, connect)
+
+
+def ask(model: Model, question: str, images: Sequence[Image.Image] = ()) -> str:
+    """One question to a model, with pictures before it; returns the reply.
+
+    Raises:
+        InputError: when the model or its server fails.
+    """
+    content = [{"type": "image", "image": image} for image in images] + [{"type": "text", "text": question}]
+    try:
+        reply = model.generate([{"role": "user", "content": content}])
+    except InputError:
+        raise
+    except Exception as error:  # servers and their clients raise anything
+        raise InputError(f"The model behind this tool failed ({type(error).__name__}: {error}).") from error
+    return str(reply.content or "").strip()
