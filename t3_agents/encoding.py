@@ -46,6 +46,14 @@ class Conversation:
         self.ids += ids
         self.produced += [produced] * len(ids)
 
+    def keys(self) -> list[Any]:
+        """The ids, with those of pictures told apart by pixels: two pictures of one size have the same ids."""
+        keys: list[Any] = list(self.ids)
+        for (start, end), image in zip(self.image_spans, self.images, strict=True):
+            digest = image_key(image)
+            keys[start:end] = [(digest, offset) for offset in range(end - start)]
+        return keys
+
 
 class ChatEncoder:
     """Tokenises conversations with a processor's own chat template, tokenizer and image processor.

@@ -13,8 +13,14 @@ from PIL import Image
 from t3_agents.encoding import ChatEncoder, Conversation
 from t3_agents.errors import InputError
 
+from .packing import shared_prefix
+
 
 IGNORE = -100
+
+
+class LongRowError(InputError):
+    """The first step of a row does not fit the length that rows may have."""
 
 
 class TrajectoryCollator:
@@ -26,46 +32,66 @@ class TrajectoryCollator:
         encoder ([`ChatEncoder`]): of the model's processor.
         max_length (`int`, *optional*): tokens that a row may have. Longer rows lose whole steps at their end, never
             part of a step or a picture.
-        share_prefix (`bool`, *optional*, defaults to `False`): take the tokens that all rows of a batch begin with out
-            of them, into `prefix_ids` of shape `(1, prefix_length)`, see `packing.py`. `attention_mask` then covers
-            prefix and body.
+        packing (`str`, *optional*, defaults to `"none"`): `none` pads the rows of a batch, `packed` and
+            `shared_prefix` put them into one row, see `packing.py`: `segment_bounds` holds the length of the prefix
+            (0 when `packed`) and the end of each body, `segment_images` the number of pictures of each.
 
     Raises:
         InputError: when called with a row that has no step within `max_length`, nothing to train on, or pictures that
             do not fit its placeholders; the message names the row.
     """
 
-    def __init__(self, encoder: ChatEncoder, max_length: int | None = None, share_prefix: bool = False):
+    def __init__(self, encoder: ChatEncoder, max_length: int | None = None, packing: str = "none"):
         self.encoder = encoder
         self.max_length = max_length
-        self.share_prefix = share_prefix
+        self.packing = packing
         self.cut_rows: dict[str, int] = {}
         """Number of steps cut, by row id."""
+        self.skipped_rows: list[str] = []
+        """Ids of rows that were left out, since their first step does not fit."""
 
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         conversations = [self.encode(row) for row in rows]
-        pixels = self.encoder.pixel_inputs([conversation.images for conversation in conversations])
-        prefix = _shared_prefix(conversations) if self.share_prefix and len(rows) > 1 else 0
+        return self._pad(conversations) if self.packing == "none" else self._pack(conversations)
+
+    def _pad(self, conversations: list[Conversation]) -> dict[str, Any]:
         length = max(len(conversation.ids) for conversation in conversations)
         pad = self.encoder.tokenizer.pad_token_id or 0
-        ids = torch.full((len(rows), length), pad)
-        labels = torch.full((len(rows), length), IGNORE)
-        mask = torch.zeros((len(rows), length), dtype=torch.long)
-        types = torch.zeros((len(rows), length), dtype=torch.long)
+        ids = torch.full((len(conversations), length), pad)
+        labels = torch.full_like(ids, IGNORE)
+        mask, types = torch.zeros_like(ids), torch.zeros_like(ids)
         for row, conversation in enumerate(conversations):
             size = len(conversation.ids)
-            ids[row, :size] = torch.tensor(conversation.ids)
+            ids[row, :size], labels[row, :size], types[row, :size] = _tensors(conversation, 0)
             mask[row, :size] = 1
-            produced = torch.tensor(conversation.produced)
-            labels[row, :size] = torch.where(produced, ids[row, :size], IGNORE)
-            for start, end in conversation.image_spans:
-                types[row, start:end] = 1
-        batch = {"input_ids": ids[:, prefix:], "attention_mask": mask, "labels": labels[:, prefix:], **pixels}
+        return {
+            "attention_mask": mask,
+            **self._inputs(ids, labels, types, [conversation.images for conversation in conversations]),
+        }
+
+    def _pack(self, conversations: list[Conversation]) -> dict[str, Any]:
+        prefix = shared_prefix(conversations) if self.packing == "shared_prefix" else 0
+        shared = sum(end <= prefix for _, end in conversations[0].image_spans)
+        segments = [tensor[:prefix] for tensor in _tensors(conversations[0], 0)]
+        bounds, images = [prefix], [conversations[0].images[:shared]]
+        for conversation in conversations:
+            segments = [torch.cat(pair) for pair in zip(segments, _tensors(conversation, prefix), strict=True)]
+            bounds.append(len(segments[0]))
+            images.append(conversation.images[shared:])
+        ids, labels, types = (tensor[None] for tensor in segments)
+        return {
+            "segment_bounds": bounds,
+            "segment_images": [len(part) for part in images],
+            **self._inputs(ids, labels, types, [[image for part in images for image in part]]),
+        }
+
+    def _inputs(
+        self, ids: torch.Tensor, labels: torch.Tensor, types: torch.Tensor, images: list[list[Image.Image]]
+    ) -> dict[str, torch.Tensor]:
+        inputs = {"input_ids": ids, "labels": labels, **self.encoder.pixel_inputs(images)}
         if "mm_token_type_ids" in self.encoder.processor.model_input_names:
-            batch["mm_token_type_ids"] = types[:, prefix:]
-        if prefix:
-            batch["prefix_ids"] = ids[:1, :prefix]
-        return batch
+            inputs["mm_token_type_ids"] = types
+        return inputs
 
     def encode(self, row: dict[str, Any]) -> Conversation:
         """Token ids of one row, cut to `max_length` at a whole step."""
@@ -89,9 +115,9 @@ class TrajectoryCollator:
         fitting = [end for _, end in conversation.turns if end <= self.max_length]
         if not fitting:
             first = conversation.turns[0][1] if conversation.turns else len(conversation.ids)
-            raise InputError(
+            raise LongRowError(
                 f"Row {name}: its first step ends at token {first}, beyond max_length={self.max_length}. Raise "
-                "max_length, shorten the system prompt or the first observation, or leave the row out."
+                "max_length, shorten the system prompt or the first observation, or set long_rows to skip."
             )
         end = fitting[-1]
         if len(fitting) < len(conversation.turns):  # else only what follows the last turn is too long
@@ -113,14 +139,11 @@ def _decoded(image: Any) -> Image.Image:
     return image.convert("RGB")
 
 
-def _shared_prefix(conversations: Sequence[Conversation]) -> int:
-    """Number of tokens that all rows begin with, up to the first picture or the token that predicts the first produced
-    one."""
-    limit = min(
-        min([span[0] for span in c.image_spans] + [turn[0] - 1 for turn in c.turns] + [len(c.ids) - 1])
-        for c in conversations
-    )
-    length = 0
-    while length < limit and len({c.ids[length] for c in conversations}) == 1:
-        length += 1
-    return length
+def _tensors(conversation: Conversation, start: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Token ids, labels and token types (1 in pictures) from a position on."""
+    ids = torch.tensor(conversation.ids)
+    labels = torch.where(torch.tensor(conversation.produced), ids, IGNORE)
+    types = torch.zeros_like(ids)
+    for first, end in conversation.image_spans:
+        types[first:end] = 1
+    return ids[start:], labels[start:], types[start:]

@@ -9,6 +9,10 @@ from typing import Any
 from t3_agents.errors import InputError
 
 
+PACKED = ("packed", "shared_prefix")
+CHOICES = {"packing": ("none", "length_grouped", *PACKED), "long_rows": ("error", "skip")}
+
+
 @dataclass
 class TrainConfig:
     """Tune a controller on an MM-Traj dataset.
@@ -41,8 +45,13 @@ class TrainConfig:
         batch_size (`int`, *optional*, defaults to 2): rows per device and step.
         gradient_accumulation (`int`, *optional*, defaults to 1): batches per optimizer step.
         max_length (`int`, *optional*, defaults to 10240): tokens of a row; longer rows lose whole steps.
-        packing (`str`, *optional*, defaults to `"none"`): `none` (padded rows) or `shared_prefix` (the common prefix
-            once).
+        packing (`str`, *optional*, defaults to `"shared_prefix"`): `none` pads rows, `length_grouped` pads rows of
+            similar length, `packed` puts rows into one, `shared_prefix` also computes what they begin with once. A
+            family that cannot be packed exactly is trained `length_grouped`, with a warning.
+        pack_length (`int`, *optional*): tokens of a pack, which is then filled with as many rows as fit; by default a
+            pack holds the `batch_size` rows of a batch.
+        long_rows (`str`, *optional*, defaults to `"error"`): `error` stops at a row whose first step does not fit
+            `max_length`, `skip` leaves it out and counts it.
         gradient_checkpointing (`bool`, *optional*, defaults to `False`): trade time for memory.
         save_steps (`int`, *optional*, defaults to 50): optimizer steps between checkpoints.
         seed (`int`, *optional*, defaults to 0): of adapter weights and data order.
@@ -70,14 +79,19 @@ class TrainConfig:
     batch_size: int = 2
     gradient_accumulation: int = 1
     max_length: int = 10240
-    packing: str = "none"
+    packing: str = "shared_prefix"
+    pack_length: int | None = None
+    long_rows: str = "error"
     gradient_checkpointing: bool = False
     save_steps: int = 50
     seed: int = 0
 
     def __post_init__(self):
-        if self.packing not in ("none", "shared_prefix"):
-            raise InputError(f"`packing` is none or shared_prefix, not `{self.packing}`.")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise InputError(f"`{name}` is one of {', '.join(choices)}, not `{getattr(self, name)}`.")
+        if self.pack_length is not None and not (self.packing in PACKED and self.pack_length >= self.max_length):
+            raise InputError("`pack_length` needs packing, and at least the `max_length` of a row.")
         for name in ("lora_rank", "batch_size", "gradient_accumulation", "max_length", "save_steps", "epochs"):
             if getattr(self, name) <= 0:
                 raise InputError(f"`{name}` must be above 0, not {getattr(self, name)}.")

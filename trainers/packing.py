@@ -1,75 +1,279 @@
-"""Training on a prefix once for all rows of a batch.
+"""Packing: which rows share one long row, and the attention that keeps them apart.
 
-Rows of trajectory data begin with the same system prompt. Its keys and values are computed once, with gradients, and
-every row attends to them: the same function of the same tokens as the padded batch, without repeating the prefix in
-each row.
+A packed row is `[prefix | body 1 | body 2 | ...]`. A token attends to the prefix and, causally, to its own body;
+positions of every body go on where the prefix ends. It is the same function of the same tokens as one row per
+trajectory, without padding and with a prefix that all share computed once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from transformers import DynamicCache, PreTrainedModel
+from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.data import Sampler
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from t3_agents.errors import InputError
+from t3_agents.encoding import Conversation
 
 
-def check_shared_prefix(model: PreTrainedModel, gradient_checkpointing: bool) -> None:
-    """Refuse what cannot be exact.
+ATTENTION = "t3_segments"
+"""Name of the attention by segment in transformers' `AttentionInterface`."""
 
-    Raises:
-        InputError: for models whose positions or attention do not continue from a cache, and with gradient
-            checkpointing, which switches caches off.
+
+# Which rows go together
+
+
+@dataclass
+class LengthIndex:
+    """Lengths of a dataset's rows, measured once.
+
+    Args:
+        lengths (`list[int]`): tokens of each row; 0 for a row that is left out.
+        groups (`list[int]`): per row, the number of the prefix group that it belongs to.
+        prefixes (`list[int]`): tokens that all rows of a group begin with, by group.
     """
+
+    lengths: list[int]
+    groups: list[int]
+    prefixes: list[int]
+
+    def without_skipped(self) -> LengthIndex:
+        """The index of the rows that are left when those that were left out are gone."""
+        kept = [row for row, length in enumerate(self.lengths) if length]
+        return LengthIndex([self.lengths[row] for row in kept], [self.groups[row] for row in kept], self.prefixes)
+
+
+class PrefixGroups:
+    """Finds the rows that begin alike, one row at a time.
+
+    A row joins the group with which it has most tokens in common, if the group keeps at least half of its prefix by
+    it; else it opens a group of its own.
+    """
+
+    def __init__(self) -> None:
+        self.prefixes: list[list[Any]] = []
+
+    def add(self, prefix: list[Any]) -> int:
+        """Number of the group of a row.
+
+        Args:
+            prefix (`list`): what the row may share: keys of its tokens before the first produced one.
+        """
+        common = [common_length(kept, prefix) for kept in self.prefixes]
+        best = max(range(len(common)), key=common.__getitem__, default=None)
+        if best is None or 2 * common[best] < len(self.prefixes[best]):
+            self.prefixes.append(prefix)
+            return len(self.prefixes) - 1
+        self.prefixes[best] = self.prefixes[best][: common[best]]
+        return best
+
+
+def common_length(first: Sequence[Any], second: Sequence[Any]) -> int:
+    """Number of items that two sequences begin with in common."""
+    # Halving compares slices, which is much faster than item by item.
+    low, high = 0, min(len(first), len(second))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if first[low:middle] == second[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def shareable_length(conversation: Conversation) -> int:
+    """Tokens at the start of a conversation that a prefix may hold: all before the one that predicts the first
+    produced token."""
+    return max(0, min([turn[0] - 1 for turn in conversation.turns] + [len(conversation.ids) - 1]))
+
+
+def shared_prefix(conversations: Sequence[Conversation]) -> int:
+    """Number of tokens, pictures compared by their pixels, that all conversations begin with."""
+    first, *others = [conversation.keys()[: shareable_length(conversation)] for conversation in conversations]
+    return min((common_length(first, other) for other in others), default=0)
+
+
+def pack_rows(index: LengthIndex, pack_length: int, share_prefix: bool) -> list[list[int]]:
+    """Rows of each pack: first-fit decreasing within each prefix group.
+
+    Args:
+        index ([`LengthIndex`]): lengths of the rows.
+        pack_length (`int`): tokens that a pack may have.
+        share_prefix (`bool`): count the prefix of a group once per pack.
+
+    Returns:
+        `list[list[int]]`: row numbers by pack. A row longer than `pack_length` has a pack of its own.
+    """
+    packs = []
+    for group, prefix in enumerate(index.prefixes if share_prefix else [0]):
+        rows = [row for row in range(len(index.lengths)) if not share_prefix or index.groups[row] == group]
+        bodies = {row: index.lengths[row] - prefix for row in rows}
+        room = np.zeros(0, dtype=np.int64)
+        bins: list[list[int]] = []
+        for row in sorted(rows, key=lambda row: -bodies[row]):
+            fitting = np.flatnonzero(room >= bodies[row])
+            if fitting.size:
+                chosen = int(fitting[0])
+            else:
+                chosen = len(bins)
+                bins.append([])
+                room = np.append(room, pack_length - prefix)
+            bins[chosen].append(row)
+            room[chosen] -= bodies[row]
+        packs += bins
+    return packs
+
+
+def group_by_length(index: LengthIndex, batch_size: int) -> list[list[int]]:
+    """Batches of rows of similar length, so that little is padding."""
+    rows = sorted(range(len(index.lengths)), key=lambda row: -index.lengths[row])
+    return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+
+
+class BatchOrder(Sampler[list[int]]):
+    """Given batches in an order of its own for each epoch, the same on every process.
+
+    Args:
+        batches (`list[list[int]]`): row numbers by batch.
+        seed (`int`): of the order.
+        multiple_of (`int`, *optional*, defaults to 1): number of processes; the first batches come twice to fill up.
+    """
+
+    def __init__(self, batches: list[list[int]], seed: int, multiple_of: int = 1):
+        self.batches = batches
+        self.seed = seed
+        self.multiple_of = multiple_of
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.batches) // self.multiple_of) * self.multiple_of
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.batches))
+        for number in range(len(self)):
+            yield self.batches[order[number % len(order)]]
+
+
+# The attention of a packed row
+
+
+def _segment_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    segment_bounds: Sequence[int] | None = None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention of the prefix, and of each body to the prefix and itself.
+
+    Args:
+        query (`Tensor` of shape `(1, heads, length, head_dim)`), key and value with the heads of the keys.
+        segment_bounds (`Sequence[int]`, *optional*): length of the prefix, then the end of each body. Without it, or
+            with a mask, this is transformers' `sdpa` attention.
+    """
+    if segment_bounds is None or attention_mask is not None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    prefix = segment_bounds[0]
+    grouped = query.shape[1] != key.shape[1]
+
+    def attend(start: int, end: int) -> torch.Tensor:
+        own_key, own_value, mask = key[:, :, start:end], value[:, :, start:end], None
+        if start and prefix:
+            own_key = torch.cat([key[:, :, :prefix], own_key], dim=2)
+            own_value = torch.cat([value[:, :, :prefix], own_value], dim=2)
+            mask = torch.ones(end - start, prefix + end - start, dtype=torch.bool, device=query.device).tril(prefix)
+        return scaled_dot_product_attention(
+            query[:, :, start:end],
+            own_key,
+            own_value,
+            attn_mask=mask,
+            dropout_p=dropout,
+            is_causal=mask is None,
+            scale=scaling,
+            enable_gqa=grouped,
+        )
+
+    starts = [0, *segment_bounds[:-1]] if prefix else segment_bounds[:-1]
+    ends = segment_bounds if prefix else segment_bounds[1:]
+    parts = [attend(start, end) for start, end in zip(starts, ends, strict=True)]
+    return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _segment_mask(*args: Any, attention_mask: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor | None:
+    """Packed rows come without a padding mask and need none; padded ones get that of `sdpa`."""
+    return None if attention_mask is None else sdpa_mask(*args, attention_mask=attention_mask, **kwargs)
+
+
+AttentionInterface.register(ATTENTION, _segment_attention)
+AttentionMaskInterface.register(ATTENTION, _segment_mask)
+
+
+def use_segment_attention(model: PreTrainedModel) -> None:
+    """Let the language model of a vision-language model attend by segment; its vision tower stays as it is."""
+    model.set_attn_implementation({"text_config": ATTENTION})
+
+
+def position_ids(model: PreTrainedModel, inputs: dict[str, Any]) -> torch.Tensor:
+    """Positions of a packed row: each body goes on where the prefix ends.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]): without adapter; families with multi-modal positions compute theirs.
+        inputs (`dict`): `input_ids` of shape `(1, length)`, `segment_bounds`, for multi-modal positions also
+            `mm_token_type_ids`, `image_grid_thw` and `segment_images`, the number of pictures of prefix and bodies.
+
+    Returns:
+        `Tensor` of shape `(1, length)`, or `(3, 1, length)` for multi-modal positions.
+    """
+    ids, bounds = inputs["input_ids"], inputs["segment_bounds"]
+    prefix = bounds[0]
+    if not has_multimodal_positions(model):
+        pieces = [
+            torch.arange(prefix),
+            *(prefix + torch.arange(b - a) for a, b in zip(bounds, bounds[1:], strict=False)),
+        ]
+        return torch.cat(pieces)[None].to(ids.device)
+    types, grids = inputs["mm_token_type_ids"], inputs.get("image_grid_thw")
+    shared, *own = inputs["segment_images"]
+    pieces, seen = [], shared
+    for start, end, count in zip(bounds, bounds[1:], own, strict=False):
+        chosen = torch.cat([torch.arange(prefix), torch.arange(start, end)]).to(ids.device)
+        pictures = torch.cat([grids[:shared], grids[seen : seen + count]]) if shared + count else None
+        positions, _ = model.model.get_rope_index(
+            ids[:, chosen], mm_token_type_ids=types[:, chosen], image_grid_thw=pictures
+        )
+        pieces.append(positions[:, :, prefix:] if pieces else positions)
+        seen += count
+    return torch.cat(pieces, dim=2)
+
+
+def has_multimodal_positions(model: PreTrainedModel) -> bool:
+    """Whether positions depend on the pictures (multi-modal RoPE, arXiv 2409.12191)."""
+    return "mrope_section" in (getattr(model.config.get_text_config(), "rope_parameters", None) or {})
+
+
+def packing_refusal(model: PreTrainedModel) -> str | None:
+    """Why rows of a model cannot be packed exactly, or `None` when they can."""
     config = model.config.get_text_config()
-    # Older families say it with a window size alone.
     windowed = getattr(config, "sliding_window", None) is not None
+    # Older families say it with a window size alone.
     layers = set(getattr(config, "layer_types", None) or ["sliding_attention" if windowed else "full_attention"])
-    rope = getattr(config, "rope_parameters", None) or {}
-    if layers != {"full_attention"} or "mrope_section" in rope:
-        raise InputError(
-            f"{type(model).__name__} has sliding-window layers or multi-modal positions, which a shared prefix does "
-            "not keep exact: set packing to none."
-        )
-    if gradient_checkpointing:
-        raise InputError(
-            "Gradient checkpointing switches off the cache that a shared prefix needs: set one of the two off."
-        )
-
-
-def prefix_cache(model: torch.nn.Module, prefix_ids: torch.Tensor, rows: int) -> DynamicCache:
-    """Keys and values of the prefix for every row of a batch, part of the graph.
-
-    Args:
-        model (`Module`): the model in training, wrapped or not.
-        prefix_ids (`Tensor` of shape `(1, prefix_length)`): token ids of the prefix.
-        rows (`int`): rows of the batch.
-    """
-    output = model(input_ids=prefix_ids, use_cache=True, logits_to_keep=1)
-    cache = DynamicCache()
-    for index, layer in enumerate(output.past_key_values.layers):
-        cache.update(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), index)
-    return cache
-
-
-@contextmanager
-def head_at(head: torch.nn.Module, positions: torch.Tensor) -> Iterator[None]:
-    """Let a language-model head see only some positions: full logits over the vocabulary are the memory peak.
-
-    Args:
-        head (`Module`): the output embeddings, called once with hidden states of shape `(rows, length, hidden_size)`.
-        positions (`Tensor` of shape `(rows, length)`): boolean mask; the logits then have shape `(positions.sum(),
-            vocab_size)`.
-    """
-
-    def select(_: torch.nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (arguments[0][positions], *arguments[1:])
-
-    handle = head.register_forward_pre_hook(select)
-    try:
-        yield
-    finally:
-        handle.remove()
+    if layers != {"full_attention"}:
+        return f"{type(model).__name__} has {', '.join(sorted(layers - {'full_attention'}))} layers"
+    if not model._can_set_attn_implementation():
+        return f"{type(model).__name__} does not let its attention be replaced"
+    return None

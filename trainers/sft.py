@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +12,19 @@ from t3_agents.errors import InputError, MissingExtraError
 from t3_agents.options import parse_options
 from t3_agents.storage import RunFolder, write_atomic
 
-from .config import TrainConfig
+from .config import PACKED, TrainConfig
 
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, ProcessorMixin
     from trl import SFTTrainer
+
+    from .collator import TrajectoryCollator
+
+logger = logging.getLogger(__name__)
+
+LENGTHS_FILE = "lengths.json"
 
 COMPLETE = "complete.json"
 """Written last into a checkpoint folder: one without it was being written when the process was killed."""
@@ -49,7 +56,6 @@ def build_trainer(
     from t3_agents.encoding import ChatEncoder
 
     from .collator import TrajectoryCollator
-    from .packing import check_shared_prefix
     from .trainer import MarkComplete, ShowProgress, TrajectoryTrainer
 
     if len(train_dataset) == 0:
@@ -58,11 +64,10 @@ def build_trainer(
         # PEFT passes over a name that it does not find.
         if not any(module.endswith(name) for module, _ in model.named_modules()):
             raise InputError(f"No module of {type(model).__name__} is named as `{name}` in modules_to_save.")
-    if config.packing == "shared_prefix":
-        check_shared_prefix(model, config.gradient_checkpointing)
-    collator = TrajectoryCollator(ChatEncoder(processor), config.max_length, config.packing == "shared_prefix")
-    collator([train_dataset[0]])
-    steps = -(-len(train_dataset) // (config.batch_size * config.gradient_accumulation)) * config.epochs
+    collator = TrajectoryCollator(ChatEncoder(processor), config.max_length)
+    train_dataset, batches = _plan_batches(config, model, collator, train_dataset)
+    per_epoch = len(batches) if batches else -(-len(train_dataset) // config.batch_size)
+    steps = -(-per_epoch // config.gradient_accumulation) * config.epochs
     arguments = SFTConfig(
         output_dir=config.output,
         per_device_train_batch_size=config.batch_size,
@@ -110,8 +115,63 @@ def build_trainer(
             ) from error
         raise
     trainer.modules_learning_rate = config.modules_learning_rate
+    trainer.batches = batches
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _plan_batches(
+    config: TrainConfig, model: PreTrainedModel, collator: TrajectoryCollator, dataset: Dataset
+) -> tuple[Dataset, list[list[int]] | None]:
+    """Choose how rows are put together, set model and collator up for it, and leave out rows that are too long.
+
+    Returns:
+        `tuple`: the rows to train on, and the row numbers of each batch; `None` for batches of random rows.
+    """
+    from .lengths import measure_rows
+    from .packing import group_by_length, pack_rows, use_segment_attention
+    from .trainer import packing_problem
+
+    packing, skip = config.packing, config.long_rows == "skip"
+    rows = _first_rows(dataset, collator, skip)
+    if packing in PACKED:
+        problem = packing_problem(model, collator, rows)
+        if problem:
+            logger.warning(f"Rows are grouped by length instead of packed: {problem}.")
+            packing = "length_grouped"
+        else:
+            collator.packing = packing
+            use_segment_attention(model)
+    if not (skip or config.pack_length or packing == "length_grouped"):
+        return dataset, None
+    index = measure_rows(dataset, collator, skip, Path(config.output) / LENGTHS_FILE)
+    dataset = dataset.select([row for row, length in enumerate(index.lengths) if length])
+    index = index.without_skipped()
+    if packing == "length_grouped":
+        return dataset, group_by_length(index, config.batch_size)
+    if config.pack_length and packing in PACKED:
+        return dataset, pack_rows(index, config.pack_length, packing == "shared_prefix")
+    return dataset, None
+
+
+def _first_rows(dataset: Dataset, collator: TrajectoryCollator, skip_long_rows: bool) -> list[dict[str, Any]]:
+    """The first two rows that fit, so that a dataset that does not suit the model stops the run at its start."""
+    from .collator import LongRowError
+
+    rows = []
+    for row in dataset:
+        try:
+            collator.encode(row)
+        except LongRowError:
+            if not skip_long_rows:
+                raise
+            continue
+        rows.append(row)
+        if len(rows) == 2:
+            break
+    if not rows:
+        raise InputError("No row of the dataset fits max_length: raise it.")
+    return rows
 
 
 def last_checkpoint(folder: str | Path) -> Path | None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from rich.progress import Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.nn.functional import cross_entropy
-from transformers import TrainerCallback
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, TrainerCallback
 from trl import SFTTrainer
 
 from t3_agents.errors import InputError
 from t3_agents.storage import write_atomic
 
-from .collator import IGNORE
-from .packing import head_at, prefix_cache
+from .collator import IGNORE, TrajectoryCollator
+from .packing import BatchOrder, packing_refusal, position_ids, use_segment_attention
 
 
 class TrajectoryTrainer(SFTTrainer):
@@ -28,6 +32,22 @@ class TrajectoryTrainer(SFTTrainer):
 
     modules_learning_rate: float | None = None
     """Peak learning rate of PEFT's `modules_to_save`; that of the adapter when `None`."""
+
+    batches: list[list[int]] | None = None
+    """Row numbers of each batch; batches of random rows when `None`."""
+
+    def get_train_dataloader(self) -> DataLoader:
+        if self.batches is None:
+            return super().get_train_dataloader()
+        order = BatchOrder(self.batches, self.args.seed, self.accelerator.num_processes)
+        loader = DataLoader(
+            self.train_dataset,
+            batch_sampler=order,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return self.accelerator.prepare(loader)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None and self.modules_learning_rate is not None:
@@ -52,19 +72,8 @@ class TrajectoryTrainer(SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        inputs = dict(inputs)
-        labels = inputs.pop("labels")
-        prefix_ids = inputs.pop("prefix_ids", None)
-        if prefix_ids is not None:
-            inputs["past_key_values"] = prefix_cache(model, prefix_ids, labels.shape[0])
-        targets = labels[:, 1:]
-        # Position t predicts token t + 1; the last position predicts nothing.
-        positions = torch.nn.functional.pad(targets != IGNORE, (0, 1))
-        head = self.accelerator.unwrap_model(model).get_output_embeddings()
-        with head_at(head, positions):
-            outputs = model(**inputs, use_cache=False)
-        wanted = targets[targets != IGNORE]
-        total = cross_entropy(outputs.logits.float(), wanted, reduction="sum")
+        logits, wanted = supervised_logits(model, self._plain_model(model), inputs)
+        total = cross_entropy(logits.float(), wanted, reduction="sum")
         count = wanted.numel() if num_items_in_batch is None else num_items_in_batch
         loss = total / max(int(count), 1)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
@@ -72,9 +81,100 @@ class TrajectoryTrainer(SFTTrainer):
         if not torch.isfinite(loss):
             raise InputError(f"The loss is {loss.item()} at step {self.state.global_step}: lower the learning rate.")
         mode = "train" if self.model.training else "eval"
-        accuracy = (outputs.logits.argmax(-1) == wanted).float().mean().item()
+        accuracy = (logits.argmax(-1) == wanted).float().mean().item()
         self._metrics[mode]["mean_token_accuracy"].append(accuracy)
-        return (loss, outputs) if return_outputs else loss
+        return (loss, {"logits": logits}) if return_outputs else loss
+
+    def _plain_model(self, model: torch.nn.Module) -> PreTrainedModel:
+        """The model without the wrappers of accelerate and PEFT."""
+        unwrapped = self.accelerator.unwrap_model(model)
+        return unwrapped.get_base_model() if isinstance(unwrapped, PeftModel) else unwrapped
+
+
+def packing_problem(
+    model: PreTrainedModel, collator: TrajectoryCollator, rows: Sequence[dict[str, Any]]
+) -> str | None:
+    """Why a model cannot train on packed rows exactly, or `None` when it can.
+
+    Logits of packed rows are compared with those of the rows by themselves.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]): without adapter.
+        collator ([`TrajectoryCollator`]): of the run.
+        rows (`Sequence[dict]`): rows of the dataset that fit.
+    """
+    refusal = packing_refusal(model)
+    if refusal:
+        return refusal
+    before = model.config.get_text_config()._attn_implementation
+    packed = TrajectoryCollator(collator.encoder, collator.max_length, "shared_prefix")
+    alone = TrajectoryCollator(collator.encoder, collator.max_length)
+    training = model.training
+    model.eval()
+    try:
+        expected = torch.cat([_produced_logits(model, alone([row])) for row in rows])
+        use_segment_attention(model)
+        found = _produced_logits(model, packed(rows))
+    finally:
+        model.set_attn_implementation({"text_config": before})
+        model.train(training)
+    error = ((found - expected).abs().max() / expected.abs().max()).item()
+    # Rounding of a few layers; a wrong mask or position changes logits by their own size.
+    if error > (1e-3 if model.dtype == torch.float32 else 0.1):
+        return f"logits of packed rows of {type(model).__name__} are off by {error:.1e}"
+    return None
+
+
+@torch.no_grad()
+def _produced_logits(model: PreTrainedModel, batch: dict[str, Any]) -> torch.Tensor:
+    inputs = {name: value.to(model.device) if torch.is_tensor(value) else value for name, value in batch.items()}
+    logits, _ = supervised_logits(model, model, inputs)
+    return logits.float()
+
+
+def supervised_logits(
+    model: torch.nn.Module, plain: PreTrainedModel, inputs: dict[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits at the positions before produced tokens only, and those tokens.
+
+    Args:
+        model (`Module`): what is called, wrapped or not.
+        plain ([`~transformers.PreTrainedModel`]): the model without wrappers.
+        inputs (`dict`): a batch of [`TrajectoryCollator`].
+
+    Returns:
+        `tuple`: logits of shape `(produced, vocab_size)` and tokens of shape `(produced,)`, row by row.
+    """
+    inputs = dict(inputs)
+    targets = inputs.pop("labels")[:, 1:]
+    if "segment_bounds" in inputs:
+        inputs["position_ids"] = position_ids(plain, inputs)
+        del inputs["segment_images"]
+    # Position t predicts token t + 1; the last position predicts nothing.
+    positions = torch.nn.functional.pad(targets != IGNORE, (0, 1))
+    with head_at(plain.get_output_embeddings(), positions):
+        outputs = model(**inputs, use_cache=False)
+    return outputs.logits, targets[targets != IGNORE]
+
+
+@contextmanager
+def head_at(head: torch.nn.Module, positions: torch.Tensor) -> Iterator[None]:
+    """Let a language-model head see only some positions: full logits over the vocabulary are the memory peak.
+
+    Args:
+        head (`Module`): the output embeddings, called once with hidden states of shape `(rows, length, hidden_size)`.
+        positions (`Tensor` of shape `(rows, length)`): boolean mask; the logits then have shape `(positions.sum(),
+            vocab_size)`.
+    """
+
+    def select(_: torch.nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (arguments[0][positions], *arguments[1:])
+
+    handle = head.register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 class ShowProgress(TrainerCallback):

@@ -176,32 +176,61 @@ def test_control_tokens_in_words_open_no_turn_and_no_picture(encoder):
     assert conversation.ids.count(start) == len(row["messages"])
 
 
-def test_a_shared_prefix_is_taken_out_of_every_row(encoder, rows):
-    whole = TrajectoryCollator(encoder)(list(rows))
-    batch = TrajectoryCollator(encoder, share_prefix=True)(list(rows))
-    prefix = batch["prefix_ids"].shape[1]
-    assert batch["prefix_ids"].shape[0] == 1
-    assert prefix >= len(encoder.tokenizer(SYSTEM_PROMPT)["input_ids"])
-    assert torch.equal(torch.cat([batch["prefix_ids"].expand(4, -1), batch["input_ids"]], 1), whole["input_ids"])
-    assert torch.equal(batch["labels"], whole["labels"][:, prefix:])
-    assert (whole["labels"][:, :prefix] == IGNORE).all()
-    assert torch.equal(batch["attention_mask"], whole["attention_mask"])
+def segments(batch: dict) -> list[tuple[list[int], list[int]]]:
+    """Ids and labels of each body of a packed row."""
+    bounds = batch["segment_bounds"]
+    return [
+        (batch["input_ids"][0, start:end].tolist(), batch["labels"][0, start:end].tolist())
+        for start, end in zip(bounds, bounds[1:], strict=False)
+    ]
+
+
+@pytest.mark.parametrize("packing", ["packed", "shared_prefix"])
+def test_a_packed_row_holds_the_prefix_and_every_body(encoder, rows, packing):
+    batch = TrajectoryCollator(encoder, packing=packing)(list(rows))
+    prefix = batch["segment_bounds"][0]
+    shared = batch["input_ids"][0, :prefix].tolist()
+    if packing == "packed":
+        assert prefix == 0
+    else:
+        assert prefix >= len(encoder.tokenizer(SYSTEM_PROMPT)["input_ids"])
+        assert (batch["labels"][0, :prefix] == IGNORE).all()
+    for row, (ids, labels) in zip(rows, segments(batch), strict=True):
+        alone = TrajectoryCollator(encoder)([row])
+        assert shared + ids == alone["input_ids"][0].tolist()
+        assert labels == alone["labels"][0, prefix:].tolist()
+        assert labels[0] == IGNORE
+    assert "attention_mask" not in batch
+    assert batch["pixel_values"].shape[:2] == (1, sum(batch["segment_images"]))
 
 
 def test_nothing_is_shared_by_one_row_or_by_different_prompts(encoder):
-    collator = TrajectoryCollator(encoder, share_prefix=True)
-    assert "prefix_ids" not in collator([make_row(1)])
-    other = make_row(2, system_prompt="")
-    assert collator([make_row(1), other]).get("prefix_ids", torch.zeros(1, 1)).shape[1] == 1
+    collator = TrajectoryCollator(encoder, packing="shared_prefix")
+    assert collator([make_row(1)])["segment_bounds"][0] == 0
+    assert collator([make_row(1), make_row(2, system_prompt="")])["segment_bounds"][0] <= 1
 
 
-def test_the_shared_prefix_stops_before_pictures_and_produced_tokens(encoder):
-    """Rows that are equal to the end still have all their pictures and labels in the body, and the token before each
-    label."""
+def test_the_shared_prefix_holds_equal_pictures_and_no_produced_token(encoder):
+    """Rows that are equal to the end have one copy of their first pictures, and all labels in the body, with the token
+    before each label."""
     image_token = encoder.tokenizer.convert_tokens_to_ids("<image>")
-    for row in (make_row(3, attached=1), make_row(3, attached=0)):
-        whole = TrajectoryCollator(encoder)([row])
-        batch = TrajectoryCollator(encoder, share_prefix=True)([row, row])
-        assert not (batch["prefix_ids"] == image_token).any()
-        assert labelled_pieces(batch, 0) == labelled_pieces(batch, 1) == labelled_pieces(whole, 0)
-        assert batch["labels"][0, 0] == IGNORE
+    for attached in (1, 0):
+        row = make_row(3, attached=attached)
+        alone = TrajectoryCollator(encoder)([row])
+        batch = TrajectoryCollator(encoder, packing="shared_prefix")([row, row])
+        prefix = batch["segment_bounds"][0]
+        assert (batch["input_ids"][0, :prefix] == image_token).any() == bool(attached)
+        assert batch["segment_images"] == [attached, 0, 0]
+        labels = [[label for label in part if label != IGNORE] for _, part in segments(batch)]
+        assert labels == [[label for label in alone["labels"][0].tolist() if label != IGNORE]] * 2
+        assert all(part[0] == IGNORE for _, part in segments(batch))
+
+
+def test_a_picture_of_its_own_ends_the_prefix(encoder):
+    """Two pictures of one size have the same ids: they are told apart by their pixels."""
+    first, second = make_row(3, attached=1, brought=[]), make_row(3, attached=1, brought=[])
+    second["images"] = make_row(6, attached=1, brought=[])["images"]
+    batch = TrajectoryCollator(encoder, packing="shared_prefix")([first, second])
+    assert batch["segment_images"] == [0, 1, 1]
+    ids = TrajectoryCollator(encoder).encode(first)
+    assert batch["segment_bounds"][0] == ids.image_spans[0][0]

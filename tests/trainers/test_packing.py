@@ -8,9 +8,9 @@ from torch.nn.functional import cross_entropy
 from training_rows import make_dataset, make_row, make_trainer, trained_parameters
 from transformers import TrainerCallback
 
-from t3_agents.errors import InputError
 from trainers.collator import IGNORE
-from trainers.packing import check_shared_prefix, head_at
+from trainers.packing import packing_refusal
+from trainers.trainer import head_at
 
 
 # Rows of different lengths; pictures in the task, in observations, in both, and none.
@@ -34,7 +34,7 @@ class KeepGradients(TrainerCallback):
 
 def reference(trainer, rows) -> tuple[float, dict[str, torch.Tensor]]:
     """Loss and gradients of the padded batch with full logits: the mean over all produced tokens."""
-    batch = make_trainer_batch(trainer, rows, share_prefix=False)
+    batch = make_trainer_batch(trainer, rows, "none")
     labels = batch.pop("labels")
     trainer.model.zero_grad()
     logits = trainer.model(**batch).logits[:, :-1]
@@ -45,8 +45,8 @@ def reference(trainer, rows) -> tuple[float, dict[str, torch.Tensor]]:
     return loss.item(), gradients
 
 
-def make_trainer_batch(trainer, rows, share_prefix: bool):
-    collator = type(trainer.data_collator)(trainer.data_collator.encoder, share_prefix=share_prefix)
+def make_trainer_batch(trainer, rows, packing: str):
+    collator = type(trainer.data_collator)(trainer.data_collator.encoder, packing=packing)
     return collator(list(make_dataset(rows)))
 
 
@@ -60,7 +60,7 @@ def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor],
         assert error < tolerance, f"{name}: {error}"
 
 
-@pytest.mark.parametrize("packing", ["none", "shared_prefix"])
+@pytest.mark.parametrize("packing", ["none", "packed", "shared_prefix"])
 @pytest.mark.parametrize("chosen", [ROWS, ROWS[2:3] * 2, ROWS[:2]], ids=["mixed", "text", "pictures"])
 def test_loss_and_gradients_are_those_of_full_logits_on_the_padded_batch(tiny_vlm, tmp_path, packing, chosen):
     pictures = any(row["images"] for row in chosen)
@@ -68,8 +68,8 @@ def test_loss_and_gradients_are_those_of_full_logits_on_the_padded_batch(tiny_vl
     trainer = make_trainer(tiny_vlm, tmp_path, chosen, packing=packing, modules_to_save=modules)
     trainer.model.train()
     loss, gradients = reference(trainer, chosen)
-    batch = make_trainer_batch(trainer, chosen, share_prefix=packing == "shared_prefix")
-    assert ("prefix_ids" in batch) == (packing == "shared_prefix")
+    batch = make_trainer_batch(trainer, chosen, packing)
+    assert (batch.get("segment_bounds", [0])[0] > 0) == (packing == "shared_prefix")
     ours = trainer.compute_loss(trainer.model, batch)
     ours.backward()
     assert ours.item() == pytest.approx(loss, rel=1e-5)
@@ -133,17 +133,6 @@ def test_a_head_at_some_positions_gives_their_logits(tiny_vlm):
     assert torch.equal(after, full)
 
 
-def test_a_model_as_it_is_can_share_a_prefix(tiny_vlm):
-    from transformers import AutoModelForImageTextToText
-
-    check_shared_prefix(AutoModelForImageTextToText.from_pretrained(tiny_vlm), gradient_checkpointing=False)
-
-
-def test_gradient_checkpointing_is_refused(tiny_vlm, tmp_path):
-    with pytest.raises(InputError, match="Gradient checkpointing switches off the cache"):
-        make_trainer(tiny_vlm, tmp_path, ROWS, packing="shared_prefix", gradient_checkpointing=True)
-
-
 def tiny_gemma3():
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
@@ -177,31 +166,7 @@ def tiny_mistral():
     )
 
 
-def tiny_qwen2_vl():
-    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
-
-    return Qwen2VLForConditionalGeneration(
-        Qwen2VLConfig(
-            text_config={
-                "hidden_size": 16,
-                "intermediate_size": 16,
-                "num_hidden_layers": 1,
-                "num_attention_heads": 2,
-                "num_key_value_heads": 1,
-                "vocab_size": 32,
-                "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0},
-            },
-            vision_config={"depth": 1, "embed_dim": 16, "hidden_size": 16, "num_heads": 2, "mlp_ratio": 1},
-            image_token_id=1,
-            video_token_id=2,
-            vision_start_token_id=3,
-            vision_end_token_id=4,
-        )
-    )
-
-
-@pytest.mark.parametrize("make_model", [tiny_gemma3, tiny_mistral, tiny_qwen2_vl])
-def test_sliding_windows_and_multi_modal_positions_are_refused(make_model):
+@pytest.mark.parametrize("make_model", [tiny_gemma3, tiny_mistral])
+def test_sliding_windows_are_refused(make_model):
     model = make_model()
-    with pytest.raises(InputError, match=f"^{type(model).__name__} has .*set packing to none"):
-        check_shared_prefix(model, gradient_checkpointing=False)
+    assert packing_refusal(model) == f"{type(model).__name__} has sliding_attention layers"

@@ -147,7 +147,7 @@ def test_saved_modules_that_match_nothing_are_named(tiny_vlm, tmp_path):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("packing", "bfd", "`packing` is none or shared_prefix, not `bfd`."),
+        ("packing", "bfd", "`packing` is one of none, length_grouped, packed, shared_prefix, not `bfd`."),
         ("batch_size", 0, "`batch_size` must be above 0, not 0."),
         ("epochs", -1, "`epochs` must be above 0, not -1."),
     ],
@@ -176,7 +176,10 @@ def test_a_row_that_cannot_be_trained_on_stops_before_the_first_step(recipe, tmp
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("learning_rat: 1.0", "learning_rat"), ("packing: bfd", "`packing` is none or shared_prefix, not `bfd`.")],
+    [
+        ("learning_rat: 1.0", "learning_rat"),
+        ("packing: bfd", "`packing` is one of none, length_grouped, packed, shared_prefix, not `bfd`."),
+    ],
 )
 def test_the_command_refuses_a_wrong_recipe(dataset, tmp_path, content, message):
     file = tmp_path / "recipe.yaml"
@@ -194,7 +197,7 @@ def test_every_recipe_of_the_package_is_a_config():
         TrainConfig(dataset="d", output="o", **yaml.safe_load(file.read_text()))
 
 
-@pytest.mark.parametrize("packing", ["none", "shared_prefix"])
+@pytest.mark.parametrize("packing", ["none", "length_grouped", "packed", "shared_prefix"])
 def test_a_loss_that_is_no_number_stops_the_run(recipe, tmp_path, packing):
     settings = {**recipe, "learning_rate": 1e30, "packing": packing}
     with pytest.raises(InputError, match=r"^The loss is (nan|inf) at step \d: lower the learning rate\.$"):
