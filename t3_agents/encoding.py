@@ -145,6 +145,9 @@ class ChatEncoder:
         # Rows without pictures bring nothing; how many tokens a row has is known already, so the text is only a
         # carrier.
         rows = [list(row) for row in images]
+        if "batch_num_images" in self.processor.model_input_names:
+            # LLaVA-OneVision cuts a picture into patches only when its row has no other; here each stands for itself.
+            rows = [[image] for row in rows for image in row]
         texts = [self.image_token * len(row) or "-" for row in rows]
         inputs = self.processor(text=texts, images=rows, return_tensors="pt", padding=True)
         text_inputs = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"}

@@ -87,6 +87,7 @@ def build_trainer(
         seed=config.seed,
         report_to="none",
         remove_unused_columns=False,
+        dataloader_pin_memory=model.device.type == "cuda",
         dataset_kwargs={"skip_prepare_dataset": True},
         disable_tqdm=True,  # ShowProgress has the bar
     )

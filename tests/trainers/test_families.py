@@ -1,0 +1,119 @@
+"""Every supported family trains on packed rows exactly, or says that it cannot and is grouped by length."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from training_rows import TINY, make_dataset, make_row, trained_parameters
+
+from t3_agents.encoding import ChatEncoder
+from tests.families import make_family
+from trainers.collator import IGNORE, TrajectoryCollator
+from trainers.packing import packing_refusal
+from trainers.sft import TrainConfig, build_trainer
+
+
+PACKED = ["smolvlm", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "llava_onevision"]
+
+
+def rows_of(kind: str) -> list[dict]:
+    """Pictures in task and observations of rows of different lengths; or a picture that all rows begin with."""
+    if kind == "own pictures":
+        return [make_row(1, attached=1, brought=[0]), make_row(2, attached=0, brought=[1, 0]), make_row(3, attached=0)]
+    first, second = make_row(3, attached=1, brought=[0]), make_row(3, attached=1, brought=[1])
+    second["images"][0] = first["images"][0]
+    return [first, second]
+
+
+def make_trainer(family: str, folder, rows, **recipe):
+    model, processor = make_family(family, folder / "parts")
+    config = TrainConfig(dataset="rows", output=str(folder / "run"), **{**TINY, "modules_to_save": None, **recipe})
+    trainer = build_trainer(config, model, processor, make_dataset(rows))
+    trainer.args.save_strategy = "no"  # a processor without its part for videos cannot be saved
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in trainer.model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(0, 0.1, generator=generator)
+    return trainer
+
+
+def gradients(trainer, loss) -> dict[str, torch.Tensor]:
+    trainer.model.zero_grad()
+    loss.backward()
+    return {name: p.grad.clone() for name, p in trained_parameters(trainer.model).items()}
+
+
+@pytest.mark.parametrize("kind", ["own pictures", "shared picture"])
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointing"])
+@pytest.mark.parametrize("family", PACKED)
+def test_loss_and_gradients_are_those_of_the_rows_by_themselves(family, checkpointing, kind, tmp_path):
+    rows = rows_of(kind)
+    trainer = make_trainer(family, tmp_path, rows, packing="shared_prefix", gradient_checkpointing=checkpointing)
+    trainer.model.train()
+    encoder, dataset = trainer.data_collator.encoder, list(make_dataset(rows))
+    alone = TrajectoryCollator(encoder)
+    total, count = 0.0, 0
+    for row in dataset:
+        batch = alone([row])
+        labels = batch.pop("labels")
+        logits = trainer.model(**batch).logits[:, :-1]
+        total = total + cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), reduction="sum")
+        count += int((labels != IGNORE).sum())
+    expected, wanted = gradients(trainer, total / count), (total / count).item()
+    assert len(expected) == 12 and all(value.abs().max() > 0 for value in expected.values())
+    for packing in ("none", "packed", "shared_prefix"):
+        batch = TrajectoryCollator(encoder, packing=packing)(dataset)
+        if packing == "shared_prefix":
+            assert batch["segment_images"][0] == (kind == "shared picture")
+        loss = trainer.compute_loss(trainer.model, batch)
+        assert loss.item() == pytest.approx(wanted, rel=1e-5), packing
+        for name, value in gradients(trainer, loss).items():
+            error = (value - expected[name]).abs().max() / expected[name].abs().max()
+            assert error < 1e-5, f"{packing} {name}: {error}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", PACKED)
+def test_twenty_steps_give_the_same_weights(family, tmp_path):
+    rows = [make_row(number, attached=number % 2, brought=[number % 2]) for number in range(40)]
+    weights = {}
+    for packing in ("none", "shared_prefix"):
+        trainer = make_trainer(family, tmp_path / packing, rows, packing=packing, batch_size=2)
+        start = {name: p.detach().clone() for name, p in trained_parameters(trainer.model).items()}
+        trainer.train()
+        assert trainer.state.global_step == 20
+        weights[packing] = {name: p.detach() for name, p in trained_parameters(trainer.model).items()}
+    for name, value in weights["none"].items():
+        assert (value - start[name]).abs().max() > 1e-3
+        assert (value - weights["shared_prefix"][name]).abs().max() / value.abs().max() < 1e-4, name
+
+
+def test_a_family_with_sliding_windows_is_grouped_by_length(tmp_path, caplog):
+    rows = [make_row(number, attached=0, brought=[0] * (number % 3)) for number in range(6)]
+    with caplog.at_level(logging.WARNING):
+        trainer = make_trainer("gemma3", tmp_path, rows, packing="shared_prefix", batch_size=2)
+    assert "Rows are grouped by length instead of packed: Gemma3ForConditionalGeneration has sliding" in caplog.text
+    assert packing_refusal(trainer.model.get_base_model()) is not None
+    assert trainer.data_collator.packing == "none"
+    lengths = [len(trainer.data_collator.encode(row).ids) for row in make_dataset(rows)]
+    assert [sorted(lengths[i] for i in batch) for batch in trainer.batches] == [
+        sorted(part) for part in zip(*[iter(sorted(lengths, reverse=True))] * 2, strict=True)
+    ]
+    trainer.train()
+    assert trainer.state.global_step == 3
+
+
+def test_a_family_that_packing_does_not_fit_is_found_out(tmp_path):
+    """The check at the start compares logits, so a wrong position shows."""
+    from trainers.trainer import packing_problem
+
+    model, processor = make_family("qwen2_vl", tmp_path)
+    collator = TrajectoryCollator(ChatEncoder(processor))
+    rows = list(make_dataset(rows_of("own pictures")))
+    assert packing_problem(model, collator, rows) is None
+    # Without its pictures' positions this is another function of the same tokens.
+    model.config.get_text_config().rope_parameters.pop("mrope_section")
+    assert "are off by" in packing_problem(model, collator, rows)
