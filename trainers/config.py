@@ -55,6 +55,8 @@ class TrainConfig:
         gradient_checkpointing (`bool`, *optional*, defaults to `False`): trade time for memory.
         save_steps (`int`, *optional*, defaults to 50): optimizer steps between checkpoints.
         seed (`int`, *optional*, defaults to 0): of adapter weights and data order.
+        show_mask (`int`, *optional*, defaults to 0): instead of training, print this many rows with what is trained on
+            in colour, and write them to `<output>/mask.html`.
     """
 
     dataset: str
@@ -85,6 +87,7 @@ class TrainConfig:
     gradient_checkpointing: bool = False
     save_steps: int = 50
     seed: int = 0
+    show_mask: int = 0
 
     def __post_init__(self):
         for name, choices in CHOICES.items():
@@ -102,4 +105,4 @@ class TrainConfig:
 
     def settings(self) -> dict[str, Any]:
         """What decides the result of a run."""
-        return {name: value for name, value in asdict(self).items() if name != "output"}
+        return {name: value for name, value in asdict(self).items() if name not in ("output", "show_mask")}

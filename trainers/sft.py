@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LENGTHS_FILE = "lengths.json"
+MASK_FILE = "mask.html"
 
 COMPLETE = "complete.json"
 """Written last into a checkpoint folder: one without it was being written when the process was killed."""
@@ -238,6 +239,43 @@ def train(config: TrainConfig) -> Path:
     return agent_folder
 
 
+def show_masks(config: TrainConfig) -> None:
+    """Print the first rows with their loss mask, and write them to `<output>/mask.html`.
+
+    Args:
+        config ([`TrainConfig`]): the recipe; `show_mask` is the number of rows.
+
+    Raises:
+        InputError: when dataset or controller cannot be used, or a row does not fit the model.
+    """
+    from rich.console import Console
+    from transformers import AutoProcessor
+
+    from t3_agents.embedded import embedded_controller
+    from t3_agents.encoding import ChatEncoder
+    from t3_agents.models import EMBEDDED
+
+    from .collator import TrajectoryCollator
+    from .show_mask import mask_as_text, title, write_masks
+
+    with RunFolder(Path(config.output), {"command": "train", **config.settings()}) as folder:
+        dataset = load_rows(config.dataset, config.split)
+        source = embedded_controller() if config.controller == EMBEDDED else config.controller
+        try:
+            processor = AutoProcessor.from_pretrained(source, revision=config.revision)
+        except (OSError, ValueError) as error:
+            raise InputError(f"`{config.controller}` has no processor that can be loaded: {error}") from None
+        collator = TrajectoryCollator(ChatEncoder(processor), config.max_length)
+        rows = [dataset[index] for index in range(min(config.show_mask, len(dataset)))]
+        shown = [(str(row["id"]), collator.encode(row)) for row in rows]
+        console = Console()
+        for name, conversation in shown:
+            console.rule(title(name, conversation))
+            console.print(mask_as_text(collator.encoder, conversation))
+        write_masks(folder.path / MASK_FILE, collator.encoder, shown)
+        console.print(f"The same as a page: {folder.path / MASK_FILE}")
+
+
 def load_rows(dataset: str, split: str) -> Dataset:
     """Rows of a dataset folder or Hub repo.
 
@@ -289,6 +327,9 @@ def _named_recipe(argv: list[str]) -> list[str]:
 def main(argv: list[str]) -> int:
     """`t3 train`: parse the options, tune, print a table."""
     config = parse_options(TrainConfig, _named_recipe(argv), prog="t3 train")
+    if config.show_mask:
+        show_masks(config)
+        return 0
     from t3_agents.models import use_fastest_num_threads
 
     use_fastest_num_threads()

@@ -1,0 +1,58 @@
+"""What is shown of a loss mask is what the collator labels."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from training_rows import make_row, write_dataset
+
+from t3_agents.cli import main
+from t3_agents.encoding import ChatEncoder
+from t3_agents.models import VLMModel
+from trainers.collator import IGNORE, TrajectoryCollator
+from trainers.show_mask import mask_as_html, mask_as_text, pieces, title
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_vlm):
+    return ChatEncoder(VLMModel.from_pretrained(tiny_vlm, device="cpu").processor)
+
+
+def test_marked_text_is_what_is_labelled(encoder):
+    collator = TrajectoryCollator(encoder)
+    row = make_row(4, attached=2, brought=[1, 0], system_prompt="word " * 200)
+    conversation = collator.encode(row)
+    labels = collator([row])["labels"][0]
+    shown = list(pieces(encoder, conversation))
+    trained = "".join(piece.text for piece in shown if piece.kind == "trained")
+    assert trained == encoder.tokenizer.decode([label for label in labels.tolist() if label != IGNORE])
+    assert [piece.kind for piece in shown].count("picture") == 3
+    [cut] = [piece.text for piece in shown if piece.kind == "cut"]
+    hidden = int(re.search(r"\d+", cut)[0])
+    visible = sum(len(encoder.tokenizer(p.text)["input_ids"]) for p in shown if p.kind in ("read", "trained"))
+    pictures = sum(end - start for start, end in conversation.image_spans)
+    assert hidden > 100 and visible + pictures + hidden == pytest.approx(len(conversation.ids), abs=4)
+    text = mask_as_text(encoder, conversation)
+    assert [text.plain[s.start : s.end] for s in text.spans if "green" in str(s.style)] == [
+        piece.text for piece in shown if piece.kind == "trained"
+    ]
+    assert f"{int((labels != IGNORE).sum())} trained on, 3 turns, 3 pictures" in title("r", conversation)
+
+
+def test_a_page_holds_no_active_content(encoder):
+    row = make_row(1, attached=0)
+    row["messages"][1]["content"][-1]["text"] += "<script>alert(1)</script>"
+    page = mask_as_html(encoder, TrajectoryCollator(encoder).encode(row))
+    assert "<script" not in page and "&lt;script&gt;" in page and page.count("<mark>") == 2
+
+
+def test_the_command_prints_rows_and_writes_a_page(tiny_vlm, tmp_path, capsys):
+    data = write_dataset(tmp_path / "data_mask", [make_row(1), make_row(2), make_row(3)])
+    arguments = ["--dataset", str(data), "--output", str(tmp_path / "run"), "--controller", str(tiny_vlm)]
+    assert main(["train", *arguments, "--show-mask", "2"]) == 0
+    output = capsys.readouterr().out
+    assert output.count("trained on") == 2 and "[picture, " in output and "final_answer('red 2')" in output
+    page = (tmp_path / "run" / "mask.html").read_text()
+    assert page.count("<h2>") == 2 and page.count("<mark>") == 5  # one in the legend
+    assert not list((tmp_path / "run").glob("checkpoint-*"))
