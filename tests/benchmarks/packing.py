@@ -1,15 +1,19 @@
-"""Speed of tuning: TRL's own vision training, the padded rows of this project, and its shared prefix.
+"""Speed and memory of tuning: TRL's own vision training against packed rows, without and with a shared prefix.
 
     python tests/benchmarks/packing.py
 
-One pass forward and backward over the same batches, collation included, with the same adapter and the same supervised
-tokens. The variants take turns in one process, so that a busy machine slows all of them. The last line is JSON;
-`results/packing.json` holds it with the command, the machine and the versions.
+Passes forward and backward over the same rows, collation included, with the same adapter and the same supervised
+tokens: stock TRL with padded batches of two, the same with rows sorted by length, packs, packs that share a prefix.
+It is done twice: with rows of the released MM-Traj data (their prompt is most of a row; their pictures are not part of
+the sample), and with rows of the offline teacher, half of them with pictures. The variants take turns in one process,
+so that a busy machine slows all of them. The last line is JSON; `results/packing.json` holds it with the command, the
+machine and the versions.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -35,52 +39,81 @@ PICTURE_FAMILIES = ["look_shapes"]
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "t3-agents")
 TOLERANCE = 1e-3
 
-Step = Callable[[list[dict[str, Any]]], Any]
+RELEASED = ROOT / "tests" / "data" / "mat_released_sample.json"
+ROLES = {"system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
+
+Row = dict[str, Any]
+Step = Callable[[list[Row]], tuple[float, int]]
+Plan = dict[str, tuple[Step, list[list[Row]]]]
+"""For each variant, what runs a batch and the batches."""
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--controller", default="embedded", help="name or folder of the model")
-    parser.add_argument("--batch-size", type=int, default=8, help="rows of a batch")
-    parser.add_argument("--batches", type=int, default=2, help="batches; every second one has pictures")
-    parser.add_argument("--rounds", type=int, default=3, help="times that every batch is measured")
-    parser.add_argument("--seconds", type=float, default=180, help="time for the rounds; the first one always runs")
+    parser.add_argument("--rows", type=int, default=8, help="released rows; twice as many of the offline teacher")
+    parser.add_argument("--pack-length", type=int, default=10240, help="tokens of a pack, the context of the paper")
+    parser.add_argument("--rounds", type=int, default=3, help="times that all rows are measured")
+    parser.add_argument("--seconds", type=float, default=300, help="time for the rounds; the first one always runs")
     parser.add_argument("--threads", type=int, help="torch threads; the fastest number by default")
     parser.add_argument("--output", type=Path, default=RESULTS)
     return parser.parse_args(argv)
 
 
-def make_batches(number: int, size: int) -> list[list[dict[str, Any]]]:
-    """Rows of the offline teacher, by batch. All rows of a batch have pictures or none has: stock TRL cannot find the
-    assistant tokens of a mixed one (transformers 5.23)."""
+def released_rows(number: int) -> list[Row]:
+    """Rows of the released sample as text, spread evenly over its order."""
+    records = json.loads(RELEASED.read_text(encoding="utf-8"))
+    chosen = records[:: max(1, len(records) // number)][:number]
+    return [
+        {
+            "id": str(record["id"]),
+            "images": [],
+            "messages": [
+                {"role": ROLES[turn["from"]], "content": [{"type": "text", "text": turn["value"]}]}
+                for turn in record["conversations"]
+            ],
+        }
+        for record in chosen
+    ]
+
+
+def scenario_rows(number: int) -> list[Row]:
+    """Rows of the offline teacher, the second half with pictures."""
     from dataset_builder.build import BuildConfig, build_dataset
     from trainers.sft import load_rows
 
-    batches = []
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
-        for kind, families in enumerate((TEXT_FAMILIES, PICTURE_FAMILIES)):
-            wanted = size * len(range(kind, number, 2))
-            if not wanted:
-                continue
+        for families, wanted in ((TEXT_FAMILIES, number - number // 2), (PICTURE_FAMILIES, number // 2)):
             config = BuildConfig(families=families, train=-(-wanted // len(families)), validation=0, test=0)
-            dataset = load_rows(str(build_dataset(config, Path(scratch, str(kind)))), "train")
-            rows = [dataset[index] for index in range(wanted)]
-            batches += [(2 * i + kind, rows[i * size : (i + 1) * size]) for i in range(wanted // size)]
-    return [rows for _, rows in sorted(batches, key=lambda batch: batch[0])]
+            dataset = load_rows(str(build_dataset(config, Path(scratch, families[0]))), "train")
+            rows += [dataset[index] for index in range(wanted)]
+    return rows
 
 
-def make_steps(controller: str, rows: list[dict[str, Any]], folder: str) -> dict[str, Step]:
-    """One pass forward and backward for each variant; gives the loss and the number of supervised tokens."""
+def make_plan(controller: str, rows: list[Row], pack_length: int, folder: str) -> Plan:
+    """What every variant runs. Batches of stock TRL have pictures in all rows or in none: it cannot find the assistant
+    tokens of a mixed batch (transformers 5.23)."""
     from datasets import Dataset
     from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
 
     from t3_agents.models import VLMModel
     from trainers.collator import TrajectoryCollator
+    from trainers.lengths import measure_rows
+    from trainers.packing import pack_rows
     from trainers.sft import TrainConfig, build_trainer
 
     recipe = yaml.safe_load(RECIPE.read_text())
-    config = TrainConfig(**{**recipe, "dataset": "rows", "output": f"{folder}/ours", "controller": controller})
+    config = TrainConfig(
+        **{
+            **recipe,
+            "dataset": "rows",
+            "output": f"{folder}/ours",
+            "controller": controller,
+            "max_length": pack_length,
+        }
+    )
     model = VLMModel.from_pretrained(controller, device="cpu")
     dataset = Dataset.from_list([{key: rows[0][key] for key in ("messages", "images")}])
     ours = build_trainer(config, model.model, model.processor, dataset)
@@ -121,50 +154,56 @@ def make_steps(controller: str, rows: list[dict[str, Any]], folder: str) -> dict
         return run
 
     encoder = ours.data_collator.encoder
-    return {
-        "trl": step(stock, stock.data_collator),
-        "none": step(ours, TrajectoryCollator(encoder)),
-        "shared_prefix": step(ours, TrajectoryCollator(encoder, share_prefix=True)),
+    dataset = Dataset.from_list([{key: row[key] for key in ("id", "messages", "images")} for row in rows])
+    index = measure_rows(dataset, TrajectoryCollator(encoder))
+    halves = [[i for i, row in enumerate(rows) if bool(row["images"]) == pictures] for pictures in (False, True)]
+    by_length = [sorted(half, key=lambda i: -index.lengths[i]) for half in halves]
+    stock_step = step(stock, stock.data_collator)
+    numbers = {
+        "trl": (stock_step, [half[i : i + 2] for half in halves for i in range(0, len(half), 2)]),
+        "trl_grouped": (stock_step, [half[i : i + 2] for half in by_length for i in range(0, len(half), 2)]),
+        "packed": (step(ours, TrajectoryCollator(encoder, packing="packed")), pack_rows(index, pack_length, False)),
+        "shared_prefix": (
+            step(ours, TrajectoryCollator(encoder, packing="shared_prefix")),
+            pack_rows(index, pack_length, True),
+        ),
     }
+    return {name: (run, [[rows[i] for i in batch] for batch in batches]) for name, (run, batches) in numbers.items()}
 
 
-def measure(
-    steps: dict[str, Step], batches: list[list[dict[str, Any]]], options: argparse.Namespace
-) -> dict[str, Any]:
-    """Seconds by variant and batch, supervised tokens by batch, and the peak of memory by variant."""
-    names = list(steps)
-    seconds: dict[str, list[list[float]]] = {name: [[] for _ in batches] for name in names}
-    peak = dict.fromkeys(names, 0)
-    tokens = [0] * len(batches)
-    for name in names:  # the first pass allocates
-        steps[name](batches[0][:1])
+def measure(plan: Plan, options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds by variant and round, the number of supervised tokens, and the peak of memory by variant."""
+    seconds: dict[str, list[float]] = {name: [] for name in plan}
+    peak, base, tokens = dict.fromkeys(plan, 0), dict.fromkeys(plan, 0), 0
+    names = list(plan)
     start = time.perf_counter()
     rounds = 0
     # A round is started when it can be expected to end in time.
     while not rounds or (
         rounds < options.rounds and (time.perf_counter() - start) * (rounds + 1) / rounds <= options.seconds
     ):
-        for number, batch in enumerate(batches):
-            losses = {}
-            # Each variant is the first one of a turn equally often.
-            shift = (rounds * len(batches) + number) % len(names)
-            for name in names[shift:] + names[:shift]:
-                reset_peak()
-                begin = time.perf_counter()
-                losses[name], tokens[number] = steps[name](batch)
-                seconds[name][number].append(time.perf_counter() - begin)
-                peak[name] = max(peak[name], peak_bytes())
-            worst = max(abs(losses[name] / losses["trl"] - 1) for name in names)
-            if worst > TOLERANCE:
-                raise SystemExit(f"The losses of batch {number} differ, so the work is not the same: {losses}")
+        losses: dict[str, float] = {}
+        for name in names[rounds % len(names) :] + names[: rounds % len(names)]:
+            run, batches = plan[name]
+            gc.collect()
+            base[name] = reset_peak()
+            begin = time.perf_counter()
+            results = [run(batch) for batch in batches]
+            seconds[name].append(time.perf_counter() - begin)
+            peak[name] = max(peak[name], peak_bytes() - base[name])
+            tokens = sum(count for _, count in results)
+            losses[name] = sum(loss * count for loss, count in results) / tokens
+            print(f"round {rounds + 1}: {name} {seconds[name][-1]:.1f} s, {len(batches)} batches", flush=True)
+        if max(abs(losses[name] / losses["trl"] - 1) for name in names) > TOLERANCE:
+            raise SystemExit(f"The losses differ, so the work is not the same: {losses}")
         rounds += 1
-        print(f"round {rounds}: " + ", ".join(f"{n} {sum(s[-1] for s in seconds[n]):.1f} s" for n in names))
-    return {"seconds": seconds, "peak": peak, "tokens": tokens, "rounds": rounds}
+    return {"seconds": seconds, "peak": peak, "tokens": tokens, "rounds": rounds, "losses": losses}
 
 
-def reset_peak() -> None:
-    """Let Linux start a new maximum of the resident memory."""
+def reset_peak() -> int:
+    """Let Linux start a new maximum of the resident memory; gives the memory (bytes) in use now."""
     Path("/proc/self/clear_refs").write_text("5")
+    return peak_bytes()
 
 
 def peak_bytes() -> int:
@@ -172,17 +211,14 @@ def peak_bytes() -> int:
     return int(line.split()[1]) * 1024
 
 
-def summarise(measured: dict[str, Any]) -> dict[str, Any]:
-    """Ratios against stock TRL (above 1 is faster) and speeds, from the median time of every batch."""
-    medians = {name: [statistics.median(s) for s in by_batch] for name, by_batch in measured["seconds"].items()}
-    total = {name: sum(values) for name, values in medians.items()}
-    speed = {name: sum(measured["tokens"]) / value for name, value in total.items()}
+def summarise(measured: dict[str, Any], suffix: str) -> dict[str, Any]:
+    """Ratios against stock TRL from the median time of the rounds: speed above 1 is faster, memory below 1 is less."""
+    total = {name: statistics.median(values) for name, values in measured["seconds"].items()}
     return {
-        "shared_prefix_vs_trl": round(total["trl"] / total["shared_prefix"], 3),
-        "none_vs_trl": round(total["trl"] / total["none"], 3),
-        "shared_prefix_vs_none": round(total["none"] / total["shared_prefix"], 3),
-        "supervised_tokens_per_second": {name: round(value, 2) for name, value in speed.items()},
-        "peak_rss_mib": {name: round(value / 2**20) for name, value in measured["peak"].items()},
+        f"shared_prefix_vs_trl{suffix}": round(total["trl"] / total["shared_prefix"], 3),
+        f"packed_vs_trl{suffix}": round(total["trl"] / total["packed"], 3),
+        f"trl_grouped_vs_trl{suffix}": round(total["trl"] / total["trl_grouped"], 3),
+        f"peak_memory_vs_trl{suffix}": round(measured["peak"]["shared_prefix"] / measured["peak"]["trl"], 3),
     }
 
 
@@ -207,15 +243,27 @@ def main(argv: list[str]) -> int:
     else:
         use_fastest_num_threads()
     before = machine()
-    batches = make_batches(options.batches, options.batch_size)
-    with tempfile.TemporaryDirectory() as folder:
-        measured = measure(make_steps(options.controller, batches[0], folder), batches, options)
-    summary = summarise(measured)
-    sizes = {"batches": len(batches), "batch_size": options.batch_size, "rounds": measured["rounds"]}
+    summary: dict[str, Any] = {}
+    details: dict[str, Any] = {}
+    for suffix, rows in (("", released_rows(options.rows)), ("_scenarios", scenario_rows(2 * options.rows))):
+        with tempfile.TemporaryDirectory() as folder:
+            plan = make_plan(options.controller, rows, options.pack_length, folder)
+            measured = measure(plan, options)
+        summary |= summarise(measured, suffix)
+        details[suffix.removeprefix("_") or "released"] = {
+            "rows": len(rows),
+            "supervised_tokens": measured["tokens"],
+            "seconds": {name: [round(value, 2) for value in values] for name, values in measured["seconds"].items()},
+            "supervised_tokens_per_second": {
+                name: round(measured["tokens"] / statistics.median(values), 2)
+                for name, values in measured["seconds"].items()
+            },
+            "peak_mib_above_start": {name: round(value / 2**20) for name, value in measured["peak"].items()},
+            "batches": {name: len(batches) for name, (_, batches) in plan.items()},
+        }
     record = {
         **summary,
-        "sizes": {**sizes, "supervised_tokens": sum(measured["tokens"])},
-        "seconds": {n: [[round(v, 3) for v in s] for s in by] for n, by in measured["seconds"].items()},
+        **details,
         "command": " ".join(["python", str(Path(__file__).relative_to(ROOT)), *argv]),
         "machine": {**before, "load_after": [round(value, 2) for value in os.getloadavg()]},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
