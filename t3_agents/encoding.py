@@ -34,6 +34,7 @@ class Conversation:
         image_spans (`list[tuple[int, int]]`): start and end of each picture's tokens.
         turns (`list[tuple[int, int]]`): start and end of each assistant turn, up to its last produced id.
         images (`list[Image]`): the pictures, in order.
+        turn_weights (`list[float]`): weight of each turn in the loss; empty where all count alike.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -41,6 +42,7 @@ class Conversation:
     image_spans: list[tuple[int, int]] = field(default_factory=list)
     turns: list[tuple[int, int]] = field(default_factory=list)
     images: list[Image.Image] = field(default_factory=list)
+    turn_weights: list[float] = field(default_factory=list)
 
     def extend(self, ids: Sequence[int], produced: bool) -> None:
         self.ids += ids

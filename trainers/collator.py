@@ -4,13 +4,14 @@ only."""
 from __future__ import annotations
 
 import io
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from PIL import Image
 
-from t3_agents.encoding import ChatEncoder, Conversation
+from t3_agents.encoding import ChatEncoder, Conversation, image_key
 from t3_agents.errors import InputError
 
 from .packing import shared_prefix
@@ -26,7 +27,8 @@ class LongRowError(InputError):
 class TrajectoryCollator:
     """Collates dataset rows with the encoder that agents run with.
 
-    A row needs `messages` and `images`; `id` is used in errors, `steps[].output_ids` where the produced ids are known.
+    A row needs `messages` and `images`; `id` is used in errors, `steps[].output_ids` where the produced ids are known,
+    `steps[].error` to tell failed steps, `step_weights` (a number per assistant turn) to weigh their tokens.
 
     Args:
         encoder ([`ChatEncoder`]): of the model's processor.
@@ -35,16 +37,29 @@ class TrajectoryCollator:
         packing (`str`, *optional*, defaults to `"none"`): `none` pads the rows of a batch, `packed` and
             `shared_prefix` put them into one row, see `packing.py`: `segment_bounds` holds the length of the prefix
             (0 when `packed`) and the end of each body, `segment_images` the number of pictures of each.
+        train_on (`str`, *optional*, defaults to `"all"`): steps that have labels: `all`, `clean` (those without an
+            error) or `last`.
+        pixel_cache_mb (`int`, *optional*, defaults to 512): MiB of processed pictures that are kept; batches that come
+            again, such as packs in the next epoch, are found in it.
 
     Raises:
         InputError: when called with a row that has no step within `max_length`, nothing to train on, or pictures that
             do not fit its placeholders; the message names the row.
     """
 
-    def __init__(self, encoder: ChatEncoder, max_length: int | None = None, packing: str = "none"):
+    def __init__(
+        self,
+        encoder: ChatEncoder,
+        max_length: int | None = None,
+        packing: str = "none",
+        train_on: str = "all",
+        pixel_cache_mb: int = 512,
+    ):
         self.encoder = encoder
         self.max_length = max_length
         self.packing = packing
+        self.train_on = train_on
+        self._pixels = _PixelCache(pixel_cache_mb * 2**20)
         self.cut_rows: dict[str, int] = {}
         """Number of steps cut, by row id."""
         self.skipped_rows: list[str] = []
@@ -64,10 +79,8 @@ class TrajectoryCollator:
             size = len(conversation.ids)
             ids[row, :size], labels[row, :size], types[row, :size] = _tensors(conversation, 0)
             mask[row, :size] = 1
-        return {
-            "attention_mask": mask,
-            **self._inputs(ids, labels, types, [conversation.images for conversation in conversations]),
-        }
+        inputs = self._inputs(ids, labels, types, [conversation.images for conversation in conversations])
+        return {"attention_mask": mask, **_loss_weights(conversations), **inputs}
 
     def _pack(self, conversations: list[Conversation]) -> dict[str, Any]:
         prefix = shared_prefix(conversations) if self.packing == "shared_prefix" else 0
@@ -79,16 +92,14 @@ class TrajectoryCollator:
             bounds.append(len(segments[0]))
             images.append(conversation.images[shared:])
         ids, labels, types = (tensor[None] for tensor in segments)
-        return {
-            "segment_bounds": bounds,
-            "segment_images": [len(part) for part in images],
-            **self._inputs(ids, labels, types, [[image for part in images for image in part]]),
-        }
+        inputs = self._inputs(ids, labels, types, [[image for part in images for image in part]])
+        segments_of = {"segment_bounds": bounds, "segment_images": [len(part) for part in images]}
+        return {**segments_of, **_loss_weights(conversations), **inputs}
 
     def _inputs(
         self, ids: torch.Tensor, labels: torch.Tensor, types: torch.Tensor, images: list[list[Image.Image]]
     ) -> dict[str, torch.Tensor]:
-        inputs = {"input_ids": ids, "labels": labels, **self.encoder.pixel_inputs(images)}
+        inputs = {"input_ids": ids, "labels": labels, **self._pixels.get(self.encoder, images)}
         if "mm_token_type_ids" in self.encoder.processor.model_input_names:
             inputs["mm_token_type_ids"] = types
         return inputs
@@ -107,9 +118,31 @@ class TrajectoryCollator:
             raise InputError(f"Row {name}: {error}") from None
         if self.max_length is not None and len(conversation.ids) > self.max_length:
             conversation = self._cut(conversation, name)
+        self._choose_turns(conversation, row, turns)
         if not any(conversation.produced):
             raise InputError(f"Row {name} has no assistant turn to train on: leave it out of the dataset.")
         return conversation
+
+    def _choose_turns(self, conversation: Conversation, row: dict[str, Any], turns: int) -> None:
+        """Take turns out of the loss, or weigh them."""
+        steps, weights = row.get("steps") or [], row.get("step_weights")
+        if weights is not None and len(weights) != turns:
+            raise InputError(f"Row {row.get('id')} has {turns} assistant turns, but {len(weights)} step_weights.")
+        if self.train_on == "clean" and len(steps) != turns:
+            raise InputError(
+                f"Row {row.get('id')} has {turns} assistant turns and {len(steps)} steps, so failed ones cannot be "
+                "told apart: set train_on to all."
+            )
+        chosen = [float(weight) for weight in weights or [1.0] * turns][: len(conversation.turns)]
+        if self.train_on == "clean":
+            chosen = [0.0 if step["error"] else weight for step, weight in zip(steps, chosen, strict=False)]
+        elif self.train_on == "last":
+            chosen[:-1] = [0.0] * (len(chosen) - 1)
+        for (start, end), weight in zip(conversation.turns, chosen, strict=True):
+            if weight == 0:
+                conversation.produced[start:end] = [False] * (end - start)
+        if any(weight not in (0.0, 1.0) for weight in chosen):
+            conversation.turn_weights = chosen
 
     def _cut(self, conversation: Conversation, name: str) -> Conversation:
         fitting = [end for _, end in conversation.turns if end <= self.max_length]
@@ -137,6 +170,44 @@ def _decoded(image: Any) -> Image.Image:
     if isinstance(image, dict):
         image = Image.open(io.BytesIO(image["bytes"]))
     return image.convert("RGB")
+
+
+def _loss_weights(conversations: Sequence[Conversation]) -> dict[str, torch.Tensor]:
+    """Weights of the produced tokens, row by row, where not all are 1."""
+    if not any(conversation.turn_weights for conversation in conversations):
+        return {}
+    weights: list[float] = []
+    for conversation in conversations:
+        by_turn = conversation.turn_weights or [1.0] * len(conversation.turns)
+        for (start, end), weight in zip(conversation.turns, by_turn, strict=True):
+            weights += [weight] * sum(conversation.produced[start:end])
+    return {"loss_weights": torch.tensor(weights)}
+
+
+class _PixelCache:
+    """Processed pictures of whole batches, the least recently used dropped first."""
+
+    def __init__(self, max_bytes: int):
+        self.max_bytes = max_bytes
+        self.bytes = 0
+        self.entries: OrderedDict[tuple[tuple[str, ...], ...], dict[str, torch.Tensor]] = OrderedDict()
+
+    def get(self, encoder: ChatEncoder, images: list[list[Image.Image]]) -> dict[str, torch.Tensor]:
+        """Inputs of the pictures of each row, from the cache where they are in it."""
+        key = tuple(tuple(image_key(image) for image in row) for row in images)
+        if key in self.entries:
+            self.entries.move_to_end(key)
+            return dict(self.entries[key])
+        inputs = encoder.pixel_inputs(images)
+        self.entries[key] = inputs
+        self.bytes += _bytes_of(inputs)
+        while self.bytes > self.max_bytes:
+            self.bytes -= _bytes_of(self.entries.popitem(last=False)[1])
+        return dict(inputs)
+
+
+def _bytes_of(inputs: dict[str, torch.Tensor]) -> int:
+    return sum(value.nbytes for value in inputs.values())
 
 
 def _tensors(conversation: Conversation, start: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

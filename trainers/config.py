@@ -10,7 +10,11 @@ from t3_agents.errors import InputError
 
 
 PACKED = ("packed", "shared_prefix")
-CHOICES = {"packing": ("none", "length_grouped", *PACKED), "long_rows": ("error", "skip")}
+CHOICES = {
+    "packing": ("none", "length_grouped", *PACKED),
+    "long_rows": ("error", "skip"),
+    "train_on": ("all", "clean", "last"),
+}
 
 
 @dataclass
@@ -52,6 +56,8 @@ class TrainConfig:
             pack holds the `batch_size` rows of a batch.
         long_rows (`str`, *optional*, defaults to `"error"`): `error` stops at a row whose first step does not fit
             `max_length`, `skip` leaves it out and counts it.
+        train_on (`str`, *optional*, defaults to `"all"`): steps that count in the loss: `all`, `clean` (those without
+            an error) or `last`.
         gradient_checkpointing (`bool`, *optional*, defaults to `False`): trade time for memory.
         save_steps (`int`, *optional*, defaults to 50): optimizer steps between checkpoints.
         seed (`int`, *optional*, defaults to 0): of adapter weights and data order.
@@ -84,6 +90,7 @@ class TrainConfig:
     packing: str = "shared_prefix"
     pack_length: int | None = None
     long_rows: str = "error"
+    train_on: str = "all"
     gradient_checkpointing: bool = False
     save_steps: int = 50
     seed: int = 0

@@ -65,7 +65,7 @@ def build_trainer(
         # PEFT passes over a name that it does not find.
         if not any(module.endswith(name) for module, _ in model.named_modules()):
             raise InputError(f"No module of {type(model).__name__} is named as `{name}` in modules_to_save.")
-    collator = TrajectoryCollator(ChatEncoder(processor), config.max_length)
+    collator = TrajectoryCollator(ChatEncoder(processor), config.max_length, train_on=config.train_on)
     train_dataset, batches = _plan_batches(config, model, collator, train_dataset)
     per_epoch = len(batches) if batches else -(-len(train_dataset) // config.batch_size)
     steps = -(-per_epoch // config.gradient_accumulation) * config.epochs
@@ -265,7 +265,7 @@ def show_masks(config: TrainConfig) -> None:
             processor = AutoProcessor.from_pretrained(source, revision=config.revision)
         except (OSError, ValueError) as error:
             raise InputError(f"`{config.controller}` has no processor that can be loaded: {error}") from None
-        collator = TrajectoryCollator(ChatEncoder(processor), config.max_length)
+        collator = TrajectoryCollator(ChatEncoder(processor), config.max_length, train_on=config.train_on)
         rows = [dataset[index] for index in range(min(config.show_mask, len(dataset)))]
         shown = [(str(row["id"]), collator.encode(row)) for row in rows]
         console = Console()

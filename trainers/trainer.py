@@ -72,8 +72,11 @@ class TrajectoryTrainer(SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
+        inputs = dict(inputs)
+        weights = inputs.pop("loss_weights", None)
         logits, wanted = supervised_logits(model, self._plain_model(model), inputs)
-        total = cross_entropy(logits.float(), wanted, reduction="sum")
+        losses = cross_entropy(logits.float(), wanted, reduction="none")
+        total = (losses if weights is None else losses * weights).sum()
         count = wanted.numel() if num_items_in_batch is None else num_items_in_batch
         loss = total / max(int(count), 1)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
@@ -128,6 +131,7 @@ def packing_problem(
 @torch.no_grad()
 def _produced_logits(model: PreTrainedModel, batch: dict[str, Any]) -> torch.Tensor:
     inputs = {name: value.to(model.device) if torch.is_tensor(value) else value for name, value in batch.items()}
+    inputs.pop("loss_weights", None)
     logits, _ = supervised_logits(model, model, inputs)
     return logits.float()
 

@@ -234,3 +234,69 @@ def test_a_picture_of_its_own_ends_the_prefix(encoder):
     assert batch["segment_images"] == [0, 1, 1]
     ids = TrajectoryCollator(encoder).encode(first)
     assert batch["segment_bounds"][0] == ids.image_spans[0][0]
+
+
+def labelled_turns(encoder, row, **settings) -> list[str]:
+    """Text of each stretch of labels."""
+    batch = TrajectoryCollator(encoder, **settings)([row])
+    return [encoder.tokenizer.decode(piece) for piece in labelled_pieces(batch, 0)]
+
+
+def test_only_clean_or_last_steps_have_labels(encoder):
+    row = make_row(5, brought=[0, 0])
+    row["steps"][1]["error"] = "NameError: x"
+    texts = [text + "<|im_end|>" for text in assistant_texts(row)]
+    assert labelled_turns(encoder, row) == texts
+    assert labelled_turns(encoder, row, train_on="clean") == [texts[0], texts[2]]
+    assert labelled_turns(encoder, row, train_on="last") == [texts[2]]
+    # What is not trained on is still read.
+    whole, last = (TrajectoryCollator(encoder, train_on=kind)([row])["input_ids"] for kind in ("all", "last"))
+    assert torch.equal(whole, last)
+
+
+def test_the_last_step_is_the_last_one_that_is_left(encoder):
+    row = make_row(5, brought=[0, 0])
+    end = TrajectoryCollator(encoder).encode(row).turns[1][1]
+    texts = assistant_texts(row)
+    assert labelled_turns(encoder, row, train_on="last", max_length=end) == [texts[1] + "<|im_end|>"]
+
+
+def test_a_row_without_a_clean_step_is_refused_by_name(encoder):
+    row = make_row(5, brought=[])
+    row["steps"][0]["error"] = "NameError: x"
+    with pytest.raises(InputError, match=f"Row {row['id']} has no assistant turn to train on"):
+        TrajectoryCollator(encoder, train_on="clean")([row])
+
+
+@pytest.mark.parametrize("packing", ["none", "shared_prefix"])
+def test_weights_of_steps_follow_their_tokens(encoder, packing):
+    plain, weighted = make_row(1, attached=0, brought=[0]), make_row(2, attached=0, brought=[0])
+    weighted["step_weights"] = [0.5, 2.0]
+    batch = TrajectoryCollator(encoder, packing=packing)([plain, weighted])
+    sizes = [
+        len(encoder.tokenizer(text + "<|im_end|>")["input_ids"])
+        for row in (plain, weighted)
+        for text in assistant_texts(row)
+    ]
+    expected = [weight for weight, size in zip([1.0, 1.0, 0.5, 2.0], sizes, strict=True) for _ in range(size)]
+    assert batch["loss_weights"].tolist() == expected
+    assert len(expected) == int((batch["labels"] != IGNORE).sum())
+    weighted["step_weights"] = [0, 1]
+    assert "loss_weights" not in TrajectoryCollator(encoder)([weighted])
+    assert labelled_turns(encoder, weighted) == [assistant_texts(weighted)[1] + "<|im_end|>"]
+    weighted["step_weights"] = [1]
+    with pytest.raises(InputError, match="has 2 assistant turns, but 1 step_weights"):
+        TrajectoryCollator(encoder)([weighted])
+
+
+def test_processed_pictures_are_kept_within_a_bound(encoder):
+    row, other = make_row(1, attached=2), make_row(2, attached=1)
+    collator = TrajectoryCollator(encoder)
+    first = collator([row])["pixel_values"]
+    assert collator([row])["pixel_values"] is first
+    assert not torch.equal(collator([other])["pixel_values"][0, 0], first[0, 0])
+    assert collator._pixels.bytes == sum(
+        value.nbytes for entry in collator._pixels.entries.values() for value in entry.values()
+    )
+    none = TrajectoryCollator(encoder, pixel_cache_mb=0)
+    assert torch.equal(none([row])["pixel_values"], first) and none._pixels.bytes == 0

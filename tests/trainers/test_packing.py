@@ -103,6 +103,18 @@ def test_gradient_accumulation_weighs_tokens_and_not_batches(tiny_vlm, tmp_path)
     assert_same(found["whole"], found["shared"], 1e-5)
 
 
+@pytest.mark.parametrize("packing", ["none", "shared_prefix"])
+def test_weights_scale_the_loss_of_their_steps(tiny_vlm, tmp_path, packing):
+    rows = [make_row(1, attached=0, brought=[0]), make_row(2, attached=0, brought=[0])]
+    trainer = make_trainer(tiny_vlm, tmp_path, rows, packing=packing, modules_to_save=None)
+    losses = []
+    for weights in ([1, 1], [1, 0], [1, 3]):
+        batch = trainer.data_collator([{**row, "step_weights": weights} for row in make_dataset(rows)])
+        losses.append(trainer.compute_loss(trainer.model, batch, num_items_in_batch=100).item())
+    both, first, scaled = losses
+    assert scaled == pytest.approx(first + 3 * (both - first), rel=1e-5)
+
+
 def test_five_steps_give_the_same_weights(tiny_vlm, tmp_path):
     rows = [*ROWS, *(make_row(number, brought=[number % 2]) for number in range(5, 11))]
     weights, start = {}, {}
