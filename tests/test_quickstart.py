@@ -121,7 +121,7 @@ def test_the_page_shows_plots_that_are_there(finished):
         assert f"({name})" in page
         with Image.open(finished / name) as plot:
             plot.verify()
-    with Image.open(finished / "train" / "loss.png") as plot:
+    with Image.open(finished / "train" / "curves.png") as plot:
         plot.verify()
 
 

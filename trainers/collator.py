@@ -67,7 +67,8 @@ class TrajectoryCollator:
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         conversations = [self.encode(row) for row in rows]
-        return self._pad(conversations) if self.packing == "none" else self._pack(conversations)
+        batch = self._pad(conversations) if self.packing == "none" else self._pack(conversations)
+        return {"row_ids": [str(row.get("id", "without id")) for row in rows], **batch}
 
     def _pad(self, conversations: list[Conversation]) -> dict[str, Any]:
         length = max(len(conversation.ids) for conversation in conversations)

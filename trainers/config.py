@@ -29,6 +29,8 @@ class TrainConfig:
         controller (`str`, *optional*, defaults to `"embedded"`): model folder or Hub id.
         revision (`str`, *optional*): commit of the controller.
         split (`str`, *optional*, defaults to `"train"`): split to train on.
+        eval_split (`str`, *optional*): split whose loss is measured at every checkpoint; the agent is then made of the
+            checkpoint with the lowest one.
         toolbox (`str`, *optional*, defaults to `"embedded"`): toolbox of the saved agent.
         prompt (`str`, *optional*, defaults to `"compact"`): prompt of the saved agent; must be the one of the data.
         max_new_tokens (`int`, *optional*, defaults to 512): tokens per turn of the saved agent.
@@ -70,6 +72,7 @@ class TrainConfig:
     controller: str = "embedded"
     revision: str | None = None
     split: str = "train"
+    eval_split: str | None = None
     toolbox: str = "embedded"
     prompt: str = "compact"
     max_new_tokens: int = 512

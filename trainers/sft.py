@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t3_agents.errors import InputError, MissingExtraError
+from t3_agents.errors import InputError, MissingExtraError, T3Error
 from t3_agents.options import parse_options
-from t3_agents.storage import RunFolder, write_atomic
+from t3_agents.storage import RunFolder
 
 from .config import PACKED, TrainConfig
+from .report import REPORT_FILE, write_report
 
 
 if TYPE_CHECKING:
@@ -83,10 +87,15 @@ def build_trainer(
         gradient_checkpointing=config.gradient_checkpointing,
         bf16=model.dtype.is_floating_point and model.dtype.itemsize == 2,
         save_steps=config.save_steps,
+        eval_strategy="steps" if kwargs.get("eval_dataset") is not None else "no",
+        eval_steps=config.save_steps,
+        per_device_eval_batch_size=config.batch_size,
+        prediction_loss_only=True,
+        load_best_model_at_end=kwargs.get("eval_dataset") is not None,
         save_total_limit=2,
         logging_steps=1,
         seed=config.seed,
-        report_to="none",
+        report_to="trackio" if importlib.util.find_spec("trackio") else "none",
         remove_unused_columns=False,
         dataloader_pin_memory=model.device.type == "cuda",
         dataset_kwargs={"skip_prepare_dataset": True},
@@ -176,6 +185,21 @@ def _first_rows(dataset: Dataset, collator: TrajectoryCollator, skip_long_rows: 
     return rows
 
 
+@contextmanager
+def _clear_disk_errors(folder: Path) -> Iterator[None]:
+    """Say in a sentence that the disk was full: the libraries that write weights raise their own kinds of errors."""
+    try:
+        yield
+    except Exception as error:
+        # The last two are how torch.save says it.
+        signs = ("No space left", "PytorchStreamWriter", "inline_container.cc")
+        if not any(sign in str(error) for sign in signs) or isinstance(error, T3Error):
+            raise
+        raise InputError(
+            f"The disk of {folder} is full: free some space and start again, the run goes on from its last checkpoint."
+        ) from error
+
+
 def last_checkpoint(folder: str | Path) -> Path | None:
     """The newest complete checkpoint; torn ones are deleted."""
     complete = []
@@ -202,7 +226,7 @@ def train(config: TrainConfig) -> Path:
     """
     folder = Path(config.output)
     agent_folder = folder / "agent"
-    with RunFolder(folder, {"command": "train", **config.settings()}):
+    with RunFolder(folder, {"command": "train", **config.settings()}), _clear_disk_errors(folder):
         if (agent_folder / "t3_agent.json").is_file():
             return agent_folder
         dataset = load_rows(config.dataset, config.split)
@@ -211,19 +235,11 @@ def train(config: TrainConfig) -> Path:
         from t3_agents.tools.toolbox import make_toolbox
 
         controller = VLMModel.from_pretrained(config.controller, revision=config.revision)
-        trainer = build_trainer(config, controller.model, controller.processor, dataset)
+        validation = load_rows(config.dataset, config.eval_split) if config.eval_split else None
+        trainer = build_trainer(config, controller.model, controller.processor, dataset, eval_dataset=validation)
         checkpoint = last_checkpoint(folder)
-        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        log = [entry for entry in trainer.state.log_history if "loss" in entry]
-        summary = {
-            "rows": len(dataset),
-            "steps": trainer.state.global_step,
-            "final_loss": sum(entry["loss"] for entry in log[-5:]) / max(len(log[-5:]), 1),
-            "cut_rows": trainer.data_collator.cut_rows,
-            **{name: value for name, value in result.metrics.items() if name in ("train_runtime", "train_loss")},
-        }
-        write_atomic(folder / "train.json", json.dumps({"summary": summary, "log": log}, indent=2) + "\n")
-        plot_loss(log, folder / "loss.png")
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        write_report(trainer, folder)
         model = VLMModel(
             trainer.accelerator.unwrap_model(trainer.model),
             controller.processor,
@@ -295,25 +311,6 @@ def load_rows(dataset: str, split: str) -> Dataset:
         raise InputError(f"`{dataset}` with split `{split}` cannot be loaded as a dataset: {reason}") from error
 
 
-def plot_loss(log: list[dict[str, Any]], path: Path) -> None:
-    """Loss and token accuracy by step, as PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    steps = [entry["step"] for entry in log]
-    figure, (upper, lower) = plt.subplots(2, 1, figsize=(7, 5), sharex=True, layout="constrained")
-    upper.plot(steps, [entry["loss"] for entry in log], color="#0072b2")
-    upper.set(ylabel="loss per produced token", title="Trajectory tuning")
-    lower.plot(steps, [entry.get("mean_token_accuracy") for entry in log], color="#009e73")
-    lower.set(ylabel="token accuracy", xlabel="optimizer step")
-    for axes in (upper, lower):
-        axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
 def _named_recipe(argv: list[str]) -> list[str]:
     """`--config embedded` means the recipe of that name in the package."""
     recipes = {path.stem: str(path) for path in (Path(__file__).parent / "recipes").glob("*.yaml")}
@@ -337,14 +334,16 @@ def main(argv: list[str]) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    summary = json.loads((Path(config.output) / "train.json").read_text())["summary"]
-    table = Table("rows", "steps", "final loss", "seconds", "agent")
-    seconds = summary.get("train_runtime")
+    summary = json.loads((Path(config.output) / REPORT_FILE).read_text())["summary"]
+    table = Table("rows", "steps", "packing", "final loss", "tokens/s", "padding", "seconds", "agent")
     table.add_row(
         str(summary["rows"]),
         str(summary["steps"]),
+        summary["packing"],
         f"{summary['final_loss']:.3f}",
-        f"{seconds:.0f}" if seconds else "",
+        f"{summary['tokens_per_second']:.0f}",
+        f"{summary['padding_share']:.0%}",
+        f"{summary['train_seconds']:.0f}",
         str(agent),
     )
     Console().print(table)

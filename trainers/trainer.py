@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,24 @@ class TrajectoryTrainer(SFTTrainer):
             )
         return super().create_optimizer(model)
 
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        start = time.perf_counter()
+        loss = super().training_step(*args, **kwargs)
+        self._add("train", seconds=time.perf_counter() - start)
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        # TRL logs the mean of each figure over the batches of a step; these are counts.
+        batches = self._metrics["train"]
+        for name in ("tokens", "seconds"):
+            if name in batches:
+                batches[name] = [sum(batches[name])]
+        super().log(logs, start_time)
+
+    def _add(self, mode: str, **figures: float) -> None:
+        for name, value in figures.items():
+            self._metrics[mode][name].append(value)
+
     def compute_loss(
         self,
         model: torch.nn.Module,
@@ -73,7 +92,7 @@ class TrajectoryTrainer(SFTTrainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         inputs = dict(inputs)
-        weights = inputs.pop("loss_weights", None)
+        weights, row_ids = inputs.pop("loss_weights", None), inputs.pop("row_ids", [])
         logits, wanted = supervised_logits(model, self._plain_model(model), inputs)
         losses = cross_entropy(logits.float(), wanted, reduction="none")
         total = (losses if weights is None else losses * weights).sum()
@@ -82,10 +101,18 @@ class TrajectoryTrainer(SFTTrainer):
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes
         if not torch.isfinite(loss):
-            raise InputError(f"The loss is {loss.item()} at step {self.state.global_step}: lower the learning rate.")
-        mode = "train" if self.model.training else "eval"
+            rows = ", ".join(row_ids)
+            raise InputError(
+                f"The loss is {loss.item()} at step {self.state.global_step} with the rows {rows}: lower the learning "
+                "rate, or look at these rows with --show-mask."
+            )
         accuracy = (logits.argmax(-1) == wanted).float().mean().item()
-        self._metrics[mode]["mean_token_accuracy"].append(accuracy)
+        if not self.model.training:
+            self._add("eval", mean_token_accuracy=accuracy)
+        else:
+            size = inputs["input_ids"].numel()
+            read = int(inputs["attention_mask"].sum()) if "attention_mask" in inputs else size
+            self._add("train", mean_token_accuracy=accuracy, tokens=read, padding_share=1 - read / size)
         return (loss, {"logits": logits}) if return_outputs else loss
 
     def _plain_model(self, model: torch.nn.Module) -> PreTrainedModel:
@@ -131,7 +158,8 @@ def packing_problem(
 @torch.no_grad()
 def _produced_logits(model: PreTrainedModel, batch: dict[str, Any]) -> torch.Tensor:
     inputs = {name: value.to(model.device) if torch.is_tensor(value) else value for name, value in batch.items()}
-    inputs.pop("loss_weights", None)
+    for name in ("loss_weights", "row_ids"):
+        inputs.pop(name, None)
     logits, _ = supervised_logits(model, model, inputs)
     return logits.float()
 

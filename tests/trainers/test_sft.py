@@ -200,7 +200,7 @@ def test_every_recipe_of_the_package_is_a_config():
 @pytest.mark.parametrize("packing", ["none", "length_grouped", "packed", "shared_prefix"])
 def test_a_loss_that_is_no_number_stops_the_run(recipe, tmp_path, packing):
     settings = {**recipe, "learning_rate": 1e30, "packing": packing}
-    with pytest.raises(InputError, match=r"^The loss is (nan|inf) at step \d: lower the learning rate\.$"):
+    with pytest.raises(InputError, match=r"^The loss is (nan|inf) at step \d with the rows \w{16}"):
         train(TrainConfig(**settings, output=str(tmp_path / "run")))
     assert not (tmp_path / "run" / "agent").exists()
 
@@ -214,7 +214,10 @@ def test_a_run_leaves_an_agent_a_log_and_a_plot(finished, recipe):
     assert record["summary"]["cut_rows"] == {}
     assert [entry["step"] for entry in record["log"]] == [1, 2, 3, 4]
     assert all(entry["loss"] > 0 and 0 <= entry["mean_token_accuracy"] <= 1 for entry in record["log"])
-    with Image.open(finished / "loss.png") as plot:
+    assert all(entry["tokens"] > 0 and entry["seconds"] > 0 for entry in record["log"])
+    assert record["summary"]["tokens_per_second"] > 0 and record["summary"]["peak_memory_mb"] > 100
+    assert record["evaluations"] == [] and record["summary"]["best_eval_loss"] is None
+    with Image.open(finished / "curves.png") as plot:
         plot.verify()
     config = json.loads((finished / "agent" / "t3_agent.json").read_text())
     assert config["generation"]["max_new_tokens"] == 8 and config["prompt"] == "compact"
@@ -306,6 +309,64 @@ def test_a_run_killed_before_its_agent_was_saved_only_saves_it(recipe, finished,
     assert_same_weights(finished / "agent", folder / "agent")
     assert checkpoints == {path: path.stat().st_mtime_ns for path in folder.glob("checkpoint-*/*")}
     assert not (folder / ".agent").exists()
+
+
+def test_padding_and_tokens_are_counted(recipe, tmp_path):
+    """Two batches of two rows: what is read, and what is padding."""
+    rows = [make_row(number, attached=0, brought=[0] * number) for number in range(4)]
+    data = write_dataset(tmp_path / "dataset_padding", rows)
+    settings = {**recipe, "dataset": str(data), "batch_size": 2, "epochs": 1}
+    encoder = ChatEncoder(AutoProcessor.from_pretrained(recipe["controller"]))
+    lengths = [len(TrajectoryCollator(encoder).encode(row).ids) for row in rows]
+    reports = {}
+    for packing in ("none", "length_grouped", "packed"):
+        train(TrainConfig(**{**settings, "packing": packing}, output=str(tmp_path / packing)))
+        reports[packing] = json.loads((tmp_path / packing / "train.json").read_text())
+        assert sum(entry["tokens"] for entry in reports[packing]["log"]) == sum(lengths)
+        assert reports[packing]["summary"]["packing"] == packing
+    assert reports["packed"]["summary"]["padding_share"] == 0
+    lengths.sort()
+    grouped = [1 - sum(pair) / (2 * max(pair)) for pair in (lengths[:2], lengths[2:])]
+    assert reports["length_grouped"]["summary"]["padding_share"] == pytest.approx(sum(grouped) / 2, abs=1e-3)
+    assert reports["none"]["summary"]["padding_share"] >= reports["length_grouped"]["summary"]["padding_share"]
+
+
+def test_the_best_checkpoint_on_another_split_is_kept(recipe, dataset, tmp_path):
+    """A learning rate that ruins the model: the first checkpoint is the best one, and the agent is made of it."""
+    settings = {**recipe, "eval_split": "train", "learning_rate": 0.3, "save_steps": 1, "packing": "shared_prefix"}
+    train(TrainConfig(**settings, output=str(tmp_path / "run")))
+    record = json.loads((tmp_path / "run" / "train.json").read_text())
+    losses = [entry["eval_loss"] for entry in record["evaluations"]]
+    assert len(losses) == 4 and record["summary"]["best_eval_loss"] == min(losses)
+    best = losses.index(min(losses)) + 1
+    state = json.loads(max((tmp_path / "run").glob("checkpoint-*/trainer_state.json")).read_text())
+    assert state["best_model_checkpoint"].endswith(f"checkpoint-{best}")
+    agent = T3Agent.from_pretrained(tmp_path / "run" / "agent", device="cpu")
+    collator = TrajectoryCollator(agent.model.encoder)
+    from trainers.trainer import supervised_logits
+
+    total, batches = 0.0, [ROWS[i : i + recipe["batch_size"]] for i in range(0, len(ROWS), recipe["batch_size"])]
+    with torch.no_grad():
+        for rows in batches:
+            batch = {n: v for n, v in collator(rows).items() if n != "row_ids"}
+            logits, wanted = supervised_logits(agent.model.model, agent.model.model, batch)
+            total += torch.nn.functional.cross_entropy(logits, wanted).item() * len(rows)
+    assert total / len(ROWS) == pytest.approx(min(losses), rel=1e-3)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is mounted by root only")
+def test_a_full_disk_is_said_and_nothing_is_lost(recipe, finished, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(folder)], check=True)
+    try:
+        with pytest.raises(InputError, match="^The disk of .* is full: free some space and start again"):
+            train(TrainConfig(**recipe, output=str(folder)))
+        subprocess.run(["mount", "-o", "remount,size=200m", str(folder)], check=True)
+        train(TrainConfig(**recipe, output=str(folder)))
+        assert_same_weights(finished / "agent", folder / "agent")
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_rows_that_were_cut_are_counted(recipe, tmp_path):
