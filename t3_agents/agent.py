@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 from smolagents import CodeAgent, Tool
 from smolagents.agents import ActionOutput, LogLevel
-from smolagents.local_python_executor import LocalPythonExecutor, PythonExecutor
+from smolagents.local_python_executor import PythonExecutor
 from smolagents.memory import ActionStep, FinalAnswerStep, MemoryStep, PlanningStep, TaskStep, ToolCall
 from smolagents.models import ChatMessage, MessageRole, Model, agglomerate_stream_deltas
 from smolagents.utils import AgentExecutionError, AgentGenerationError, AgentParsingError
@@ -25,12 +25,16 @@ from .executor import TimedExecutor
 from .hub import has_agent
 from .models import EMBEDDED, Generation, VLMModel
 from .pretrained import PretrainedAgent
+from .sandbox import PAPER_IMPORTS, SandboxExecutor, SandboxLimits
 from .task import File, Task
 from .tools.base import WorkspaceTool
 from .tools.toolbox import make_toolbox
 from .trajectory import CODE_CLOSE, CODE_OPEN, Step, Trajectory, render_messages
 from .turns import called_tools, execution_error, parse_turn, shorten
 from .workspace import Workspace
+
+
+EXECUTORS = ("sandbox", "docker", "e2b", "modal", "blaxel", "local")
 
 
 class T3Agent(PretrainedAgent, CodeAgent):
@@ -53,6 +57,12 @@ class T3Agent(PretrainedAgent, CodeAgent):
         max_observation_length (`int`, *optional*, defaults to 4000): characters of an observation.
         code_timeout (`float`, *optional*, defaults to 60): seconds that one code step may take.
         code_block_tags (`tuple[str, str]`, *optional*): tags around code, by default those of the released data.
+        additional_authorized_imports (`list[str]`, *optional*): modules that code may import besides smolagents' base
+            modules; for the prompt `paper` by default those of the released data.
+        executor_type (`str`, *optional*, defaults to `"sandbox"`): where code runs. `sandbox` is a Python of its own
+            behind bubblewrap, see [`SandboxExecutor`]; `docker`, `e2b`, `modal` and `blaxel` are smolagents';
+            `local` is an interpreter inside this process and no security boundary. It is not saved with an agent.
+        executor_kwargs (`dict`, *optional*): settings of the executor, such as `{"limits": SandboxLimits(...)}`.
         kwargs: everything else of [`~smolagents.CodeAgent`].
     """
 
@@ -70,6 +80,8 @@ class T3Agent(PretrainedAgent, CodeAgent):
         max_observation_length: int = 4000,
         code_timeout: float = 60,
         code_block_tags: tuple[str, str] = (CODE_OPEN, CODE_CLOSE),
+        additional_authorized_imports: list[str] | None = None,
+        executor_type: str = "sandbox",
         verbosity_level: LogLevel = LogLevel.OFF,
         **kwargs: Any,
     ):
@@ -86,9 +98,15 @@ class T3Agent(PretrainedAgent, CodeAgent):
         self._answer_at_limit = True
         self._files: dict[int, File] = {}
         self._started = time.monotonic()
+        if executor_type not in EXECUTORS:
+            raise InputError(f"There is no executor `{executor_type}`; choose one of: {', '.join(EXECUTORS)}.")
+        if additional_authorized_imports is None and prompt == "paper":
+            additional_authorized_imports = PAPER_IMPORTS
         super().__init__(
             tools=tools,
             model=model,
+            additional_authorized_imports=additional_authorized_imports,
+            executor_type=executor_type,
             prompt_templates=prompt_templates or load_prompt(prompt),
             max_steps=max_steps,
             code_block_tags=code_block_tags,
@@ -123,8 +141,6 @@ class T3Agent(PretrainedAgent, CodeAgent):
         images = [file.open_image() for file in task.images]
         self._files = {id(image): file for image, file in zip(images, task.images, strict=True)}
         self.state = {}
-        self.cleanup()
-        self.python_executor = self.create_python_executor()
         self._answer_at_limit = False
         answer = None
         try:
@@ -136,11 +152,14 @@ class T3Agent(PretrainedAgent, CodeAgent):
                         on_step(self._to_step(item))
         finally:
             self._answer_at_limit = True
+            self.cleanup()
         return self._to_trajectory(task, answer)
 
     def _bind(self, workspace: Workspace) -> None:
-        """Work in this workspace, with all tools and managed agents."""
+        """Work in this workspace, with a fresh executor and all tools and managed agents."""
         self.workspace = workspace
+        self.cleanup()
+        self.python_executor = self.create_python_executor()
         for tool in self.tools.values():
             if isinstance(tool, WorkspaceTool):
                 tool.workspace = workspace
@@ -200,13 +219,15 @@ class T3Agent(PretrainedAgent, CodeAgent):
 
         self.logger.log_code(title="Executing parsed code:", content=code, level=LogLevel.INFO)
         try:
-            # Without further imports, files are reached through `open` and the tools, which know the workspace, and
-            # concurrent runs need not take turns.
-            with self.workspace.activate() if self.additional_authorized_imports else nullcontext():
+            # Code that runs in this process finds its files by the working directory, unless it has no imports and
+            # so reaches them through `open` and the tools only. Then concurrent runs need not take turns.
+            shares_directory = self.executor_type == "local" and self.additional_authorized_imports
+            with self.workspace.activate() if shares_directory else nullcontext():
                 result = self.python_executor(code)
             shown = "" if result.output is None else str(result.output)
         except Exception as error:  # whatever model-written code or a tool raises is the model's to see
-            printed = str(self.python_executor.state.get("_print_outputs", "")) if self._runs_locally else ""
+            keeps_prints = isinstance(self.python_executor, (SandboxExecutor, TimedExecutor))
+            printed = str(self.python_executor.state.get("_print_outputs", "")) if keeps_prints else ""
             self._observe(memory_step, [printed, note])
             raise AgentExecutionError(execution_error(error), self.logger) from error
         if result.is_final_answer:
@@ -219,10 +240,6 @@ class T3Agent(PretrainedAgent, CodeAgent):
         self.logger.log(memory_step.observations, level=LogLevel.INFO)
         memory_step.action_output = result.output
         yield ActionOutput(output=result.output, is_final_answer=result.is_final_answer)
-
-    @property
-    def _runs_locally(self) -> bool:
-        return isinstance(self.python_executor, LocalPythonExecutor)
 
     def _generate(self, messages: list[ChatMessage]) -> Generator[Any, None, ChatMessage]:
         stop_sequences = ["Observation:", self.code_block_tags[1]]
@@ -289,15 +306,21 @@ class T3Agent(PretrainedAgent, CodeAgent):
         )
 
     def create_python_executor(self) -> PythonExecutor:
-        if self.executor_type != "local":
-            return super().create_python_executor()
-        return TimedExecutor(
-            self.additional_authorized_imports,
-            time_limit=self.code_timeout,
-            max_print_outputs_length=self.max_print_outputs_length or 4 * self.max_observation_length,
-            additional_functions={"open": self._open},
-            **self.executor_kwargs,
-        )
+        printed = self.max_print_outputs_length or 4 * self.max_observation_length
+        if self.executor_type == "sandbox":
+            limits = SandboxLimits(seconds=self.code_timeout, output_chars=printed)
+            return SandboxExecutor(
+                self.additional_authorized_imports, self.workspace, **{"limits": limits, **self.executor_kwargs}
+            )
+        if self.executor_type == "local":
+            return TimedExecutor(
+                self.additional_authorized_imports,
+                time_limit=self.code_timeout,
+                max_print_outputs_length=printed,
+                additional_functions={"open": self._open},
+                **self.executor_kwargs,
+            )
+        return super().create_python_executor()
 
     def _open(self, file: str, mode: str = "r", **kwargs: Any) -> Any:
         """`open` for model-written code: workspace paths only."""

@@ -1,10 +1,13 @@
-"""smolagents' Python interpreter with a time limit that holds."""
+"""smolagents' Python interpreter with a time limit that holds, for `executor_type="local"`."""
 
 from __future__ import annotations
 
 import ctypes
 import threading
+import warnings
+from collections.abc import Callable
 from concurrent.futures import Future
+from importlib.util import find_spec
 from typing import Any
 
 from smolagents.local_python_executor import (
@@ -16,20 +19,29 @@ from smolagents.local_python_executor import (
 
 
 class TimedExecutor(LocalPythonExecutor):
-    """Runs a code step in a thread of its own and ends it when its time is up.
+    """Runs a code step in a thread of this process and ends it when its time is up.
+
+    This is no security boundary: through the modules that it may import, code reads and writes whatever this process
+    can. It is there for machines without bubblewrap and for code that is trusted, see [`SandboxExecutor`].
 
     The limit of smolagents' executor only reports afterwards that the code took too long: it waits for its end. Here
     the interpreter is interrupted between two operations. One operation that takes long by itself, such as a tool that
     waits for a server, is left behind in its thread and interrupted when it returns.
 
     Args:
-        additional_authorized_imports (`list[str]`): modules that code may import besides smolagents' base modules.
+        additional_authorized_imports (`list[str]`): modules that code may import besides smolagents' base modules;
+            those that are not installed are passed over.
         time_limit (`float`): seconds that one step may take.
         kwargs: everything else of [`~smolagents.LocalPythonExecutor`].
     """
 
     def __init__(self, additional_authorized_imports: list[str], time_limit: float, **kwargs: Any):
-        super().__init__(additional_authorized_imports, timeout_seconds=None, **kwargs)
+        warnings.warn(
+            'executor_type="local" runs model-written code inside this process: it is no security boundary.',
+            stacklevel=2,
+        )
+        imports = [name for name in additional_authorized_imports if name == "*" or find_spec(name.split(".")[0])]
+        super().__init__(imports, timeout_seconds=None, **kwargs)
         self.time_limit = time_limit
 
     def __call__(self, code_action: str) -> CodeOutput:
@@ -39,28 +51,40 @@ class TimedExecutor(LocalPythonExecutor):
             ExecutionTimeoutError: when it took longer than `time_limit`.
             InterpreterError: when the code raised something.
         """
-        outcome: Future[CodeOutput] = Future()
         run = super().__call__
+        return run_with_limit(lambda: run(code_action), self.time_limit)
 
-        def work() -> None:
-            try:
-                outcome.set_result(run(code_action))
-            except Exception as error:
-                outcome.set_exception(error)
-            except BaseException as error:  # `raise SystemExit` ends the step, not the process
-                outcome.set_exception(InterpreterError(f"{type(error).__name__}: {error}"))
 
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
+def run_with_limit(function: Callable[[], Any], seconds: float) -> Any:
+    """Call a function in a thread of its own, and interrupt it when its time is up.
+
+    Args:
+        function (`Callable`): what to call.
+        seconds (`float`): time that it may take.
+
+    Raises:
+        ExecutionTimeoutError: when it took longer; it may still be waiting for something in its thread.
+        InterpreterError: when it raised what is no `Exception`, such as `SystemExit`.
+    """
+    outcome: Future[Any] = Future()
+
+    def work() -> None:
         try:
-            thread.join(self.time_limit)
-            if thread.is_alive():
-                raise ExecutionTimeoutError(
-                    f"Code execution exceeded the maximum execution time of {self.time_limit} seconds"
-                )
-        finally:  # also when the caller is interrupted while it waits
-            _interrupt(thread)
-        return outcome.result()
+            outcome.set_result(function())
+        except Exception as error:
+            outcome.set_exception(error)
+        except BaseException as error:  # `raise SystemExit` ends the step, not the process
+            outcome.set_exception(InterpreterError(f"{type(error).__name__}: {error}"))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        thread.join(max(0, seconds))
+        if thread.is_alive():
+            raise ExecutionTimeoutError(f"Code execution exceeded the maximum execution time of {seconds} seconds")
+    finally:  # also when the caller is interrupted while it waits
+        _interrupt(thread)
+    return outcome.result()
 
 
 class _TimeUp(SystemExit):

@@ -135,14 +135,28 @@ class File:
         return cls(check_workspace_path(path), media_type, sha256, source)
 
 
-def decode_image(data: bytes, name: str) -> Image.Image:
+def decode_image(data: bytes, name: str, max_pixels: int | None = None) -> Image.Image:
     """Decode picture bytes to RGB, upright as the camera noted it (`datasets` decodes the same way).
+
+    Args:
+        data (`bytes`): content of a file.
+        name (`str`): its name, for messages.
+        max_pixels (`int`, *optional*): pixels above which it is refused before it is decoded; Pillow's own limit by
+            default.
 
     Raises:
         InputError: when Pillow cannot decode them.
     """
+    Image.init()
+    # Pillow hands PostScript to Ghostscript, which runs it as a program.
+    formats = [name for name in Image.ID if name not in ("EPS", "WMF")]
     try:
-        return ImageOps.exif_transpose(Image.open(BytesIO(data))).convert("RGB")
+        image = Image.open(BytesIO(data), formats=formats)
+        if max_pixels is not None and image.width * image.height > max_pixels:
+            raise InputError(f"{name} has {image.width} x {image.height} pixels: make it smaller.")
+        return ImageOps.exif_transpose(image).convert("RGB")
+    except InputError:
+        raise
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(
             f"{name} is not a readable image ({type(error).__name__}): save it again as PNG or JPEG."

