@@ -1,7 +1,7 @@
 """Model-written code in a Python of its own behind bubblewrap.
 
-`child.py` is the program inside, `process.py` starts it and holds its limits, `bubblewrap.py` and `seccomp.py` say what
-is around it, `executor.py` is the executor that an agent uses.
+`child.py` is the program inside, `process.py` starts it and holds its limits, `bubblewrap.py` and `seccomp.py` say
+what is around it, `executor.py` is the executor that an agent uses.
 """
 
 from .bubblewrap import SandboxStatus, check_sandbox

@@ -1,6 +1,7 @@
 """The program inside the sandbox: runs code steps of a model and hands tool calls to the parent.
 
-It is started as a file of its own with nothing but the standard library. Nothing here protects the host: the code of
+It is started as a file of its own with a few light modules of the standard library: every import adds to the time until
+a sandbox is ready (`inspect`, `socket` and `linecache` would double it). Nothing here protects the host: the code of
 the model can change all of it. What holds is around this process (namespaces, limits, seccomp) and in what the parent
 accepts from it.
 
@@ -11,14 +12,11 @@ from __future__ import annotations
 
 import ast
 import builtins
-import inspect
 import json
-import linecache
 import math
 import os
 import resource
 import signal
-import socket
 import struct
 import sys
 import threading
@@ -47,11 +45,11 @@ class Channel:
     """Frames to and from the parent.
 
     Args:
-        stream (`socket.socket`): the child's end.
+        handle (`int`): the child's end of a pair of sockets.
     """
 
-    def __init__(self, stream: socket.socket):
-        self.stream = stream
+    def __init__(self, handle: int):
+        self.handle = handle
         self.lock = threading.Lock()
         # Kept between reads, so that a read that is interrupted by the end of a step loses nothing.
         self.buffer = bytearray()
@@ -61,7 +59,9 @@ class Channel:
         data = json.dumps(message, allow_nan=False).encode()
         if len(data) > MAX_FRAME:
             raise ValueError(f"{len(data)} characters are too much to hand over: write a file and pass its path")
-        self.stream.sendall(struct.pack(">I", len(data)) + data)
+        data = struct.pack(">I", len(data)) + data
+        while data:
+            data = data[os.write(self.handle, data) :]
 
     def receive(self) -> dict:
         self._fill(4)
@@ -73,7 +73,7 @@ class Channel:
 
     def _fill(self, size: int) -> None:
         while len(self.buffer) < size:
-            part = self.stream.recv(2**16)
+            part = os.read(self.handle, 2**16)
             if not part:
                 os._exit(0)  # the parent is gone
             self.buffer += part
@@ -160,27 +160,42 @@ def argument(value: object, name: str) -> object:
     )
 
 
+def bind(spec: dict, args: tuple, kwargs: dict) -> dict:
+    """Arguments of a call by name.
+
+    Raises:
+        TypeError: when they do not fit; the message shows how the tool is called.
+    """
+    names = [parameter["name"] for parameter in spec["parameters"]]
+    given = dict(zip(names, args, strict=False))
+    missing = [p["name"] for p in spec["parameters"] if "default" not in p and p["name"] not in {**given, **kwargs}]
+    unknown = [] if spec["more"] else [name for name in kwargs if name not in names]
+    problem = None
+    if len(args) > len(names):
+        problem = f"{len(args)} positional arguments were given"
+    elif unknown:
+        problem = f"there is no argument `{unknown[0]}`"
+    elif missing:
+        problem = f"the argument `{missing[0]}` is missing"
+    elif set(given) & set(kwargs):
+        problem = f"`{min(set(given) & set(kwargs))}` was given twice"
+    if problem:
+        raise TypeError(f"{problem}; call it as {describe(spec)}")
+    return {**given, **kwargs}
+
+
+def describe(spec: dict) -> str:
+    """`name(first, second=3)`."""
+    parts = [p["name"] + (f"={p['default']!r}" if "default" in p else "") for p in spec["parameters"]]
+    return f"{spec['name']}({', '.join(parts + ['**kwargs'] * spec['more'])})"
+
+
 def make_tool(channel: Channel, spec: dict) -> types.FunctionType:
-    """A function that looks like the tool and calls it in the parent."""
+    """A function that is called as the tool is and calls it in the parent."""
     name = spec["name"]
-    parameters = [
-        inspect.Parameter(
-            parameter["name"],
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
-            default=parameter["default"] if "default" in parameter else inspect.Parameter.empty,
-        )
-        for parameter in spec["parameters"]
-    ]
-    if spec["more"]:
-        parameters.append(inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD))
-    signature = inspect.Signature(parameters)
 
     def tool(*args, **kwargs):
-        try:
-            given = signature.bind(*args, **kwargs).arguments
-        except TypeError as error:
-            raise TypeError(f"{error}; call it as {name}{signature}") from None
-        given = {**given, **given.pop("kwargs", {})}
+        given = bind(spec, args, kwargs)
         sys.stdout.flush()
         reply = channel.call(name, {key: argument(item, key) for key, item in given.items()})
         if "error" in reply:
@@ -188,8 +203,7 @@ def make_tool(channel: Channel, spec: dict) -> types.FunctionType:
         return reply["value"]
 
     tool.__name__ = tool.__qualname__ = name
-    tool.__doc__ = spec["description"]
-    tool.__signature__ = signature
+    tool.__doc__ = f"{describe(spec)}\n\n{spec['description']}"
     return tool
 
 
@@ -240,6 +254,7 @@ class Runner:
         self.tools: dict[str, types.FunctionType] = {}
         self.step = 0
         self.answers: list[object] = []
+        self.sources: dict[str, list[str]] = {}
         self.interruptible = False
         module = types.ModuleType("__main__")
         sys.modules["__main__"] = module
@@ -273,7 +288,6 @@ class Runner:
             raise FinalAnswer
 
         final_answer.__doc__ = tool.__doc__
-        final_answer.__signature__ = tool.__signature__
         return final_answer
 
     def set_variables(self, variables: dict, images: dict) -> None:
@@ -305,7 +319,7 @@ class Runner:
             raise TimeUp
 
     def _result(self, code: str, file: str) -> dict:
-        linecache.cache[file] = (len(code), None, code.splitlines(keepends=True), file)
+        self.sources[file] = code.splitlines()
         try:
             exec(self._compile(code, file), self.namespace)
             result = {"output": outgoing(self.namespace.pop(self.VALUE, None), self.output_chars)}
@@ -359,9 +373,9 @@ class Runner:
         trace = error.__traceback__
         while trace is not None:
             file = trace.tb_frame.f_code.co_filename
-            if file.startswith("<step "):
+            if file in self.sources and trace.tb_lineno <= len(self.sources[file]):
                 where = "" if file == f"<step {self.step}>" else f" of {file[1:-1]}"
-                source = linecache.getline(file, trace.tb_lineno).strip()[:120]
+                source = self.sources[file][trace.tb_lineno - 1].strip()[:120]
                 lines.append(f"line {trace.tb_lineno}{where}: {source}")
             trace = trace.tb_next
         if not lines:
@@ -395,11 +409,10 @@ def limit_process(limits: dict) -> None:
 
 
 def main() -> None:
-    stream = socket.socket(fileno=os.dup(0))
+    channel = Channel(os.dup(0))
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.close(null)
-    channel = Channel(stream)
     # The kernel adds the process id as the parent sees it, see `Sandbox` there.
     channel.send({"hello": sys.version_info[:2]})
     settings = channel.receive()

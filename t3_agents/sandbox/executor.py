@@ -153,6 +153,10 @@ class SandboxExecutor(PythonExecutor):
         self._stop()
         self._names = []
 
+    def memory_bytes(self) -> int:
+        """Memory that the process holds now; 0 without a process."""
+        return self._sandbox.memory_bytes() if self._begun else 0
+
     # The process
 
     def _start(self) -> None:
@@ -302,24 +306,18 @@ def _reply_value(value: Any) -> Any:
 
 def _tool_spec(name: str, tool: Callable[..., Any]) -> dict[str, Any]:
     """Name and arguments of a tool as the program inside rebuilds them."""
-    if isinstance(tool, Tool):
-        signature = inspect.signature(tool.forward)
-        if set(signature.parameters) != set(tool.inputs):  # a tool that wraps another one takes `*args`
-            parameters: list[dict[str, Any]] = [
-                {"name": key, **({"default": None} if spec.get("nullable") else {})}
-                for key, spec in tool.inputs.items()
-            ]
-            parameters.sort(key=lambda parameter: "default" in parameter)
-            return {"name": name, "description": tool.description, "parameters": parameters, "more": False}
-    else:
-        signature = inspect.signature(type(tool).__call__)
-    parameters, more = [], False
-    for parameter in signature.parameters.values():
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            more = True
-        elif parameter.name != "self":
-            default = parameter.default
-            optional = default is not inspect.Parameter.empty
-            parameters.append({"name": parameter.name, **({"default": _reply_value(default)} if optional else {})})
-    description = getattr(tool, "description", None) or ""
-    return {"name": name, "description": description, "parameters": parameters, "more": more}
+    function = tool.forward if isinstance(tool, Tool) else type(tool).__call__
+    declared = [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
+    parameters: list[dict[str, Any]] = []
+    if isinstance(tool, Tool) and {parameter.name for parameter in declared} != set(tool.inputs):
+        # A tool that wraps another one takes `*args`; its inputs tell more.
+        for key, spec in sorted(tool.inputs.items(), key=lambda item: bool(item[1].get("nullable"))):
+            parameters.append({"name": key, **({"default": None} if spec.get("nullable") else {})})
+        declared = []
+    for parameter in declared:
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
+            optional = parameter.default is not inspect.Parameter.empty
+            default = {"default": _reply_value(parameter.default)} if optional else {}
+            parameters.append({"name": parameter.name, **default})
+    more = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in declared)
+    return {"name": name, "description": str(tool.description or ""), "parameters": parameters, "more": more}

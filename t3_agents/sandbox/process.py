@@ -276,6 +276,11 @@ class Sandbox:
         fields = self._stat("stat")
         return (int(fields[11]) + int(fields[12])) / _CLOCK if fields else 0.0
 
+    def memory_bytes(self) -> int:
+        """Memory that the process holds now."""
+        fields = self._stat("stat")
+        return int(fields[21]) * _PAGE if fields else 0
+
     def check_use(self, cpu_before: float) -> None:
         """Look at memory, CPU time and threads.
 

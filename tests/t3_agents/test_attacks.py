@@ -485,7 +485,7 @@ class TestExhaustion:
             "while True:\n    try:\n        while True: pass\n    except BaseException:\n        pass",
             "import signal, time\nsignal.signal(signal.SIGUSR1, signal.SIG_IGN)\ntime.sleep(1000)",
             "class A:\n    def __str__(self):\n        while True: pass\nA()",
-            "import threading\nfor _ in range(4):\n    threading.Thread(target=lambda: sum(range(10**12))).start()\n9**9**8",
+            "import threading\nfor _ in range(4):\n    threading.Timer(0, sum, [range(10**12)]).start()\n9**9**8",
         ],
         ids=["loop", "power", "sum", "regex", "sleep", "handler", "signal", "str", "threads"],
     )
