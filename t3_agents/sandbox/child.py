@@ -1,9 +1,9 @@
 """The program inside the sandbox: runs code steps of a model and hands tool calls to the parent.
 
-It is started as a file of its own with a few light modules of the standard library: every import adds to the time until
-a sandbox is ready (`inspect`, `socket` and `linecache` would double it). Nothing here protects the host: the code of
-the model can change all of it. What holds is around this process (namespaces, limits, seccomp) and in what the parent
-accepts from it.
+It is started as a file of its own with a few light modules of the standard library: every import adds to the time
+until a sandbox is ready (`inspect`, `socket` and `linecache` would double it). Nothing here protects the host: the
+code of the model can change all of it. What holds is around this process (namespaces, limits, seccomp) and in what the
+parent accepts from it.
 
 Frames in both directions are a length of 4 bytes (big-endian) and a JSON object.
 """

@@ -62,12 +62,13 @@ class SandboxExecutor(PythonExecutor):
         self, additional_authorized_imports: list[str], workspace: Workspace, limits: SandboxLimits | None = None
     ):
         status = check_sandbox()
-        if not status.available:
+        if not status.available or status.bwrap is None:
             raise SandboxError(
                 f"The sandbox for model-written code cannot be used: {status.reason} Or choose another executor: "
                 '`executor_type="docker"`, `"e2b"` or `"modal"` (see smolagents), or `"local"`, which is no security '
                 "boundary."
             )
+        self._program = status.bwrap
         self.workspace = workspace
         self.limits = limits or SandboxLimits()
         self.imports = sorted({*BASE_BUILTIN_MODULES, *additional_authorized_imports})
@@ -163,7 +164,7 @@ class SandboxExecutor(PythonExecutor):
         if self._sandbox is not None and not self._sandbox.is_mine:  # this process was forked off
             self._stop()
         if self._sandbox is None:
-            self._sandbox = Sandbox(self.workspace.root, self.limits, self.imports)
+            self._sandbox = Sandbox(self._program, self.workspace.root, self.limits, self.imports)
             self._end = weakref.finalize(self, self._sandbox.kill)
 
     def _begin(self) -> None:

@@ -54,7 +54,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--steps", type=int, default=300, help="trivial steps of each executor")
     parser.add_argument("--starts", type=int, default=15, help="fresh sandboxes")
-    parser.add_argument("--rounds", type=int, default=8_000_000, help="rounds of the loop in the native work")
+    parser.add_argument("--rounds", type=int, default=3_000_000, help="rounds of the loop in the native work")
     parser.add_argument("--together", type=int, default=16, help="sandboxes at the same time, for their memory")
     parser.add_argument("--output", type=Path, default=RESULTS)
     return parser.parse_args(argv)
