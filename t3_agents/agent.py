@@ -25,7 +25,7 @@ from .executor import TimedExecutor
 from .hub import has_agent
 from .models import EMBEDDED, Generation, VLMModel
 from .pretrained import PretrainedAgent
-from .sandbox import PAPER_IMPORTS, SandboxExecutor, SandboxLimits
+from .sandbox import PAPER_IMPORTS, SandboxExecutor, SandboxLimits, require_sandbox
 from .task import File, Task
 from .tools.base import WorkspaceTool
 from .tools.toolbox import make_toolbox
@@ -98,8 +98,7 @@ class T3Agent(PretrainedAgent, CodeAgent):
         self._answer_at_limit = True
         self._files: dict[int, File] = {}
         self._started = time.monotonic()
-        if executor_type not in EXECUTORS:
-            raise InputError(f"There is no executor `{executor_type}`; choose one of: {', '.join(EXECUTORS)}.")
+        check_executor(executor_type)
         if additional_authorized_imports is None and prompt == "paper":
             additional_authorized_imports = PAPER_IMPORTS
         super().__init__(
@@ -422,6 +421,19 @@ class T3Agent(PretrainedAgent, CodeAgent):
         }
 
 
+def check_executor(executor_type: str) -> None:
+    """Refuse an executor that does not exist, or does not work here, before anything is loaded.
+
+    Raises:
+        InputError: when there is no executor of this name.
+        SandboxError: when there is no working bubblewrap for `sandbox`.
+    """
+    if executor_type not in EXECUTORS:
+        raise InputError(f"There is no executor `{executor_type}`; choose one of: {', '.join(EXECUTORS)}.")
+    if executor_type == "sandbox":
+        require_sandbox()
+
+
 def load_agent(
     name: str | Path,
     model: Model | None = None,
@@ -439,7 +451,7 @@ def load_agent(
         toolbox (`str`, *optional*, defaults to `"embedded"`), prompt (`str`, *optional*, defaults to `"compact"`): of
             a new agent.
         revision (`str`, *optional*): branch, tag or commit.
-        limits: settings of [`T3Agent`], such as `max_steps`.
+        limits: settings of [`T3Agent`], such as `max_steps` or `executor_type`.
 
     Raises:
         InputError: when nothing can be loaded under this name.

@@ -32,6 +32,8 @@ class RunConfig:
         max_steps (`int`, *optional*, defaults to 8): steps.
         max_new_tokens (`int`, *optional*): tokens per turn; the agent's own setting by default.
         time_budget (`float`, *optional*): seconds.
+        executor (`str`, *optional*, defaults to `"sandbox"`): where code runs: `sandbox`, `docker`, `e2b`, `modal`,
+            `blaxel`, or `local`, which is no security boundary.
     """
 
     agent: str | None = None
@@ -42,6 +44,7 @@ class RunConfig:
     max_steps: int = 8
     max_new_tokens: int | None = None
     time_budget: float | None = None
+    executor: str = "sandbox"
 
 
 def main(argv: list[str]) -> int:
@@ -58,13 +61,14 @@ def main(argv: list[str]) -> int:
 
     from rich.console import Console
 
-    from .agent import load_agent
+    from .agent import check_executor, load_agent
     from .models import use_fastest_num_threads
 
+    check_executor(config.executor)
     console = Console()
     use_fastest_num_threads()
     limits = {"max_steps": config.max_steps, "time_budget": config.time_budget}
-    agent = load_agent(name, toolbox=config.toolbox, prompt=config.prompt, **limits)
+    agent = load_agent(name, toolbox=config.toolbox, prompt=config.prompt, executor_type=config.executor, **limits)
     if config.max_new_tokens is not None:
         agent.model.generation["max_new_tokens"] = config.max_new_tokens
     console.print(task.text(), style="bold", markup=False)

@@ -39,6 +39,7 @@ class EvalConfig:
         max_new_tokens (`int`, *optional*): tokens per turn; the agent's own setting by default.
         time_budget (`float`, *optional*): seconds per task.
         limit (`int`, *optional*): only the first tasks.
+        executor (`str`, *optional*, defaults to `"sandbox"`): where code runs, see [`T3Agent`].
     """
 
     agent: str
@@ -55,6 +56,7 @@ class EvalConfig:
     max_new_tokens: int | None = None
     time_budget: float | None = None
     limit: int | None = None
+    executor: str = "sandbox"
 
     def settings(self) -> dict[str, Any]:
         """What decides the rows of a run."""
@@ -107,6 +109,7 @@ def _agent_factory(config: EvalConfig) -> Callable[[], Any]:
             "max_steps": config.max_steps,
             "max_consecutive_errors": config.max_consecutive_errors,
             "time_budget": config.time_budget,
+            "executor_type": config.executor,
         }
         with lock:
             model = first[0].model if first else None

@@ -5,8 +5,16 @@ what is around it, `executor.py` is the executor that an agent uses.
 """
 
 from .bubblewrap import SandboxStatus, check_sandbox
-from .executor import PAPER_IMPORTS, SandboxError, SandboxExecutor
+from .executor import PAPER_IMPORTS, SandboxError, SandboxExecutor, require_sandbox
 from .process import SandboxLimits
 
 
-__all__ = ["PAPER_IMPORTS", "SandboxError", "SandboxExecutor", "SandboxLimits", "SandboxStatus", "check_sandbox"]
+__all__ = [
+    "PAPER_IMPORTS",
+    "SandboxError",
+    "SandboxExecutor",
+    "SandboxLimits",
+    "SandboxStatus",
+    "check_sandbox",
+    "require_sandbox",
+]

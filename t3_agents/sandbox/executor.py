@@ -38,6 +38,22 @@ class SandboxError(T3Error):
     """The sandbox does not work here; the message says what to install and how to choose another executor."""
 
 
+def require_sandbox() -> str:
+    """The `bwrap` program that works here.
+
+    Raises:
+        SandboxError: when there is none, see [`check_sandbox`].
+    """
+    status = check_sandbox()
+    if not status.available or status.bwrap is None:
+        raise SandboxError(
+            f"The sandbox for model-written code cannot be used: {status.reason} Or choose another executor: "
+            '`executor_type="docker"`, `"e2b"` or `"modal"` (see smolagents), or `"local"`, which is no security '
+            "boundary."
+        )
+    return status.bwrap
+
+
 class SandboxExecutor(PythonExecutor):
     """Runs code steps in a separate CPython behind bubblewrap: no network, a read-only system, one writable folder.
 
@@ -61,14 +77,7 @@ class SandboxExecutor(PythonExecutor):
     def __init__(
         self, additional_authorized_imports: list[str], workspace: Workspace, limits: SandboxLimits | None = None
     ):
-        status = check_sandbox()
-        if not status.available or status.bwrap is None:
-            raise SandboxError(
-                f"The sandbox for model-written code cannot be used: {status.reason} Or choose another executor: "
-                '`executor_type="docker"`, `"e2b"` or `"modal"` (see smolagents), or `"local"`, which is no security '
-                "boundary."
-            )
-        self._program = status.bwrap
+        self._program = require_sandbox()
         self.workspace = workspace
         self.limits = limits or SandboxLimits()
         self.imports = sorted({*BASE_BUILTIN_MODULES, *additional_authorized_imports})
