@@ -86,6 +86,9 @@ class SandboxExecutor(PythonExecutor):
         self._tools: dict[str, Callable[..., Any]] = {}
         self._variables: dict[str, Any] = {}
         self._images: dict[str, str] = {}
+        # What the process is told before its next step; it stands still until then.
+        self._unsent: list[dict[str, Any]] = []
+        self._at_first: dict[str, int] | None = None
         self._names: list[str] = []
         self._sandbox: Sandbox | None = None
         self._begun = False
@@ -97,8 +100,7 @@ class SandboxExecutor(PythonExecutor):
         """Give code these tools, and start the process, which is ready by the time the model has written a turn."""
         self._tools = dict(tools)
         self._start()
-        if self._begun:
-            self._send_tools()
+        self._unsent.append(self._tools_message())
 
     def send_variables(self, variables: dict[str, Any]) -> None:
         """Give code these variables.
@@ -114,9 +116,7 @@ class SandboxExecutor(PythonExecutor):
                 values[name] = _to_json(value, f"The argument `{name}`")
         self._variables.update(values)
         self._images.update(images)
-        if self._begun and (values or images):
-            self._sandbox.resume()
-            self._sandbox.send({"variables": values, "images": images})
+        self._unsent.append({"variables": values, "images": images})
 
     def __call__(self, code_action: str) -> CodeOutput:
         """Run a code step.
@@ -128,14 +128,15 @@ class SandboxExecutor(PythonExecutor):
         self.state["_print_outputs"] = ""
         finished = False
         try:
-            self._begin()
             before = self.workspace.measure()
+            self._at_first = before if self._at_first is None else self._at_first
+            self._begin()
             sandbox, result = self._sandbox, None
             try:
-                result = self._run(code_action, before)
+                result = self._run(code_action)
                 sandbox.freeze()
                 sandbox.drain()
-                self._check_disk(before)
+                self._check_disk()
             except WorkspaceFullError as error:
                 self._stop()
                 self.workspace.keep_only(before)
@@ -182,12 +183,13 @@ class SandboxExecutor(PythonExecutor):
         if not self._begun:
             self._sandbox.begin()
             self._begun = True
-            self._send_tools()
-            self._sandbox.send({"variables": self._variables, "images": self._images})
-
-    def _send_tools(self) -> None:
+            self._unsent = [self._tools_message(), {"variables": self._variables, "images": self._images}]
         self._sandbox.resume()
-        self._sandbox.send({"tools": [_tool_spec(name, tool) for name, tool in self._tools.items()]})
+        while self._unsent:
+            self._sandbox.send(self._unsent.pop(0))
+
+    def _tools_message(self) -> dict[str, Any]:
+        return {"tools": [_tool_spec(name, tool) for name, tool in self._tools.items()]}
 
     def _stop(self) -> None:
         self._end()
@@ -203,7 +205,7 @@ class SandboxExecutor(PythonExecutor):
 
     # A step
 
-    def _run(self, code: str, before: dict[str, int]) -> dict[str, Any]:
+    def _run(self, code: str) -> dict[str, Any]:
         """Hand the code over, answer its tool calls, and return its checked result."""
         sandbox = self._sandbox
         sandbox.printed = type(sandbox.printed)(self.limits.output_chars)
@@ -215,7 +217,7 @@ class SandboxExecutor(PythonExecutor):
         sandbox.send({"code": code, "step": step})
         while True:
             try:
-                frame = sandbox.receive(deadline, cpu_before, lambda: self._check_disk(before))
+                frame = sandbox.receive(deadline, cpu_before, self._check_disk)
                 if "call" in frame:
                     sandbox.freeze()
                     reply = {"error": "The time of the step is up."} if is_over else self._call(frame, deadline)
@@ -260,8 +262,8 @@ class SandboxExecutor(PythonExecutor):
         is_image = isinstance(tool, Tool) and tool.inputs.get(name, {}).get("type") == "image"
         return self.workspace.open_image(value) if is_image and isinstance(value, str) else value
 
-    def _check_disk(self, before: dict[str, int]) -> None:
-        now = self.workspace.measure()
+    def _check_disk(self) -> None:
+        now, before = self.workspace.measure(), self._at_first or {}
         if len(now) - len(before) > self.limits.num_files:
             raise WorkspaceFullError(f"it made more than {self.limits.num_files} files")
         if sum(now.values()) - sum(before.values()) > self.limits.disk_mb * 2**20:

@@ -207,7 +207,7 @@ class Sandbox:
         if self.is_mine:
             if self._pidfd >= 0:
                 self.signal(signal.SIGKILL)
-                select.select([self._pidfd], [], [], 5)
+                self._wait_for_end(5)
             # The rest of the namespace dies with bubblewrap.
             self._process.kill()
             self._process.wait(5)
@@ -261,7 +261,12 @@ class Sandbox:
 
     def is_alive(self) -> bool:
         """Whether the process runs."""
-        return not select.select([self._pidfd], [], [], 0)[0]
+        return not self._wait_for_end(0)
+
+    def _wait_for_end(self, seconds: float) -> bool:
+        poll = select.poll()  # `select` fails in processes with more than a thousand open files
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(1000 * seconds))
 
     def _stat(self, name: str) -> list[str]:
         """Fields of a `stat` file from the state on; the name before them may hold anything."""
@@ -393,6 +398,9 @@ class Sandbox:
         del self._buffer[: 4 + size]
         try:
             frame = json.loads(data, parse_constant=_refuse_constant)
+            if b"\\ud" in data.lower():
+                # Half of a surrogate pair is no text: what is written down of a run could not be encoded.
+                frame = json.loads(json.dumps(frame, ensure_ascii=False).encode(errors="replace"))
         except (ValueError, RecursionError):
             raise SandboxEnded("it sent something else than frames") from None
         if not isinstance(frame, dict):

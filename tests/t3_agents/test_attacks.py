@@ -113,6 +113,14 @@ def check_alive(executor):
     assert executor("print('a')").logs == "a\n"
 
 
+def are_gone(pids):
+    """Whether these processes end within some seconds."""
+    end = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < end:
+        time.sleep(0.05)
+    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
 class TestFilesOutside:
     @pytest.mark.parametrize(
         "code",
@@ -242,6 +250,12 @@ class TestWhatToolsRead:
         with pytest.raises(InputError, match="is a link"):
             workspace.add(File.from_bytes(b"mine", "folder/secret.txt"))
         assert secret.read_text() == "top secret" and workspace.read_bytes("files/a.txt") == b"mine"
+
+    def test_an_attachment_that_is_overwritten(self, executor, workspace, secret):
+        file = File.from_path(secret)
+        workspace.add(file)
+        executor("open('files/secret.txt', 'w').write('gone')\nimport os\nos.remove('files/secret.txt')")
+        assert file.read_bytes() == b"top secret"
 
     def test_outputs_are_copied_without_links(self, executor, workspace, secret, tmp_path):
         executor(f"import os\nos.symlink({str(secret)!r}, 'outputs/a.txt'); os.mkfifo('outputs/b.txt')")
@@ -445,16 +459,13 @@ class TestProcesses:
         result = subprocess.run(command, capture_output=True, text=True, timeout=60)
         pids = result.stdout.split()
         assert len(pids) == 2, result.stderr
-        end = time.monotonic() + 10
-        while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < end:
-            time.sleep(0.05)
-        assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+        assert are_gone(pids)
 
     def test_nothing_is_left_after_cleanup(self, executor):
         executor("import threading, time\nthreading.Thread(target=time.sleep, args=(100,)).start()")
         pids = [executor._sandbox._pid, executor._sandbox._process.pid]
         executor.cleanup()
-        assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+        assert are_gone(pids)
         check_alive(executor)
 
 
@@ -537,6 +548,12 @@ class TestExhaustion:
         text = outcome(executor, code)
         assert "grew by more than 24 MB" in text and "were deleted" in text
         assert workspace.list() == ["files/mine.txt"]
+        check_alive(executor)
+
+    def test_a_disk_that_is_filled_step_by_step(self, executor, workspace):
+        code = "import os\nfor n in range(5):\n    open(f'{n}-' + os.urandom(4).hex(), 'wb').write(os.urandom(2**20))"
+        texts = [str(outcome(executor, code)) for _ in range(5)]
+        assert "grew by more than 24 MB" in texts[4] and len(workspace.list()) == 20
         check_alive(executor)
 
     def test_a_folder_full_of_names(self, executor, workspace):

@@ -140,9 +140,13 @@ class TestLikeSmolagents:
         assert inside.logs == outside.logs
 
     def test_plain_values_keep_their_type(self, executor):
-        for value in (1, 2.5, True, None, "a", [1, "b", [None]], {"a": {"b": 1.5}}, 10**30, 0.1 + 0.2, "\ud800"):
+        for value in (1, 2.5, True, None, "a", [1, "b", [None]], {"a": {"b": 1.5}}, 10**30, 0.1 + 0.2):
             output = executor(repr(value)).output
             assert output == value and type(output) is type(value)
+
+    def test_text_that_cannot_be_written_down_is_replaced(self, executor):
+        assert executor("['\\ud800x', '😀']").output == ["?x", "😀"]
+        assert executor("print('\\ud800x')").logs == "\\ud800x\n"
 
     def test_an_answer_survives_a_bare_except(self, executor):
         result = executor("try:\n    final_answer('first')\nexcept:\n    final_answer('second')")
@@ -359,6 +363,15 @@ class TestProcesses:
         assert time.monotonic() - start < 1
         executor.cleanup()
 
+    def test_it_may_die_between_steps(self, executor):
+        executor("x = 1")
+        os.kill(executor._sandbox._pid, 9)
+        executor.send_variables({"y": 5})
+        executor.send_tools({"area": area})
+        with pytest.raises(InterpreterError, match="these names are gone: x"):
+            executor("y")
+        assert executor("area(y)").output == 10
+
     def test_it_is_there_when_its_starter_thread_is_gone(self, workspace):
         executor = SandboxExecutor([], workspace)
         thread = threading.Thread(target=executor, args=("x = 1",))
@@ -409,6 +422,9 @@ class TestProcesses:
         executor("1")
         pid = executor._sandbox._pid
         del executor
+        end = time.monotonic() + 10
+        while Path(f"/proc/{pid}").exists() and time.monotonic() < end:
+            time.sleep(0.05)
         assert not Path(f"/proc/{pid}").exists()
 
     def test_handles_are_given_back(self, workspace):
