@@ -135,6 +135,7 @@ class T3Agent(PretrainedAgent, CodeAgent):
             AgentGenerationError: when the model itself fails.
         """
         self._bind(workspace or Workspace())
+        self._renew_executor()
         for file in task.files:
             self.workspace.add(file)
         images = [file.open_image() for file in task.images]
@@ -155,10 +156,8 @@ class T3Agent(PretrainedAgent, CodeAgent):
         return self._to_trajectory(task, answer)
 
     def _bind(self, workspace: Workspace) -> None:
-        """Work in this workspace, with a fresh executor and all tools and managed agents."""
+        """Work in this workspace, with all tools and managed agents."""
         self.workspace = workspace
-        self.cleanup()
-        self.python_executor = self.create_python_executor()
         for tool in self.tools.values():
             if isinstance(tool, WorkspaceTool):
                 tool.workspace = workspace
@@ -166,6 +165,11 @@ class T3Agent(PretrainedAgent, CodeAgent):
         for agent in self.managed_agents.values():
             if isinstance(agent, T3Agent):
                 agent._bind(workspace)
+                agent._renew_executor()
+
+    def _renew_executor(self) -> None:
+        self.cleanup()
+        self.python_executor = self.create_python_executor()
 
     def _run_stream(self, task: str, max_steps: int, images: list[Image.Image] | None = None) -> Generator[Any]:
         self.end_reason = "answer"

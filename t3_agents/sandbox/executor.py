@@ -197,11 +197,8 @@ class SandboxExecutor(PythonExecutor):
 
     def _say_lost(self) -> str:
         names, self._names = self._names, []
-        return (
-            f" The next step starts afresh; these names are gone: {', '.join(names)}."
-            if names
-            else (" The next step starts afresh.")
-        )
+        gone = f"; these names are gone: {', '.join(names)}" if names else ""
+        return f" The next step starts afresh{gone}."
 
     # A step
 

@@ -183,7 +183,10 @@ class Sandbox:
         self._next_frame()
         # The kernel gives the process id as it is on this side.
         self._pid = struct.unpack("3i", credentials[0][: struct.calcsize("3i")])[0]
-        self._pidfd = os.pidfd_open(self._pid)
+        try:
+            self._pidfd = os.pidfd_open(self._pid)
+        except OSError as error:
+            raise SandboxEnded(f"it ended at its start ({error.strerror})") from None
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
         self.send(
             {
@@ -253,11 +256,14 @@ class Sandbox:
         self.signal(signal.SIGCONT)
 
     def _thread_states(self) -> list[str]:
-        states = []
-        for thread in os.listdir(f"/proc/{self._pid}/task") if self.is_alive() else ():
-            fields = self._stat(f"task/{thread}/stat")
-            states.append(fields[0] if fields else "X")
-        return states
+        if not self.is_alive():
+            return []
+        try:
+            threads = os.listdir(f"/proc/{self._pid}/task")
+        except (FileNotFoundError, ProcessLookupError):
+            return []
+        fields = [self._stat(f"task/{thread}/stat") for thread in threads]
+        return [thread[0] if thread else "X" for thread in fields]
 
     def is_alive(self) -> bool:
         """Whether the process runs."""

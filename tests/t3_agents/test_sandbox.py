@@ -19,6 +19,7 @@ from smolagents.local_python_executor import ExecutionTimeoutError, InterpreterE
 from t3_agents.agent import T3Agent
 from t3_agents.errors import InputError
 from t3_agents.models import ScriptedModel
+from t3_agents.run import main as run_command
 from t3_agents.sandbox import PAPER_IMPORTS, SandboxExecutor, SandboxLimits, check_sandbox
 from t3_agents.sandbox.process import Printed
 from t3_agents.sandbox.seccomp import seccomp_filter
@@ -463,6 +464,10 @@ class TestChoice:
     def test_an_unknown_executor(self):
         with pytest.raises(InputError, match="no executor `chroot`; choose one of: sandbox, docker"):
             self.agent(executor_type="chroot")
+
+    def test_the_command_refuses_it_before_a_model_is_loaded(self):
+        with pytest.raises(InputError, match="no executor `chroot`"):
+            run_command(["What?", "--agent", "nowhere/none", "--executor", "chroot"])
 
     def test_limits_of_the_caller(self):
         limits = SandboxLimits(memory_mb=300)
