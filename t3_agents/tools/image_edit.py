@@ -1,4 +1,4 @@
-"""The tool `image_edit`: edits that a plain English prompt describes, done with Pillow."""
+"""The tool `image_edit`: edits that a prompt describes, done with Pillow or with a diffusion pipeline."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from PIL import Image, ImageColor, ImageDraw, ImageEnhance, ImageFilter, ImageFo
 
 from ..errors import InputError
 from .base import WorkspaceTool
+from .diffusion import make_picture
+from .text import put_back, take_quoted
 
 
 ABILITIES = (
@@ -52,25 +54,62 @@ class ImageEdit(WorkspaceTool):
             edit = next((edit for pattern, edit in _EDITS if re.search(pattern, step, re.IGNORECASE)), None)
             if edit is None:
                 raise InputError(f"This tool cannot do `{step.strip()}`. It can: {ABILITIES}.")
-            image = edit(image, _restore(step, quoted))
+            image = edit(image, put_back(step, quoted))
         return self.save_image(image, "edit")
+
+
+class HubImageEdit(WorkspaceTool):
+    """Edits a picture with a pipeline of diffusers that follows instructions, or with an image-to-image pipeline.
+
+    Args:
+        model (`str`, *optional*, defaults to `"timbrooks/instruct-pix2pix"`): Hub id or folder of a pipeline.
+        num_inference_steps (`int`, *optional*): denoising steps, the pipeline's own number by default.
+        seed (`int`, *optional*, defaults to 0): the same seed, prompt and picture make the same result.
+        device (`str`, *optional*): the best one that torch finds, by default.
+        dtype (`str`, *optional*): `bfloat16` by default, `float32` on a CPU.
+        revision (`str`, *optional*): branch, tag or commit of the model.
+    """
+
+    name = ImageEdit.name
+    description = (
+        "Edits a picture as the prompt says and returns the path of the new PNG file, at most 1024 pixels a side."
+    )
+    inputs = {
+        "prompt": {"type": "string", "description": "the edit, e.g. 'make it a night scene'"},
+        "image_path": {"type": "string", "description": "path of the picture"},
+    }
+    output_type = ImageEdit.output_type
+
+    def __init__(
+        self,
+        model: str = "timbrooks/instruct-pix2pix",
+        num_inference_steps: int | None = None,
+        seed: int = 0,
+        device: str | None = None,
+        dtype: str | None = None,
+        revision: str | None = None,
+    ):
+        super().__init__(
+            model=model,
+            num_inference_steps=num_inference_steps,
+            seed=seed,
+            device=device,
+            dtype=dtype,
+            revision=revision,
+        )
+
+    def forward(self, prompt: str, image_path: str) -> str:
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise InputError("`prompt` must say what to change in the picture, as a string.")
+        image = self.open_image(image_path)
+        return self.save_image(make_picture(prompt, image=image, **self.settings), "edit")
 
 
 def _steps(prompt: str) -> list[tuple[str, list[str]]]:
     """The edits of a prompt, in order. Quoted text is taken out first, so that its words are no commands."""
-    quoted: list[str] = []
-
-    def take(match: re.Match) -> str:
-        quoted.append(match.group(0))
-        return f"<{len(quoted) - 1}>"
-
-    bare = re.sub(r"\"[^\"]*\"|“[^”]*”|(?<!\w)'[^']*'(?!\w)", take, prompt)
+    bare, quoted = take_quoted(prompt)
     parts = re.split(rf"(?:,?\s+(?:and|then))+\s+(?=(?:{_VERBS}))|[;\n]+", bare, flags=re.IGNORECASE)
     return [(part, quoted) for part in parts if part.strip()]
-
-
-def _restore(step: str, quoted: list[str]) -> str:
-    return re.sub(r"<(\d+)>", lambda match: quoted[int(match.group(1))], step)
 
 
 def _box(step: str, image: Image.Image, required: bool = True) -> tuple[int, int, int, int] | None:

@@ -1,4 +1,4 @@
-"""The tool `objectlocation`: boxes of shapes, colours, faces and words in a picture."""
+"""The tool `objectlocation`: boxes of what is named, by measurements and OCR or with an open-vocabulary detector."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 
 from ..errors import InputError
 from .base import WorkspaceTool
+from .detection import DETECTOR, detect
 from .facedetection import find_faces
 from .ocr import Word, find_words
 from .shapes import COLOURS, KINDS, Shape, measure
@@ -72,6 +73,46 @@ class ObjectLocation(WorkspaceTool):
         if found:
             return found
         raise InputError(f"`{object}` cannot be located; this tool finds {ABILITIES}. Otherwise ask visualizer.")
+
+
+class HubObjectLocation(WorkspaceTool):
+    """Finds anything that words can name, with an open-vocabulary detector such as OWLv2 or Grounding DINO.
+
+    Args:
+        model (`str`, *optional*, defaults to `"google/owlv2-base-patch16-ensemble"`): Hub id or folder, see
+            [`~detection.detect`].
+        threshold (`float`, *optional*, defaults to 0.2): least confidence of a box (0-1).
+        device (`str`, *optional*): the best one that torch finds, by default.
+        dtype (`str`, *optional*): the checkpoint's own by default, `float32` on a CPU.
+        revision (`str`, *optional*): branch, tag or commit of the model.
+    """
+
+    name = ObjectLocation.name
+    description = (
+        "Finds objects in a picture. Returns a list of boxes [x1, y1, x2, y2] in pixels, the most certain first; an "
+        "empty list where there is none."
+    )
+    inputs = {
+        "object": {"type": "string", "description": "what to find, in a few words, e.g. 'red apple'"},
+        "image_path": {"type": "string", "description": "path of the picture"},
+    }
+    output_type = ObjectLocation.output_type
+
+    def __init__(
+        self,
+        model: str = DETECTOR,
+        threshold: float = 0.2,
+        device: str | None = None,
+        dtype: str | None = None,
+        revision: str | None = None,
+    ):
+        super().__init__(model=model, threshold=threshold, device=device, dtype=dtype, revision=revision)
+
+    def forward(self, object: str, image_path: str) -> list:
+        labels = [label.strip() for label in object.split(",")] if isinstance(object, str) else []
+        if not any(labels):
+            raise InputError("`object` must name what to find in a few words, such as 'red apple'.")
+        return detect(self.open_image(image_path), [label for label in labels if label], **self.settings)
 
 
 def _fits(shape: Shape, kinds: set[str], colours: set[str]) -> bool:

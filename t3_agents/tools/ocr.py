@@ -1,4 +1,4 @@
-"""Text in pictures, with PP-OCR models that ship inside the `rapidocr` wheel."""
+"""The tool `ocr`: text in pictures, with PP-OCR models that ship inside the `rapidocr` wheel or with a model of the Hub."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from PIL import Image
 
 from ..errors import MissingExtraError
+from .base import WorkspaceTool
+from .shared_models import CONTROLLER, ask, choose_model
+from .text import shorten
 
 
 Box = tuple[int, int, int, int]
@@ -19,6 +22,10 @@ Box = tuple[int, int, int, int]
 # Detection takes about 1 s per megapixel on two cores; smaller pictures than MIN_SIDE (pixels) are enlarged first.
 MAX_SIDE, MIN_SIDE = 1600, 320
 _KEPT_PICTURES = 64
+
+_COPY_TEXT = (
+    "Copy all the text in this picture, row by row from top to bottom, exactly as it is written. Write nothing else."
+)
 
 _lock = threading.Lock()
 _recent: OrderedDict[str, tuple[Word, ...]] = OrderedDict()
@@ -110,3 +117,62 @@ def join_rows(words: tuple[Word, ...]) -> list[str]:
         else:
             rows.append([word])
     return [" ".join(word.text for word in sorted(row, key=lambda w: w.box[0])) for row in rows]
+
+
+def text_with_boxes(image: Image.Image) -> str:
+    """The text of an RGB picture with its places, one piece a line: `(x1, y1, x2, y2) text`, in reading order."""
+    words = sorted(find_words(image), key=lambda word: (word.box[1], word.box[0]))
+    return "\n".join(f"({', '.join(map(str, word.box))}) {word.text}" for word in words)
+
+
+class Ocr(WorkspaceTool):
+    """Reads text with PP-OCR.
+
+    Args:
+        max_chars (`int`, *optional*, defaults to 4000): longest answer, in characters.
+    """
+
+    name = "ocr"
+    description = (
+        "Reads the text of a picture. Returns a string with one row of the picture a line, top to bottom, cells of a row "
+        "from left to right; an empty string where there is no text."
+    )
+    inputs = {"image_path": {"type": "string", "description": "path of the picture"}}
+    output_type = "string"
+
+    def __init__(self, max_chars: int = 4000):
+        super().__init__(max_chars=max_chars)
+
+    def forward(self, image_path: str) -> str:
+        return shorten("\n".join(join_rows(find_words(self.open_image(image_path)))), self.settings["max_chars"])
+
+
+class HubOcr(WorkspaceTool):
+    """Reads text with a vision-language model that is asked to copy it.
+
+    Args:
+        model (`str`, *optional*, defaults to `"controller"`): the agent's own model, or Hub id, folder or name at an
+            endpoint, see [`~shared_models.choose_model`].
+        api_base (`str`, *optional*): URL of an OpenAI-compatible server.
+        max_new_tokens (`int`, *optional*, defaults to 1024): tokens that an answer may have.
+        device (`str`, *optional*), dtype (`str`, *optional*): of a local model.
+    """
+
+    name = Ocr.name
+    description = Ocr.description
+    inputs = Ocr.inputs
+    output_type = Ocr.output_type
+
+    def __init__(
+        self,
+        model: str = CONTROLLER,
+        api_base: str | None = None,
+        max_new_tokens: int = 1024,
+        device: str | None = None,
+        dtype: str | None = None,
+    ):
+        super().__init__(model=model, api_base=api_base, max_new_tokens=max_new_tokens, device=device, dtype=dtype)
+
+    def forward(self, image_path: str) -> str:
+        image = self.open_image(image_path)
+        return ask(choose_model(self.controller, **self.settings), _COPY_TEXT, [image])

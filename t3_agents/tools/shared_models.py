@@ -7,12 +7,17 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from PIL import Image
+from PIL import Image, ImageOps
 from smolagents.models import Model
 
-from ..errors import InputError
+from ..errors import InputError, MissingExtraError
 from ..models import VLMModel, best_device
 
+
+CONTROLLER = "controller"
+"""Name that stands for the agent's own model where a tool asks for one."""
+
+MAX_SIDE = 2048
 
 _lock = threading.Lock()
 _slots: dict[tuple, _Slot] = {}
@@ -102,7 +107,11 @@ def chat_model(
         name (`str`): folder or Hub id of a vision-language model, or the model's name at an endpoint.
         api_base (`str`, *optional*): URL of an OpenAI-compatible server; its key is taken from `OPENAI_API_KEY`.
         device (`str`, *optional*), dtype (`str`, *optional*): of a local model.
-        generation: settings of `generate`.
+        generation: settings of `generate`, or of the endpoint's `chat.completions`.
+
+    Raises:
+        InputError: when the model cannot be loaded.
+        MissingExtraError: when an endpoint is asked for and `openai` is not installed.
     """
     key = ("chat", name, api_base, device, dtype, tuple(sorted(generation.items())))
     if api_base is None:
@@ -113,18 +122,55 @@ def chat_model(
 
         # Servers of one's own need no key, the client refuses to start without one.
         api_key = os.environ.get("OPENAI_API_KEY", "none")
-        return OpenAIModel(model_id=name, api_base=api_base, api_key=api_key, **generation)
+        try:
+            return OpenAIModel(model_id=name, api_base=api_base, api_key=api_key, **generation)
+        except ModuleNotFoundError:
+            raise MissingExtraError("openai", "endpoints", "A model at an endpoint") from None
 
     return load_once(key, connect)
+
+
+def choose_model(
+    controller: Model | None,
+    model: str = CONTROLLER,
+    api_base: str | None = None,
+    max_new_tokens: int = 512,
+    device: str | None = None,
+    dtype: str | None = None,
+) -> Model:
+    """The model that a tool's settings name.
+
+    Args:
+        controller (`Model`, *optional*): the model of the agent that the tool belongs to.
+        model (`str`, *optional*, defaults to `"controller"`): that one, or a name for [`chat_model`].
+        api_base (`str`, *optional*): URL of an OpenAI-compatible server.
+        max_new_tokens (`int`, *optional*, defaults to 512): tokens that a reply of a model of its own may have.
+        device (`str`, *optional*), dtype (`str`, *optional*): of a local model.
+
+    Raises:
+        InputError: when the controller is asked for and the tool belongs to no agent.
+    """
+    if model == CONTROLLER:
+        if controller is None:
+            raise InputError(
+                "This tool asks the agent's own model and belongs to no agent: give it to an agent, or make it with "
+                '`model="<Hub id or folder>"`.'
+            )
+        return controller
+    if api_base is not None:
+        return chat_model(model, api_base=api_base, max_tokens=max_new_tokens)
+    return chat_model(model, device=device, dtype=dtype, max_new_tokens=max_new_tokens)
 
 
 def ask(model: Model, question: str, images: Sequence[Image.Image] = ()) -> str:
     """One question to a model, with pictures before it; returns the reply.
 
+    Pictures over `MAX_SIDE` pixels are reduced: models see no more of them, and a request would grow to many megabytes.
+
     Raises:
         InputError: when the model or its server fails.
     """
-    content = [{"type": "image", "image": image} for image in images] + [{"type": "text", "text": question}]
+    content = [{"type": "image", "image": _reduced(image)} for image in images] + [{"type": "text", "text": question}]
     try:
         reply = model.generate([{"role": "user", "content": content}])
     except InputError:
@@ -132,3 +178,7 @@ def ask(model: Model, question: str, images: Sequence[Image.Image] = ()) -> str:
     except Exception as error:  # servers and their clients raise anything
         raise InputError(f"The model behind this tool failed ({type(error).__name__}: {error}).") from error
     return str(reply.content or "").strip()
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    return image if max(image.size) <= MAX_SIDE else ImageOps.contain(image, (MAX_SIDE, MAX_SIDE))

@@ -50,3 +50,19 @@ def shorten(text: str, limit: int) -> str:
     end = max(cut.rfind("\n"), cut.rfind(" "))
     cut = cut[:end] if end > limit // 2 else cut
     return f"{cut.rstrip()}\n[{len(text) - len(cut)} more characters cut]"
+
+
+def take_quoted(text: str) -> tuple[str, list[str]]:
+    """A text with `<0>`, `<1>`, ... for what stands in quotes, and those pieces with their quotes."""
+    quoted: list[str] = []
+
+    def take(match: re.Match) -> str:
+        quoted.append(match.group(0))
+        return f"<{len(quoted) - 1}>"
+
+    return re.sub(r"\"[^\"]*\"|“[^”]*”|(?<!\w)'[^']*'(?!\w)", take, text), quoted
+
+
+def put_back(text: str, quoted: list[str]) -> str:
+    """Undo [`take_quoted`]."""
+    return re.sub(r"<(\d+)>", lambda match: quoted[int(match.group(1))], text)

@@ -11,6 +11,7 @@ from .base import WorkspaceTool
 from .facedetection import find_faces
 from .ocr import find_words, join_rows
 from .shapes import COLOURS, KINDS, Drawing, measure
+from .shared_models import CONTROLLER, ask, choose_model
 from .text import content_words, shorten, stem
 
 
@@ -56,6 +57,39 @@ class Visualizer(WorkspaceTool):
         measured = describe(image, tuple(word.box for word in words))
         answer = f"{measured}\n{text}\nAnything else in it cannot be told by this tool."
         return shorten(answer, self.settings["max_chars"])
+
+
+class HubVisualizer(WorkspaceTool):
+    """Answers with a vision-language model: the agent's own, one of the Hub, or one at an OpenAI-compatible endpoint.
+
+    Args:
+        model (`str`, *optional*, defaults to `"controller"`): the agent's own model, or Hub id, folder or name at an
+            endpoint, see [`~shared_models.choose_model`].
+        api_base (`str`, *optional*): URL of an OpenAI-compatible server.
+        max_new_tokens (`int`, *optional*, defaults to 512): tokens that an answer may have.
+        device (`str`, *optional*), dtype (`str`, *optional*): of a local model.
+    """
+
+    name = Visualizer.name
+    description = "Answers a question about a picture, in words."
+    inputs = Visualizer.inputs
+    output_type = Visualizer.output_type
+
+    def __init__(
+        self,
+        model: str = CONTROLLER,
+        api_base: str | None = None,
+        max_new_tokens: int = 512,
+        device: str | None = None,
+        dtype: str | None = None,
+    ):
+        super().__init__(model=model, api_base=api_base, max_new_tokens=max_new_tokens, device=device, dtype=dtype)
+
+    def forward(self, image_path: str, question: str) -> str:
+        if not isinstance(question, str) or not question.strip():
+            raise InputError("`question` must say what to find out about the picture, as a string.")
+        image = self.open_image(image_path)
+        return ask(choose_model(self.controller, **self.settings), question, [image])
 
 
 def describe(image: Image.Image, text_boxes: tuple = ()) -> str:

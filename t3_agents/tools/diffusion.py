@@ -1,0 +1,94 @@
+"""Pictures out of diffusion pipelines of diffusers, from words or from words and a picture."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from typing import Any, NamedTuple
+
+from PIL import Image, ImageOps
+
+from ..errors import InputError, MissingExtraError
+from ..models import best_device
+from .shared_models import load_once
+
+
+# Pipelines were trained on pictures of about this side (pixels), and their memory grows with the square of it.
+MAX_SIDE = 1024
+# Both sides of a picture must be divisible by what the autoencoder and its patches divide them by.
+_GRID = 16
+
+
+class _Pipeline(NamedTuple):
+    """A pipeline on its device, and the lock of those who use it: its scheduler keeps the state of one run."""
+
+    run: Any
+    lock: threading.Lock
+
+
+def make_picture(
+    prompt: str,
+    model: str,
+    image: Image.Image | None = None,
+    num_inference_steps: int | None = None,
+    seed: int = 0,
+    revision: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+) -> Image.Image:
+    """A picture that a pipeline makes; the same arguments make the same picture.
+
+    Args:
+        prompt (`str`): what it shows, or what to change.
+        model (`str`): Hub id or folder of a pipeline. Its own class is used; for a text-to-image pipeline that is
+            given a picture, the image-to-image pipeline of the same family.
+        image (`PIL.Image.Image`, *optional*): picture to change, RGB; reduced to `MAX_SIDE` pixels.
+        num_inference_steps (`int`, *optional*): denoising steps, the pipeline's own number by default.
+        seed (`int`, *optional*, defaults to 0): of the noise.
+        revision (`str`, *optional*): branch, tag or commit.
+        device (`str`, *optional*): the best one that torch finds, by default.
+        dtype (`str`, *optional*): `bfloat16` by default, `float32` on a CPU.
+
+    Raises:
+        InputError: when the pipeline cannot be loaded or does not do this.
+        MissingExtraError: when `diffusers` is not installed.
+    """
+    device = device or best_device()
+    dtype = dtype or ("float32" if device == "cpu" else "bfloat16")
+    key = ("diffusion", model, image is not None, revision, device, dtype)
+    pipeline = load_once(key, lambda: _load(model, image is not None, revision, device, dtype))
+    import torch
+
+    # Noise is drawn on the CPU, so that a seed means the same on every device.
+    arguments: dict[str, Any] = {"prompt": prompt, "generator": torch.Generator("cpu").manual_seed(seed)}
+    if num_inference_steps is not None:
+        arguments["num_inference_steps"] = num_inference_steps
+    if image is not None:
+        arguments["image"] = _fitted(image)
+    with pipeline.lock:
+        return pipeline.run(**arguments).images[0]
+
+
+def _load(model: str, edits: bool, revision: str | None, device: str, dtype: str) -> _Pipeline:
+    import torch
+
+    try:
+        from diffusers import AutoPipelineForImage2Image, DiffusionPipeline
+    except ImportError:
+        raise MissingExtraError("diffusers", "diffusion", "Making pictures with a model") from None
+    try:
+        pipeline = DiffusionPipeline.from_pretrained(model, revision=revision, torch_dtype=getattr(torch, dtype))
+        picture = inspect.signature(pipeline.__call__).parameters.get("image")
+        if edits and picture is None:
+            pipeline = AutoPipelineForImage2Image.from_pipe(pipeline)
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(f"The pipeline `{model}` of this tool cannot be loaded: {reason}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    return _Pipeline(pipeline.to(device), threading.Lock())
+
+
+def _fitted(image: Image.Image) -> Image.Image:
+    if max(image.size) > MAX_SIDE:
+        image = ImageOps.contain(image, (MAX_SIDE, MAX_SIDE))
+    return image.resize(tuple(max(_GRID, side // _GRID * _GRID) for side in image.size), Image.Resampling.LANCZOS)
