@@ -119,7 +119,7 @@ def _chart(kind: str, before: str, after: str, quoted: list[str], size: tuple[in
         )
         if not match:
             raise InputError(
-                f"`{put_back(piece, quoted)}` is no label with a number: write a chart as 'bar chart of apples 3, pears 5'."
+                f"`{put_back(piece, quoted)}` is no label with a number: write 'bar chart of apples 3, pears 5'."
             )
         label = put_back(match.group(1) or str(len(rows) + 1), quoted).strip("\"“”' ")
         rows.append((label, float(match.group(2).replace(",", ""))))

@@ -1,4 +1,4 @@
-"""The tool `facedetection`: faces with CenterFace, a model of 7 MB that runs on a CPU, or with a detector of the Hub."""
+"""The tool `facedetection`: faces with CenterFace, a model of 7 MB for a CPU, or with a detector of the Hub."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ class FaceDetection(WorkspaceTool):
 
     name = "facedetection"
     description = (
-        "Finds faces in a picture. Returns a list of boxes [x1, y1, x2, y2] in pixels, from left to right; an empty list "
-        "where there is none."
+        "Finds faces in a picture. Returns a list of boxes [x1, y1, x2, y2] in pixels, from left to right; an empty "
+        "list where there is none."
     )
     inputs = {"image_path": {"type": "string", "description": "path of the picture"}}
     output_type = "array"

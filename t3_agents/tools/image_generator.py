@@ -13,13 +13,13 @@ class ImageGenerator(WorkspaceTool):
 
     name = "image_generator"
     description = (
-        "Draws a picture and returns the path of the PNG file. Draws charts of given numbers, coloured shapes and cards "
-        "with text in quotes; no photos and no scenes."
+        "Draws a picture and returns the path of the PNG file. Draws charts of given numbers, coloured shapes and "
+        "cards with text in quotes; no photos and no scenes."
     )
     inputs = {
         "prompt": {
             "type": "string",
-            "description": "what to draw, e.g. 'two red circles and a blue square on white' or 'a bar chart of A 3, B 5'",
+            "description": "what to draw, e.g. 'two red circles and a blue square' or 'a bar chart of A 3, B 5'",
         }
     }
     output_type = "string"

@@ -1,4 +1,4 @@
-"""The tool `ocr`: text in pictures, with PP-OCR models that ship inside the `rapidocr` wheel or with a model of the Hub."""
+"""The tool `ocr`: text in pictures, with PP-OCR models from the `rapidocr` wheel or with a model of the Hub."""
 
 from __future__ import annotations
 
@@ -134,8 +134,8 @@ class Ocr(WorkspaceTool):
 
     name = "ocr"
     description = (
-        "Reads the text of a picture. Returns a string with one row of the picture a line, top to bottom, cells of a row "
-        "from left to right; an empty string where there is no text."
+        "Reads the text of a picture. Returns a string with one row of the picture a line, top to bottom, cells of a "
+        "row from left to right; an empty string where there is no text."
     )
     inputs = {"image_path": {"type": "string", "description": "path of the picture"}}
     output_type = "string"

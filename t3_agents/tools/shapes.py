@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL import Image
 
@@ -36,11 +36,13 @@ class Shape:
         kind (`str`): one of `KINDS`.
         colour (`str`): one of `COLOURS`.
         box (`tuple`): x1, y1, x2, y2 in pixels.
+        outline (`tuple`): its corners as (x, y) in pixels, in order.
     """
 
     kind: str
     colour: str
     box: Box
+    outline: tuple[tuple[int, int], ...] = field(repr=False)
 
     def __str__(self) -> str:
         return f"{self.colour} {self.kind}"
@@ -118,7 +120,8 @@ def measure(image: Image.Image) -> Drawing:
             if _is_fringe(labels, index, (x, y, x + width, y + height)):
                 continue
             box = tuple(round(side / scale) for side in (x, y, x + width, y + height))
-            found.append((width * height, Shape(_kind(contour), colour_name(centre), box)))
+            outline = tuple((round(px / scale), round(py / scale)) for px, py in contour[:, 0].tolist())
+            found.append((width * height, Shape(_kind(contour), colour_name(centre), box, outline)))
     return Drawing(True, colours, tuple(_without_outlines(found)))
 
 

@@ -165,7 +165,7 @@ def choose_model(
 def ask(model: Model, question: str, images: Sequence[Image.Image] = ()) -> str:
     """One question to a model, with pictures before it; returns the reply.
 
-    Pictures over `MAX_SIDE` pixels are reduced: models see no more of them, and a request would grow to many megabytes.
+    Pictures over `MAX_SIDE` pixels are reduced: models see no more of them, and a request would have many megabytes.
 
     Raises:
         InputError: when the model or its server fails.
