@@ -65,8 +65,12 @@ def make_picture(
         arguments["num_inference_steps"] = num_inference_steps
     if image is not None:
         arguments["image"] = _fitted(image)
-    with pipeline.lock:
-        return pipeline.run(**arguments).images[0]
+    try:
+        with pipeline.lock:
+            return pipeline.run(**arguments).images[0]
+    except (TypeError, ValueError) as error:
+        # What a pipeline of another kind says: it wants a picture, or takes none.
+        raise InputError(f"The pipeline `{model}` cannot be used for this: {error}") from error
 
 
 def _load(model: str, edits: bool, revision: str | None, device: str, dtype: str) -> _Pipeline:
@@ -77,7 +81,7 @@ def _load(model: str, edits: bool, revision: str | None, device: str, dtype: str
     except ImportError:
         raise MissingExtraError("diffusers", "diffusion", "Making pictures with a model") from None
     try:
-        pipeline = DiffusionPipeline.from_pretrained(model, revision=revision, torch_dtype=getattr(torch, dtype))
+        pipeline = DiffusionPipeline.from_pretrained(model, revision=revision, dtype=getattr(torch, dtype))
         picture = inspect.signature(pipeline.__call__).parameters.get("image")
         if edits and picture is None:
             pipeline = AutoPipelineForImage2Image.from_pipe(pipeline)

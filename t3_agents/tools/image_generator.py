@@ -37,7 +37,7 @@ class HubImageGenerator(WorkspaceTool):
     """Makes a picture with a text-to-image pipeline of diffusers.
 
     Args:
-        model (`str`, *optional*, defaults to `"stabilityai/stable-diffusion-3.5-medium"`): Hub id or folder of a
+        model (`str`, *optional*, defaults to `"stabilityai/stable-diffusion-xl-base-1.0"`): Hub id or folder of a
             pipeline.
         num_inference_steps (`int`, *optional*): denoising steps, the pipeline's own number by default.
         seed (`int`, *optional*, defaults to 0): the same seed and prompt make the same picture.
@@ -53,7 +53,7 @@ class HubImageGenerator(WorkspaceTool):
 
     def __init__(
         self,
-        model: str = "stabilityai/stable-diffusion-3.5-medium",
+        model: str = "stabilityai/stable-diffusion-xl-base-1.0",
         num_inference_steps: int | None = None,
         seed: int = 0,
         device: str | None = None,

@@ -26,6 +26,8 @@ _KIND_NAMES = {
 }
 _COLOUR_NAMES = {**{colour: colour for colour in COLOURS}, "grey": "gray", "violet": "purple", "magenta": "pink"}
 _FILLER = set("the a an all every each any of in picture image and label big small large colored coloured".split())
+# Detectors read 16 to 256 tokens.
+_MAX_NAME = 200
 ABILITIES = (
     'shapes ("red circle", "squares"), colours ("blue object"), faces or persons, and words in quotes ("Total")'
 )
@@ -109,10 +111,10 @@ class HubObjectLocation(WorkspaceTool):
         super().__init__(model=model, threshold=threshold, device=device, dtype=dtype, revision=revision)
 
     def forward(self, object: str, image_path: str) -> list:
-        labels = [label.strip() for label in object.split(",")] if isinstance(object, str) else []
-        if not any(labels):
-            raise InputError("`object` must name what to find in a few words, such as 'red apple'.")
-        return detect(self.open_image(image_path), [label for label in labels if label], **self.settings)
+        if not isinstance(object, str) or not object.strip(" ,") or len(object) > _MAX_NAME:
+            raise InputError("`object` must name what to find in a few words, such as 'red apple' or 'cat, dog'.")
+        labels = [label.strip() for label in object.split(",") if label.strip()]
+        return detect(self.open_image(image_path), labels, **self.settings)
 
 
 def _fits(shape: Shape, kinds: set[str], colours: set[str]) -> bool:

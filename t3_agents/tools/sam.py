@@ -90,7 +90,8 @@ def named_masks(image: Image.Image, text: str, model: str, **placement: str | No
     # How likely each query is right, times how likely the thing is there at all.
     scores = outputs.pred_logits[0].sigmoid() * outputs.presence_logits[0].sigmoid()
     best = [index for index in scores.argsort(descending=True).tolist() if scores[index] > _LEAST_SCORE]
-    return _enlarged(outputs.pred_masks[0, best], image)
+    # SAM 3 resizes probabilities, SAM 2 logits.
+    return _enlarged(outputs.pred_masks[0, best].sigmoid() - 0.5, image)
 
 
 def _prepare(model_class: str, image: Image.Image, model: str, placement: dict[str, str | None]):

@@ -78,7 +78,7 @@ class HubSegmentation(WorkspaceTool):
         "image_path": Segmentation.inputs["image_path"],
         "prompt": {
             "type": "array",
-            "description": "boxes [[x1, y1, x2, y2], ...] in pixels of the objects to mark; a string names them instead",
+            "description": "boxes [[x1, y1, x2, y2], ...] in pixels of the objects to mark, or their name as a string",
             "nullable": True,
         },
     }
