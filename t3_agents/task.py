@@ -136,7 +136,7 @@ class File:
 
 
 def decode_image(data: bytes, name: str, max_pixels: int | None = None) -> Image.Image:
-    """Decode picture bytes to RGB, upright as the camera noted it (`datasets` decodes the same way).
+    """Decode picture bytes, see [`to_rgb`].
 
     Args:
         data (`bytes`): content of a file.
@@ -154,13 +154,29 @@ def decode_image(data: bytes, name: str, max_pixels: int | None = None) -> Image
         image = Image.open(BytesIO(data), formats=formats)
         if max_pixels is not None and image.width * image.height > max_pixels:
             raise InputError(f"{name} has {image.width} x {image.height} pixels: make it smaller.")
-        return ImageOps.exif_transpose(image).convert("RGB")
+        return to_rgb(image)
     except InputError:
         raise
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(
             f"{name} is not a readable image ({type(error).__name__}): save it again as PNG or JPEG."
         ) from None
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A picture as people see it: RGB, upright as the camera noted it, on white where it is transparent; of an
+    animation the first frame."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):
+        # Scans have 16 bits or fractions, which Pillow would cut off at 255.
+        highest = image.getextrema()[1]
+        factor = 1 / 257 if highest > 255 else 255 if image.mode == "F" and highest <= 1 else 1
+        image = image.convert("F").point(lambda value: value * factor + 0).convert("L")
+    if image.has_transparency_data:
+        ground = Image.new("RGBA", image.size, "white")
+        ground.alpha_composite(image.convert("RGBA"))
+        image = ground
+    return image.convert("RGB")
 
 
 def _check_content(name: str, media_type: str, data: bytes) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from t3_agents.encoding import ChatEncoder, Conversation, image_key
 from t3_agents.errors import InputError
+from t3_agents.task import to_rgb
 
 from .packing import shared_prefix
 
@@ -170,7 +171,7 @@ def _decoded(image: Any) -> Image.Image:
     """A picture of a row: decoded already, or as `{"bytes": ...}`."""
     if isinstance(image, dict):
         image = Image.open(io.BytesIO(image["bytes"]))
-    return image.convert("RGB")
+    return to_rgb(image)
 
 
 def _loss_weights(conversations: Sequence[Conversation]) -> dict[str, torch.Tensor]:

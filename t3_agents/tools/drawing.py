@@ -107,7 +107,7 @@ def _chart(kind: str, before: str, after: str, quoted: list[str], size: tuple[in
     if match := re.search(r"\b(?:titled|title|called|named|heading)\b[\s:]*(?:is\s+)?<(\d+)>", f"{before} | {after}"):
         title = quoted[int(match.group(1))][1:-1]
         after = after.replace(match.group(0), " ")
-    if match := re.match(r"\s*([^:,]*):(?!\s*-?[\d.])", after):
+    if match := re.match(r"\s*([^:,]*):(?!\s*-?\d[\d.,]*\s*%?\s*(?:[,;]|and\b|$))", after):
         title = title or re.sub(r"^\s*(?:of|for|showing|with)\s+(?:the\s+)?", "", match.group(1)).strip()
         after = after[match.end() :]
     pieces = [piece.strip(" .") for piece in re.split(r",(?!\d{3}\b)|;|\band\b", after)]
@@ -139,21 +139,24 @@ def _plot(kind: str, title: str, rows: list[tuple[str, float]], size: tuple[int,
 
     labels, values = [label for label, _ in rows], [value for _, value in rows]
     figure = Figure(figsize=(size[0] / 100, size[1] / 100), dpi=100, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.15)
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
     places = range(len(rows))
+    points = max(6, min(size) / 30)
     if kind == "pie":
-        axes.pie(values, labels=labels, autopct="%1.1f%%")
+        axes.pie(values, labels=labels, autopct="%1.1f%%", textprops={"fontsize": points})
     elif kind == "line":
         axes.plot(places, values, marker="o")
     else:
-        axes.bar_label(axes.bar(places, values), fmt="{:g}")
+        axes.bar_label(axes.bar(places, values), fmt="{:g}", fontsize=points)
     if kind != "pie":
         # Long labels in a narrow picture are turned, so that they do not run into each other.
-        turned = max(map(len, labels)) * len(labels) * 8 > size[0]
+        turned = max(map(len, labels)) * len(labels) * points > size[0]
+        axes.tick_params(labelsize=points)
         axes.set_xticks(places, labels, rotation=45 if turned else 0, ha="right" if turned else "center")
     if title:
-        axes.set_title(title)
+        axes.set_title(title, fontsize=1.2 * points)
     canvas.draw()
     return Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
 

@@ -8,23 +8,13 @@ from ..errors import InputError
 from .base import WorkspaceTool
 from .detection import DETECTOR, detect
 from .facedetection import find_faces
+from .findings import is_lettering
 from .ocr import Word, find_words
-from .shapes import COLOURS, KINDS, Shape, measure
+from .shapes import COLOUR_NAMES, KIND_NAMES, PEOPLE, chosen, measure
 from .text import stem, words_of
-from .visualizer import is_lettering
 
 
-_PEOPLE = set("face person people man men woman women human head child children boy girl".split())
 _TEXT = {"text", "word", "number", "lettering"}
-_KIND_NAMES = {
-    **{kind: (kind,) for kind in KINDS},
-    **dict.fromkeys(("disc", "disk", "dot", "ball"), ("circle",)),
-    **dict.fromkeys(("rectangle", "box"), ("rectangle", "square")),
-    "bar": ("rectangle", "square", "line"),
-    "oval": ("ellipse",),
-    **dict.fromkeys(("shape", "object", "figure", "region", "area", "thing"), KINDS),
-}
-_COLOUR_NAMES = {**{colour: colour for colour in COLOURS}, "grey": "gray", "violet": "purple", "magenta": "pink"}
 _FILLER = set("the a an all every each any of in picture image and label big small large colored coloured".split())
 # Detectors read 16 to 256 tokens.
 _MAX_NAME = 200
@@ -57,16 +47,14 @@ class ObjectLocation(WorkspaceTool):
         if quoted:
             return find_text(quoted.group(1), find_words(image))
         names = {stem(word) for word in re.findall(r"[^\W\d_]+", object.lower())} - _FILLER
-        kinds = {kind for name in names for kind in _KIND_NAMES.get(name, ())}
-        colours = {_COLOUR_NAMES[name] for name in names & set(_COLOUR_NAMES)}
-        if names and names <= _KIND_NAMES.keys() | _COLOUR_NAMES.keys():
+        if names and names <= KIND_NAMES.keys() | COLOUR_NAMES.keys():
             words = find_words(image)
             drawing = measure(image)
             if not drawing.flat:
                 raise InputError(f"{image_path} is a photo; shapes and colours are found in flat drawings only.")
             boxes = tuple(word.box for word in words)
-            return [list(s.box) for s in drawing.shapes if _fits(s, kinds, colours) and not is_lettering(s.box, boxes)]
-        if names & _PEOPLE and names <= _PEOPLE:
+            return [list(s.box) for s in chosen(drawing.shapes, names) if not is_lettering(s.box, boxes)]
+        if names & PEOPLE and names <= PEOPLE:
             return find_faces(image)
         words = find_words(image)
         if names and names <= _TEXT:
@@ -115,10 +103,6 @@ class HubObjectLocation(WorkspaceTool):
             raise InputError("`object` must name what to find in a few words, such as 'red apple' or 'cat, dog'.")
         labels = [label.strip() for label in object.split(",") if label.strip()]
         return detect(self.open_image(image_path), labels, **self.settings)
-
-
-def _fits(shape: Shape, kinds: set[str], colours: set[str]) -> bool:
-    return (not kinds or shape.kind in kinds) and (not colours or shape.colour in colours)
 
 
 def find_text(text: str, words: tuple[Word, ...]) -> list[list[int]]:

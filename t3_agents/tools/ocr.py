@@ -9,7 +9,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ..errors import MissingExtraError
 from .base import WorkspaceTool
@@ -22,6 +22,7 @@ Box = tuple[int, int, int, int]
 # Detection takes about 1 s per megapixel on two cores; smaller pictures than MIN_SIDE (pixels) are enlarged first.
 MAX_SIDE, MIN_SIDE = 1600, 320
 _KEPT_PICTURES = 64
+_SURE_OF_ONE_SIGN = 0.75
 
 _COPY_TEXT = (
     "Copy all the text in this picture, row by row from top to bottom, exactly as it is written. Write nothing else."
@@ -80,18 +81,21 @@ def find_words(image: Image.Image) -> tuple[Word, ...]:
     """
     import numpy as np
 
+    width = image.width
+    if max(image.size) > MAX_SIDE:
+        image = ImageOps.contain(image, (MAX_SIDE, MAX_SIDE), Image.Resampling.BILINEAR)
     pixels = np.asarray(image)
-    key = hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
+    key = hashlib.sha256(f"{width} {pixels.shape}".encode() + pixels.tobytes()).hexdigest()
     with _lock:
         if key not in _recent:
-            _recent[key] = _read(pixels)
+            _recent[key] = _read(pixels, width / image.width)
             if len(_recent) > _KEPT_PICTURES:
                 _recent.popitem(last=False)
         _recent.move_to_end(key)
         return _recent[key]
 
 
-def _read(pixels) -> tuple[Word, ...]:
+def _read(pixels, scale: float) -> tuple[Word, ...]:
     # A picture of a few pixels holds no text, and the detector cannot scale a line of pixels.
     if min(pixels.shape[:2]) < 8 or max(pixels.shape[:2]) > 50 * min(pixels.shape[:2]):
         return ()
@@ -99,11 +103,11 @@ def _read(pixels) -> tuple[Word, ...]:
     if result.boxes is None or result.txts is None:
         return ()
     words = []
-    for corners, text in zip(result.boxes, result.txts, strict=True):
+    for corners, text, score in zip(result.boxes, result.txts, result.scores, strict=True):
         # The detector takes some drawn shapes for single signs.
-        if any(sign.isalnum() for sign in text):
-            (x1, y1), (x2, y2) = corners.min(axis=0), corners.max(axis=0)
-            words.append(Word(text.strip(), (round(x1), round(y1), round(x2), round(y2))))
+        if any(sign.isalnum() for sign in text) and (len(text.strip()) > 1 or score > _SURE_OF_ONE_SIGN):
+            sides = (*corners.min(axis=0), *corners.max(axis=0))
+            words.append(Word(text.strip(), tuple(round(float(side) * scale) for side in sides)))
     return tuple(words)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
 from PIL import Image
@@ -14,6 +15,18 @@ Box = tuple[int, int, int, int]
 
 COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink", "brown", "black", "gray", "white")
 KINDS = tuple("circle ellipse triangle square rectangle diamond pentagon hexagon star line shape".split())
+
+# Words, as stems, for kinds of shapes, colours and people.
+KIND_NAMES = {
+    **{kind: (kind,) for kind in KINDS},
+    **dict.fromkeys(("disc", "disk", "dot", "ball"), ("circle",)),
+    **dict.fromkeys(("rectangle", "box"), ("rectangle", "square")),
+    "bar": ("rectangle", "square", "line"),
+    "oval": ("ellipse",),
+    **dict.fromkeys(("shape", "object", "figure", "region", "area", "thing"), KINDS),
+}
+COLOUR_NAMES = {**{colour: colour for colour in COLOURS}, "grey": "gray", "violet": "purple", "magenta": "pink"}
+PEOPLE = frozenset("face person people man men woman women human head child children boy girl".split())
 
 # Upper hue bounds in degrees.
 _HUES = (
@@ -61,6 +74,15 @@ class Drawing:
     flat: bool
     colours: tuple[tuple[str, float], ...]
     shapes: tuple[Shape, ...]
+
+
+def chosen(shapes: Sequence[Shape], names: Set[str]) -> list[Shape]:
+    """The shapes whose kind and colour are among some words (stems); words that name neither do not count."""
+    kinds = {kind for name in names for kind in KIND_NAMES.get(name, ())}
+    colours = {COLOUR_NAMES[name] for name in names & COLOUR_NAMES.keys()}
+    return [
+        shape for shape in shapes if (not kinds or shape.kind in kinds) and (not colours or shape.colour in colours)
+    ]
 
 
 def colour_name(rgb) -> str:

@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 
-from PIL import Image
-
-from ..errors import InputError, T3Error
+from ..errors import InputError
 from .base import WorkspaceTool
-from .facedetection import find_faces
+from .findings import answer, describe, look
 from .ocr import find_words, join_rows
-from .shapes import COLOURS, KINDS, Drawing, measure
+from .shapes import COLOUR_NAMES, KIND_NAMES, PEOPLE, measure
 from .shared_models import CONTROLLER, ask, choose_model
 from .text import content_words, shorten, stem
 
 
 # Words of a question that measurements answer and text does not.
 _MEASURED = {
-    *COLOURS,
-    *KINDS,
-    *map(stem, "grey colour color face people person size width height object pixel".split()),
+    *COLOUR_NAMES,
+    *KIND_NAMES,
+    *PEOPLE,
+    *map(stem, "colour color size width height resolution pixel".split()),
 }
+_TEXT = re.compile(
+    r"\b(texts?|words?|read|says?|written|write|title|label|sign|caption|number|extract|transcri\w+)\b", re.I
+)
 
 
 class Visualizer(WorkspaceTool):
-    """Reads the text of a picture with OCR; a picture without text is described by measurements.
+    """Reads the text of a picture with OCR, counts and places its shapes and faces, and measures its colours.
+
+    It answers from what it measured and says that it cannot know the rest.
 
     Args:
         max_chars (`int`, *optional*, defaults to 600): longest answer, in characters.
     """
 
     name = "visualizer"
-    description = "Answers a question about a picture: reads its text, or measures its colours, shapes and faces."
+    description = (
+        "Answers a question about a picture, in words: reads its text, and tells counts, colours, places and sizes "
+        "(in pixels) of drawn shapes and of faces."
+    )
     inputs = {
         "image_path": {"type": "string", "description": "path of the picture"},
         "question": {"type": "string", "description": "what to find out"},
@@ -52,11 +59,14 @@ class Visualizer(WorkspaceTool):
         if matching:
             return shorten("\n".join(matching), self.settings["max_chars"])
         if rows and not asked & _MEASURED:
-            return shorten("\n".join(rows), self.settings["max_chars"])
-        text = f"Text: {' / '.join(rows)}" if rows else "No readable text."
-        measured = describe(image, tuple(word.box for word in words))
-        answer = f"{measured}\n{text}\nAnything else in it cannot be told by this tool."
-        return shorten(answer, self.settings["max_chars"])
+            # A page is its text; a photo with some lettering in it is not.
+            if not (question or "").strip() or _TEXT.search(question) or measure(image).flat:
+                return shorten("\n".join(rows), self.settings["max_chars"])
+        findings = look(image)
+        direct = answer(question or "", findings)
+        lines = [direct] if direct else []
+        lines += [describe(findings), "Anything else in it cannot be told by this tool."]
+        return shorten("\n".join(lines), self.settings["max_chars"])
 
 
 class HubVisualizer(WorkspaceTool):
@@ -90,35 +100,3 @@ class HubVisualizer(WorkspaceTool):
             raise InputError("`question` must say what to find out about the picture, as a string.")
         image = self.open_image(image_path)
         return ask(choose_model(self.controller, **self.settings), question, [image])
-
-
-def describe(image: Image.Image, text_boxes: tuple = ()) -> str:
-    """Size, colours, shapes and faces of a picture, one line each. Letters do not count as shapes."""
-    drawing = measure(image)
-    lines = [f"Size: {image.width} x {image.height} pixels."]
-    colours = ", ".join(f"{name} {share:.0%}" for name, share in drawing.colours[:5] if share >= 0.005)
-    lines.append(f"Colours: {colours}.")
-    lines.append(f"Shapes: {_shapes(drawing, text_boxes)}.")
-    try:
-        lines.append(f"Faces: {len(find_faces(image))}.")
-    except T3Error as error:
-        lines.append(f"Faces: not counted ({error})")
-    return "\n".join(lines)
-
-
-def _shapes(drawing: Drawing, text_boxes: tuple) -> str:
-    if not drawing.flat:
-        return "not counted, this is a photo and no flat drawing"
-    counts = Counter(str(shape) for shape in drawing.shapes if not is_lettering(shape.box, text_boxes))
-    return (
-        ", ".join(f"{count} {name if count == 1 else name + 's'}" for name, count in counts.most_common(12)) or "none"
-    )
-
-
-def is_lettering(box: tuple, text_boxes: tuple) -> bool:
-    """Whether a shape's box lies within a text's box, so that the shape is a letter."""
-    for x1, y1, x2, y2 in text_boxes:
-        wide = max(0, min(box[2], x2) - max(box[0], x1)) * max(0, min(box[3], y2) - max(box[1], y1))
-        if wide > 0.7 * (box[2] - box[0]) * (box[3] - box[1]):
-            return True
-    return False

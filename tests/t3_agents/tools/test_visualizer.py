@@ -2,6 +2,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from t3_agents.errors import InputError
+from t3_agents.parts import PartError
+from t3_agents.tools.facedetection import find_faces
 from t3_agents.tools.ocr import Word, join_rows
 from t3_agents.tools.shapes import colour_name, measure
 from t3_agents.tools.visualizer import Visualizer
@@ -46,6 +48,50 @@ def test_a_photo_is_not_taken_for_shapes(tool, attach, portrait):
     answer = tool(attach(portrait), "How many faces are there?")
     assert "Shapes: not counted" in answer
     assert "Faces: 1." in answer or "Faces: not counted" in answer
+
+
+@pytest.mark.parametrize(
+    ("question", "start"),
+    [
+        ("How many red circles are there?", "2: 2 red circles."),
+        ("Count the red objects.", "3: 2 red circles, 1 red square."),
+        ("How many stars?", "0: there is none."),
+        ("What colour is the triangle?", "green triangle."),
+        ("Where is the triangle?", "green triangle at the bottom left [20, 112, 101, 191]."),
+        ("Is there a blue circle?", "Yes: 1 blue circle."),
+        ("Is there a purple star?", "No, there is none."),
+        ("How large is the orange rectangle?", "orange rectangle 131 x 41 pixels."),
+        ("What is the size of the picture?", "The picture is 300 pixels wide and 220 pixels high."),
+        ("What are the main colours?", "Mainly white, red"),
+        ("Who painted it?", "Size: 300 x 220 pixels."),
+    ],
+)
+def test_questions_about_a_drawing(tool, attach, shapes, question, start):
+    answer = tool(attach(shapes), question)
+    assert answer.startswith(start) and answer.endswith("Anything else in it cannot be told by this tool.")
+
+
+@pytest.mark.parametrize(
+    ("question", "start"),
+    [
+        ("How many people are there?", "1 face (people whose face is not seen"),
+        ("Is there a person in the picture?", "Yes, 1 face."),
+        ("Where is the face?", "1 face: at the centre ["),
+        ("How many circles are there?", "This is a photo"),
+        ("What is this?", "Size: 512 x 600 pixels."),
+    ],
+)
+def test_questions_about_a_photo(tool, attach, portrait, question, start):
+    if "face" in start:
+        try:
+            find_faces(Image.new("RGB", (64, 64)))
+        except PartError as error:
+            pytest.skip(str(error))
+    assert tool(attach(portrait), question).startswith(start)
+
+
+def test_text_of_a_photo_is_read_when_asked_for(tool, attach, portrait):
+    assert tool(attach(portrait), "Read the name tag.").splitlines()[-1] == "COMO HOPPER"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (2000, 2)])
