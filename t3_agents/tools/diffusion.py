@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from ..errors import InputError, MissingExtraError
 from ..models import best_device
-from .shared_models import load_once
+from .shared_models import load_once, loading
 
 
 # Pipelines were trained on pictures of about this side (pixels), and their memory grows with the square of it.
@@ -80,14 +80,11 @@ def _load(model: str, edits: bool, revision: str | None, device: str, dtype: str
         from diffusers import AutoPipelineForImage2Image, DiffusionPipeline
     except ImportError:
         raise MissingExtraError("diffusers", "diffusion", "Making pictures with a model") from None
-    try:
+    with loading(model):
         pipeline = DiffusionPipeline.from_pretrained(model, revision=revision, dtype=getattr(torch, dtype))
         picture = inspect.signature(pipeline.__call__).parameters.get("image")
         if edits and picture is None:
             pipeline = AutoPipelineForImage2Image.from_pipe(pipeline)
-    except (OSError, ValueError, ImportError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise InputError(f"The pipeline `{model}` of this tool cannot be loaded: {reason}") from error
     pipeline.set_progress_bar_config(disable=True)
     return _Pipeline(pipeline.to(device), threading.Lock())
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from PIL import Image
 
 from .detection import suppress
-from .shared_models import hub_model, load_once
+from .shared_models import hub_model, load_once, loading
 
 
 # The processors of these models need torchvision. What they do to a picture is what this one does: resize to a square
@@ -105,7 +105,10 @@ def _prepare(model_class: str, image: Image.Image, model: str, placement: dict[s
 def _tokenizer(model: str, revision: str | None):
     from transformers import AutoTokenizer
 
-    return load_once(("tokenizer", model, revision), lambda: AutoTokenizer.from_pretrained(model, revision=revision))
+    with loading(model):
+        return load_once(
+            ("tokenizer", model, revision), lambda: AutoTokenizer.from_pretrained(model, revision=revision)
+        )
 
 
 def _bounds(masks):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from PIL import Image, ImageOps
@@ -46,6 +47,18 @@ def load_once(key: tuple, load: Callable[[], Any]) -> Any:
         return slot.value
 
 
+@contextmanager
+def loading(name: str) -> Iterator[None]:
+    """Turn what libraries raise when a model cannot be loaded into an [`InputError`] that names it and says why."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, ImportError, AttributeError, KeyError, RuntimeError) as error:
+        reason = str(error).strip().split("\n")[0].removesuffix(":").removesuffix(".")
+        raise InputError(f"The model `{name}` of this tool cannot be loaded: {reason}.") from error
+
+
 class HubModel(NamedTuple):
     """A model of transformers with its processor.
 
@@ -79,7 +92,7 @@ def hub_model(
         dtype (`str`, *optional*): the checkpoint's own by default, `float32` on a CPU.
 
     Raises:
-        InputError: when the model cannot be loaded; the message says why.
+        InputError: when the model cannot be loaded, or is one of another class; the message says why.
     """
     device = device or best_device()
     dtype = dtype or ("float32" if device == "cpu" else "auto")
@@ -87,12 +100,14 @@ def hub_model(
     def load() -> HubModel:
         import transformers
 
-        try:
-            model = getattr(transformers, model_class).from_pretrained(name, revision=revision, dtype=dtype)
+        with loading(name):
+            model, info = getattr(transformers, model_class).from_pretrained(
+                name, revision=revision, dtype=dtype, output_loading_info=True
+            )
             processor = getattr(transformers, processor_class).from_pretrained(name, revision=revision)
-        except (OSError, ValueError, ImportError) as error:
-            reason = str(error).strip().split("\n")[0]
-            raise InputError(f"The model `{name}` of this tool cannot be loaded: {reason}") from error
+        # transformers gives a class random weights where the checkpoint is one of another class.
+        if len(info["missing_keys"]) > len(model.state_dict()) / 2:
+            raise InputError(f"The model `{name}` of this tool holds no weights of a {type(model).__name__}.")
         return HubModel(model.to(device).eval(), processor, threading.Lock())
 
     return load_once((model_class, name, processor_class, revision, device, dtype), load)

@@ -103,6 +103,19 @@ def test_the_better_of_two_boxes_for_one_place_stays():
     assert suppress(np.zeros((0, 4)), np.zeros(0), 0.5) == []
 
 
+def test_a_model_of_another_class(sam2, sam3, portrait):
+    for tool, prompt in (
+        (HubSegmentation(text_model=sam2), "cat"),
+        (HubSegmentation(model=sam3), [10, 10, 90, 90]),
+    ):
+        with pytest.raises(InputError, match="cannot be loaded|holds no weights"):
+            tool(str(portrait), prompt)
+    with pytest.raises(InputError, match="cannot be loaded"):
+        HubObjectLocation(model=sam2)("cat", str(portrait))
+    with pytest.raises(InputError, match="cannot be loaded"):
+        HubVisualizer(model=sam2)(str(portrait), "What is it?")
+
+
 @pytest.mark.parametrize("name", ["", " , ", None, ["cat"], "apple " * 100])
 def test_names_that_say_nothing(name, portrait):
     with pytest.raises(InputError, match="a few words"):

@@ -57,7 +57,7 @@ def test_places(make, prompt, first, axis, sign):
 
 
 def test_size_and_ground(make):
-    image = make("a white circle on a dark background, 300x200".replace("dark", "navy"))
+    image = make("a white circle on a navy background, 300x200")
     assert image.size == (300, 200) and image.getpixel((2, 2)) == (0, 0, 128)
     assert image.getpixel((150, 100)) == (255, 255, 255)
 
