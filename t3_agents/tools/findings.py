@@ -13,7 +13,20 @@ from ..errors import T3Error
 from .facedetection import find_faces
 from .ocr import Word, find_words, join_rows
 from .shapes import COLOUR_NAMES, KIND_NAMES, PEOPLE, Box, Drawing, Shape, chosen, measure
-from .text import stem
+from .text import content_words, stem
+
+
+# Stems of the words whose meaning the answers cover.
+_UNDERSTOOD = {
+    *COLOUR_NAMES,
+    *KIND_NAMES,
+    *PEOPLE,
+    *map(
+        stem,
+        """count number total visible seen position location located place size resolution dimensions width height
+        wide tall high large big colour color main drawn exist""".split(),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,9 @@ def answer(question: str, findings: Findings) -> str | None:
         `str`, *optional*: `None` where the question is about something else.
     """
     asked = question.lower()
+    # "How many people wear glasses" and "more circles than squares" ask for more than a count.
+    if content_words(asked) - _UNDERSTOOD or re.search(r"\b(more|less|than|most|same|both|not|no|who|why)\b", asked):
+        return None
     names = {stem(word) for word in re.findall(r"[^\W\d_]+", asked)}
     if names & PEOPLE:
         return None if findings.faces is None else _about_faces(asked, findings.faces, findings.size)

@@ -64,6 +64,8 @@ def test_a_photo_is_not_taken_for_shapes(tool, attach, portrait):
         ("What is the size of the picture?", "The picture is 300 pixels wide and 220 pixels high."),
         ("What are the main colours?", "Mainly white, red"),
         ("Who painted it?", "Size: 300 x 220 pixels."),
+        ("How many circles touch a square?", "Size: 300 x 220 pixels."),
+        ("Are there more circles than squares?", "Size: 300 x 220 pixels."),
     ],
 )
 def test_questions_about_a_drawing(tool, attach, shapes, question, start):
@@ -79,6 +81,7 @@ def test_questions_about_a_drawing(tool, attach, shapes, question, start):
         ("Where is the face?", "1 face: at the centre ["),
         ("How many circles are there?", "This is a photo"),
         ("What is this?", "Size: 512 x 600 pixels."),
+        ("How many people wear glasses?", "Size: 512 x 600 pixels."),
     ],
 )
 def test_questions_about_a_photo(tool, attach, portrait, question, start):
