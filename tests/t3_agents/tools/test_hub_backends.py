@@ -321,8 +321,9 @@ def test_threads_share_one_copy(sam2):
     assert len({id(one.model) for one in models}) == 1
 
 
-def test_dtype_can_be_chosen(sam2, portrait):
-    HubSegmentation(model=sam2, dtype="float64", device="cpu").forward(str(portrait), [[10, 10, 90, 90]])
+def test_dtype_can_be_chosen(sam2, place, portrait):
+    tool, path = place(HubSegmentation(model=sam2, dtype="float64", device="cpu"), portrait)
+    assert tool(path, [[10, 10, 90, 90]])
     assert str(hub_model("Sam2Model", sam2, "ViTImageProcessorPil", device="cpu", dtype="float64").model.dtype) == (
         "torch.float64"
     )
