@@ -1,17 +1,28 @@
-"""The tool `inspect_file_as_text`: documents, tables, mail, archives and speech as plain text."""
+"""The tool `inspect_file_as_text`: documents, tables, mail, archives, speech and video as plain text."""
 
 from __future__ import annotations
 
-import time
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
-from ..errors import InputError, MissingExtraError
+from smolagents.models import Model
+
+from ..errors import InputError
+from ..task import decode_image
 from .base import WorkspaceTool
-from .readers import READ_SECONDS, SCAN_CHARS, Line, reader_for
-from .text import content_words, shorten
+from .readers.process import read_file
+from .readers.records import Job, Line, Picture, Record
+from .shared_models import ask, chat_model, hub_model
+from .speech import Recogniser, pocketsphinx_recogniser, transcript, whisper_recogniser
+from .text import content_words
 
 
 class InspectFileAsText(WorkspaceTool):
     """Reads a file as text and, with a question, only its lines about the question.
+
+    Files are parsed in another process with limits of time and memory. Frames of a video and pictures in an archive
+    are saved to the workspace. Speech is recognised with pocketsphinx (English).
 
     Args:
         max_chars (`int`, *optional*, defaults to 1500): longest answer, in characters.
@@ -28,6 +39,9 @@ class InspectFileAsText(WorkspaceTool):
     }
     output_type = "string"
 
+    max_sound_seconds = 180
+    """Only the start of a longer recording is transcribed: pocketsphinx takes about half of the recording's time."""
+
     def __init__(self, max_chars: int = 1500, max_megabytes: int = 64):
         super().__init__(max_chars=max_chars, max_megabytes=max_megabytes)
 
@@ -35,31 +49,137 @@ class InspectFileAsText(WorkspaceTool):
         if question is not None and not isinstance(question, str):
             raise InputError(f"`question` must be a string, not {type(question).__name__}.")
         path = self.find_file(file_path)
-        size, limit = path.stat().st_size, self.settings["max_megabytes"] * 2**20
+        size, limit = path.stat().st_size, self.settings["max_megabytes"]
         if size == 0:
             raise InputError(f"{file_path} is empty.")
-        if size > limit:
-            raise InputError(f"{file_path} has {size / 2**20:.0f} MB; this tool reads up to {limit // 2**20} MB.")
-        read = reader_for(path, str(file_path))
-        lines: list[Line] = []
-        room, deadline = SCAN_CHARS, time.monotonic() + READ_SECONDS
-        try:
-            for line in read(path):
-                if line.text.strip():
-                    lines.append(line)
-                    room -= len(line.text)
-                    if room < 0 or time.monotonic() > deadline:
-                        lines.append(Line("[the rest of the file was not read]"))
-                        break
-        except (InputError, MissingExtraError):
-            raise
-        # A parser may raise anything on a file that somebody damaged; the model gets one sentence.
-        except Exception as error:
-            raise InputError(f"{file_path} cannot be read: {_reason(error)}.") from None
+        if size > limit * 2**20:
+            raise InputError(
+                f"{file_path} has {size / 2**20:.0f} MB; this tool reads up to {limit} MB: read it in parts with code."
+            )
+        with tempfile.TemporaryDirectory(prefix="t3-read-") as scratch:
+            job = Job(str(path.resolve()), str(file_path), scratch, self.max_sound_seconds)
+            lines = [line for record in read_file(job) for line in self._lines_of(record, path.stem)]
+        lines = [line for line in lines if line.text.strip()]
         if not lines:
             raise InputError(f"{file_path} holds no text; a scanned page must be saved as a picture for `visualizer`.")
+        return self.answer(lines, question)
+
+    def answer(self, lines: list[Line], question: str | None) -> str:
+        """What the tool says about the lines of a file."""
+        return excerpt(lines, question, self.settings["max_chars"])
+
+    def recogniser(self) -> Recogniser:
+        """What turns speech into text."""
+        return pocketsphinx_recogniser()
+
+    def _lines_of(self, record: Record, stem: str) -> Iterator[Line]:
+        if isinstance(record, Line):
+            yield record
+        elif isinstance(record, Picture):
+            saved = self.save_image(decode_image(Path(record.path).read_bytes(), record.caption), stem)
+            yield Line(f"Picture {saved}: {record.caption} (look at it with visualizer)")
+        else:
+            yield from transcript(record.path, record.seconds, self.recogniser())
+
+
+class HubInspectFileAsText(InspectFileAsText):
+    """Reads a file as text; a question about it is answered by a model, and speech is recognised by Whisper.
+
+    Args:
+        model (`str`, *optional*, defaults to `"controller"`): Hub id or folder of an image-text-to-text model, the
+            model's name at `api_base`, or `"controller"` for the model of the agent that has this tool.
+        api_base (`str`, *optional*): URL of an OpenAI-compatible server.
+        speech_model (`str`, *optional*, defaults to `"openai/whisper-small"`): Hub id or folder of a model for
+            `AutoModelForSpeechSeq2Seq`.
+        device (`str`, *optional*), dtype (`str`, *optional*): of local models; by default the best device, and the
+            checkpoint's data type on an accelerator.
+        max_chars (`int`, *optional*, defaults to 20000): longest text, in characters, that is returned or that the
+            model reads to answer a question.
+        max_megabytes (`int`, *optional*, defaults to 64): larger files are refused.
+    """
+
+    description = (
+        "Reads a file (pdf, docx, xlsx, pptx, csv, json, xml, html, txt, epub, eml, zip, wav, mp3, mp4) as text, or "
+        "answers a question about it. Not for pictures."
+    )
+    inputs = InspectFileAsText.inputs
+    max_sound_seconds = 3600
+    """Only the start of a longer recording is transcribed."""
+
+    def __init__(
+        self,
+        model: str = "controller",
+        api_base: str | None = None,
+        speech_model: str = "openai/whisper-small",
+        device: str | None = None,
+        dtype: str | None = None,
+        max_chars: int = 20000,
+        max_megabytes: int = 64,
+    ):
+        super().__init__(max_chars=max_chars, max_megabytes=max_megabytes)
+        self.settings = {
+            "model": model,
+            "api_base": api_base,
+            "speech_model": speech_model,
+            "device": device,
+            "dtype": dtype,
+            **self.settings,
+        }
+
+    def answer(self, lines: list[Line], question: str | None) -> str:
         limit = self.settings["max_chars"]
-        return shorten(select(lines, question, limit), limit)
+        if not question or not question.strip():
+            return excerpt(lines, None, limit)
+        fits = sum(len(line.text) + 1 for line in lines) <= limit
+        text = excerpt(lines, None if fits else question, limit)
+        prompt = (
+            "Answer the question from the text of a file. Be short and exact; say so if the text does not tell.\n\n"
+            f"Text:\n{text}\n\nQuestion: {question}"
+        )
+        return ask(self._model(), prompt)
+
+    def recogniser(self) -> Recogniser:
+        settings = self.settings
+        return whisper_recogniser(
+            hub_model(
+                "AutoModelForSpeechSeq2Seq",
+                settings["speech_model"],
+                device=settings["device"],
+                dtype=settings["dtype"],
+            )
+        )
+
+    def _model(self) -> Model:
+        settings = self.settings
+        if settings["model"] != "controller":
+            return chat_model(settings["model"], settings["api_base"], settings["device"], settings["dtype"])
+        if self.controller is None:
+            raise InputError(
+                "This tool answers questions with the model of its agent, and has no agent: leave the question out, "
+                "or set `model`."
+            )
+        return self.controller
+
+
+def excerpt(lines: list[Line], question: str | None, limit: int) -> str:
+    """The lines about a question, or all, cut at a line or word end where they are longer than `limit` characters.
+
+    A last line says how much was left out, and notes about what was not read are always kept.
+    """
+    text = select([line for line in lines if not line.is_note], question, limit)
+    notes = [line.text for line in lines if line.is_note]
+    if len(text) > limit:
+        shown = text[:limit]
+        end = max(shown.rfind("\n"), shown.rfind(" "))
+        shown = (shown[:end] if end > limit // 2 else shown).rstrip()
+        place = f"after {len(shown)} of {len(text)} characters, in line {_count(shown)} of {_count(text)}"
+        advice = "ask a narrower question" if question else "ask a question about the rest"
+        text, notes = shown, [f"[cut {place}: {advice}]", *notes]
+    return "\n".join([text, *notes])
+
+
+def _count(text: str) -> int:
+    return text.count("\n") + 1
 
 
 def select(lines: list[Line], question: str | None, limit: int) -> str:
@@ -88,16 +208,3 @@ def _with_headers(lines: list[Line]) -> str:
             header = line.header
         texts.append(line.text)
     return "\n".join(texts)
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).lower()
-    if "password" in text or "encrypt" in text:
-        return "it is protected with a password"
-    if isinstance(error, MemoryError) or any(word in text for word in ("bomb", "too large", "limit", "exceed")):
-        return "it unpacks to too much data"
-    if "timed out" in text or "timeout" in text:
-        return "reading it took too long"
-    if "unsupported" in text:
-        return "this file format is not supported"
-    return "it is damaged or is not what its extension says"

@@ -180,10 +180,10 @@ def test_mail(tool, put):
         assert part in text
 
 
-def test_zip_is_listed(tool, put, tmp_path):
+def test_zip_is_listed_and_read(tool, put, tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("notes/todo.txt", "hello")
-    assert tool(put(tmp_path / "a.zip")) == "notes/todo.txt 5 bytes"
+    assert tool(put(tmp_path / "a.zip")) == "notes/todo.txt 5 bytes\nnotes/todo.txt:\nhello"
 
 
 def test_speech(tool, put, tmp_path):
@@ -209,7 +209,9 @@ def test_long_text_is_cut_with_a_note(workspace, put):
     tool = InspectFileAsText(max_chars=100)
     tool.workspace = workspace
     text = tool(put(b"one two three\n" * 100, "t.txt"))
-    assert len(text) < 150 and text.endswith("more characters cut]")
+    assert text.startswith("one two three\none two three\n")
+    assert text.endswith("\n[cut after 97 of 1399 characters, in line 7 of 100: ask a question about the rest]")
+    assert tool(put(b"one two three\n" * 100, "t.txt"), "two").endswith("ask a narrower question]")
 
 
 def test_the_lines_that_fit_the_question_best_are_kept(tool, put):
@@ -236,7 +238,7 @@ def test_wrong_extension_of_a_known_content(tool, put, tmp_path):
         ("b.wav", b"RIFF0000WAVEgarbage", "cannot be read"),
         ("p.png", b"whatever", "visualizer"),
         ("p.txt", b"\x89PNG\r\n\x1a\n", "visualizer"),
-        ("v.mp4", b"\0\0\0\x18ftypmp42", "video"),
+        ("v.mp4", b"\0\0\0\x18ftypmp42", "damaged"),
     ],
 )
 def test_files_that_cannot_be_read(tool, put, name, content, message):
@@ -302,7 +304,8 @@ def test_too_large(workspace, put):
 
 def test_reading_stops_in_a_long_file(tool, put):
     text = tool(put(b"word " * 2_000_000, "long.txt"))
-    assert len(text) < 1600 and "characters cut" in text
+    assert len(text) < 1800 and "[cut after 1499 of 40" in text
+    assert text.endswith("[the rest of the file was not read: this tool stops after 4,000,000 characters]")
 
 
 def test_missing_extra_names_the_extra():

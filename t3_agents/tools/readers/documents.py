@@ -1,0 +1,60 @@
+"""Text documents, slides and web pages, read with kreuzberg."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...errors import MissingExtraError
+from ...task import media_type_of
+from .records import READ_SECONDS, Job, Line, Reader
+from .tables import row_text
+
+
+def document_reader(kind: str) -> Reader:
+    """A reader that uses kreuzberg; tables come out as `cell,cell` rows."""
+
+    def read(job: Job) -> Iterator[Line]:
+        try:
+            import kreuzberg
+        except ImportError:
+            raise MissingExtraError("kreuzberg", "tools", "Reading documents") from None
+        # Markdown keeps tables, but takes plain lines of a pdf for headings and drops the notes of a pptx.
+        form = "plain" if kind in ("pdf", "pptx") else "markdown"
+        config = kreuzberg.ExtractionConfig(
+            use_cache=False, disable_ocr=True, output_format=form, extraction_timeout_secs=READ_SECONDS
+        )
+        media_type = media_type_of(f"file.{kind}")
+        content = kreuzberg.extract_file_sync(job.path, mime_type=media_type, config=config).content
+        yield from document_lines(content)
+
+    return read
+
+
+def document_lines(content: str) -> Iterator[Line]:
+    """Lines of kreuzberg's output, where a table row is `| a | b |` in Markdown and tab-separated in plain text."""
+    header = ""
+    for text in content.splitlines():
+        if not text.strip() or set(text) == {"-"}:
+            continue
+        if text.startswith("|") and text.endswith("|") and len(text) > 1:
+            cells = [cell.strip().replace("\0", "|") for cell in text[1:-1].replace("\\|", "\0").split("|")]
+            if all(set(cell) <= set("-: ") and cell for cell in cells):
+                continue
+        elif "\t" in text:
+            cells = text.split("\t")
+        else:
+            header = ""
+            yield Line(text.strip())
+            continue
+        row = row_text(cells)
+        yield Line(row, header, is_header=not header)
+        header = header or row
+
+
+def html_lines(page: str) -> Iterator[Line]:
+    """Lines of a web page that is at hand as text."""
+    try:
+        import kreuzberg
+    except ImportError:
+        raise MissingExtraError("kreuzberg", "tools", "Reading documents") from None
+    yield from document_lines(kreuzberg.extract_bytes_sync(page.encode(), "text/html").content)

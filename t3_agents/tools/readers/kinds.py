@@ -1,0 +1,119 @@
+"""Which reader fits a file: by its first bytes, then by its extension."""
+
+from __future__ import annotations
+
+import mmap
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...errors import InputError
+from ...task import File, media_type_of
+from .containers import archive_reader, mail_reader
+from .documents import document_reader
+from .media import read_sound, read_video
+from .pictures import save_picture
+from .records import UNPACKED_BYTES, Job, Reader, Record
+from .tables import read_csv, read_workbook
+from .texts import is_binary, read_json, read_text, read_xml
+
+
+READS = "pdf, docx, xlsx, pptx, odt, epub, csv, json, xml, html, txt, source code, eml, zip, wav, mp3, flac and mp4"
+"""What the tool reads, for messages."""
+
+_DOCUMENTS = {"pdf", "docx", "pptx", "html", "htm", "odt", "odp", "rtf", "epub", "doc", "xls", "ppt", "ipynb", "ods"}
+_SOUNDS = {"wav", "mp3", "flac", "ogg"}
+# Sound that only the video reader decodes.
+_FILMED_SOUNDS = {"m4a", "aac", "wma", "opus"}
+_VIDEOS = {"mp4", "mov", "avi", "mkv", "webm", "m4v", "mpg", "mpeg"}
+_ZIPPED = {"xl/workbook.xml": "xlsx", "word/document.xml": "docx", "ppt/presentation.xml": "pptx"}
+_ZIPPED_BY_TYPE = {
+    "application/epub+zip": "epub",
+    "application/vnd.oasis.opendocument.text": "odt",
+    "application/vnd.oasis.opendocument.spreadsheet": "ods",
+    "application/vnd.oasis.opendocument.presentation": "odp",
+}
+_COMPOUND = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+
+
+def reader_for(job: Job) -> Reader:
+    """The function that reads this file.
+
+    Raises:
+        InputError: when no reader fits, or the content is not what the extension says.
+    """
+    name, suffix = job.name, Path(job.name).suffix.lower().lstrip(".")
+    with open(job.path, "rb") as stream:
+        start = stream.read(4096)
+    if is_picture(name, start):
+        raise InputError(f"{name} is a picture: use visualizer(image_path, question).")
+    if start.startswith(b"%PDF"):
+        return document_reader("pdf")
+    if start.startswith(b"PK"):
+        return _zip_reader(job, suffix)
+    if start.startswith(_COMPOUND):
+        return _compound_reader(job, suffix)
+    if start.startswith((b"RIFF", b"fLaC", b"OggS", b"ID3")) and suffix not in _VIDEOS or suffix in _SOUNDS:
+        return read_sound
+    if suffix in _VIDEOS | _FILMED_SOUNDS or start[4:8] == b"ftyp":
+        return read_video
+    if suffix in ("pdf", "docx", "xlsx", "pptx", "zip", "epub", "odt", "ods", "odp", "doc", "xls", "ppt"):
+        raise InputError(f"{name} is no {suffix} file inside: it is damaged or has the wrong extension.")
+    if start.startswith(b"{\\rtf"):
+        return document_reader("rtf")
+    if is_binary(start):
+        raise InputError(f"{name} is a binary file of unknown kind; this tool reads {READS}.")
+    if suffix in _DOCUMENTS:
+        return document_reader(suffix)
+    readers = {"csv": read_csv, "tsv": read_csv, "json": read_json, "eml": mail_reader(read_inside), "xml": read_xml}
+    return readers.get(suffix, read_text)
+
+
+def read_inside(job: Job) -> Iterator[Record]:
+    """A file that was inside another one: a picture is kept, everything else is read."""
+    path = Path(job.path)
+    with path.open("rb") as stream:
+        start = stream.read(4096)
+    if is_picture(job.name, start):
+        yield save_picture(job, path, job.name)
+    else:
+        yield from reader_for(job)(job)
+
+
+def is_picture(name: str, start: bytes) -> bool:
+    """Whether a file is a picture, by its name or its first bytes."""
+    signatures = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
+    by_content = start.startswith(signatures) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
+    return by_content or File(name, media_type_of(name), "").is_image
+
+
+def _zip_reader(job: Job, suffix: str) -> Reader:
+    wrong = f"{job.name} is no {suffix} file inside: it is damaged or has the wrong extension."
+    try:
+        with zipfile.ZipFile(job.path) as archive:
+            members = {member.filename: member for member in archive.infolist()}
+            declared = archive.read("mimetype")[:100].decode("latin-1").strip() if "mimetype" in members else ""
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError):
+        raise InputError(f"{job.name} is damaged: it is no complete {suffix or 'zip'} file.") from None
+    kind = next((kind for inside, kind in _ZIPPED.items() if inside in members), _ZIPPED_BY_TYPE.get(declared))
+    if kind is None:
+        if suffix in (*_ZIPPED.values(), *_ZIPPED_BY_TYPE.values()):
+            raise InputError(wrong)
+        return archive_reader(read_inside)
+    unpacked = sum(member.file_size for member in members.values())
+    if unpacked > UNPACKED_BYTES:
+        limit = UNPACKED_BYTES // 2**20
+        raise InputError(f"{job.name} unpacks to {unpacked / 2**20:.0f} MB, more than the {limit} MB allowed.")
+    return read_workbook if kind == "xlsx" else document_reader(kind)
+
+
+def _compound_reader(job: Job, suffix: str) -> Reader:
+    """Files of older office programs, and newer ones with a password, which are kept in the same container."""
+    with open(job.path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content.find("EncryptedPackage".encode("utf-16-le")) >= 0:
+            raise InputError(f"{job.name} is protected with a password: ask for a copy without one.")
+        inside = {"WordDocument": "doc", "Workbook": "xls", "PowerPoint Document": "ppt"}
+        kinds = [kind for stream_name, kind in inside.items() if content.find(stream_name.encode("utf-16-le")) >= 0]
+    if not kinds:
+        raise InputError(f"{job.name} is a file of a program that this tool does not know; it reads {READS}.")
+    return document_reader(suffix if suffix in kinds else kinds[0])

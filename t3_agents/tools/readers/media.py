@@ -1,0 +1,122 @@
+"""Sound and video, decoded: the speech in it is recognised by the tool, in its own process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ...errors import InputError, MissingExtraError
+from .pictures import save_picture
+from .records import Job, Line, Record, Sound
+
+
+SAMPLE_RATE = 16000
+"""Samples a second that recognisers of speech take."""
+
+_FRAMES = 4
+_BLOCK_SECONDS = 30
+
+
+def read_sound(job: Job) -> Iterator[Record]:
+    """The samples of a recording."""
+    try:
+        import soundfile
+    except ImportError:
+        raise MissingExtraError("soundfile", "tools", "Reading sound") from None
+    with soundfile.SoundFile(job.path) as sound:
+        rate = sound.samplerate
+        blocks = sound.blocks(_BLOCK_SECONDS * rate, dtype="float32", always_2d=True)
+        yield _save_sound(job, (resample(block.mean(axis=1), rate) for block in blocks), sound.frames / rate)
+
+
+def read_video(job: Job) -> Iterator[Record]:
+    """Length and size of a video, some of its frames as pictures, and its sound."""
+    try:
+        import av
+    except ImportError:
+        raise MissingExtraError("av", "video", "Reading videos") from None
+    with av.open(job.path) as film:
+        seconds = (film.duration or 0) / av.time_base
+        if film.streams.video:
+            stream = film.streams.video[0]
+            rate = f", {float(stream.average_rate):.3g} frames a second" if stream.average_rate else ""
+            yield Line(f"Video: {seconds:.1f} seconds, {stream.width} x {stream.height} pixels{rate}.")
+            yield from _frames(job, film, stream, seconds)
+        if not film.streams.audio:
+            yield Line("It has no sound.")
+            return
+    # Opened anew, because the frames left it somewhere in the middle.
+    with av.open(job.path) as film:
+        yield _save_sound(job, _film_sound(film), seconds)
+
+
+def _frames(job: Job, film: Any, stream: Any, seconds: float) -> Iterator[Record]:
+    """Frames at even distances; one that cannot be decoded is left out."""
+    import av
+
+    stream.thread_type = "AUTO"
+    last = -1.0
+    for number in range(_FRAMES):
+        wanted = seconds * (number + 0.5) / _FRAMES
+        try:
+            film.seek(int(wanted * av.time_base))
+            frame = next(frame for frame in film.decode(stream) if (frame.time or 0) >= wanted - 0.05)
+        except (av.FFmpegError, StopIteration):
+            continue
+        if (frame.time or 0) > last:
+            last = frame.time or 0
+            yield save_picture(job, frame.to_image(), f"frame at {clock(last)}")
+    if last < 0:
+        yield Line("No frame of it can be decoded.")
+
+
+def _film_sound(film: Any) -> Iterator[Any]:
+    """Sound of a film in the form in which speech is recognised; it ends where it cannot be decoded further."""
+    import av
+    import numpy as np
+
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+    try:
+        for frame in film.decode(film.streams.audio[0]):
+            for part in resampler.resample(frame):
+                yield part.to_ndarray().reshape(-1).astype(np.float32)
+    except av.FFmpegError:
+        return
+
+
+def _save_sound(job: Job, blocks: Iterable[Any], seconds: float) -> Sound:
+    """Write samples to the scratch folder. A header may promise more than there is, so they are counted."""
+    import numpy as np
+
+    path, room = job.new_file(".pcm"), job.sound_seconds * SAMPLE_RATE
+    written = 0
+    with path.open("wb") as out:
+        for block in blocks:
+            block = block[: room - written]
+            out.write((np.clip(block, -1, 1) * 32767).astype("<i2").tobytes())
+            written += len(block)
+            if written >= room:
+                return Sound(str(path), max(seconds, written / SAMPLE_RATE))
+    if not written:
+        raise InputError(f"{job.name} holds no sound: it is damaged or empty.")
+    return Sound(str(path), written / SAMPLE_RATE)
+
+
+def resample(samples: Any, rate: int, target: int = SAMPLE_RATE) -> Any:
+    """Change the sample rate in the frequency domain, which removes what the new rate cannot hold."""
+    import numpy as np
+
+    if rate == target or not len(samples):
+        return samples
+    length = max(1, round(len(samples) * target / rate))
+    spectrum = np.fft.rfft(samples)
+    bins = length // 2 + 1
+    spectrum = spectrum[:bins] if len(spectrum) >= bins else np.pad(spectrum, (0, bins - len(spectrum)))
+    return np.fft.irfft(spectrum, length) * (length / len(samples))
+
+
+def clock(seconds: float) -> str:
+    """A time such as `1:05` or `1:02:03`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,132 @@
+"""What a reader hands over of a file, piece by piece, and the limits that all readers keep."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+SCAN_CHARS = 4_000_000
+"""Reading stops after this many characters of text."""
+
+READ_SECONDS = 8
+"""Reading stops after this time, with what has been read until then."""
+
+KILL_SECONDS = 9
+"""A reader that is still busy after this time is killed."""
+
+MEMORY_BYTES = 768 * 2**20
+"""Memory that a reader may have."""
+
+DISK_BYTES = 256 * 2**20
+"""Size of the largest file that a reader may write to its scratch folder."""
+
+UNPACKED_BYTES = 400 * 2**20
+"""Archives that unpack to more than this are not unpacked."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a file.
+
+    Args:
+        text (`str`): the line.
+        header (`str`): the header of the table that it belongs to, if any.
+        is_header (`bool`): the line itself is such a header; it means nothing without rows.
+        is_note (`bool`): the line says what was not read; it belongs to every answer about the file.
+    """
+
+    text: str
+    header: str = ""
+    is_header: bool = False
+    is_note: bool = False
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that was inside a file: a frame of a video, a member of an archive.
+
+    Args:
+        path (`str`): where its PNG lies in the scratch folder.
+        caption (`str`): what it is.
+    """
+
+    path: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Sound:
+    """The sound of a file, decoded.
+
+    Args:
+        path (`str`): its samples in the scratch folder, 16-bit little-endian mono at 16 kHz.
+        seconds (`float`): length of the whole recording, of which the samples may be the start only.
+    """
+
+    path: str
+    seconds: float
+
+
+Record = Line | Picture | Sound
+
+_KINDS = {kind.__name__: kind for kind in (Line, Picture, Sound)}
+
+
+def to_json(record: Record) -> str:
+    """A record as one line of JSON."""
+    return json.dumps([type(record).__name__, asdict(record)])
+
+
+def from_json(text: str) -> Record:
+    """The record that [`to_json`] wrote."""
+    kind, fields = json.loads(text)
+    return _KINDS[kind](**fields)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to read.
+
+    Args:
+        path (`str`): where it lies.
+        name (`str`): how it is called in messages; its extension counts.
+        scratch (`str`): folder for pictures, sound and unpacked files, emptied by the caller.
+        sound_seconds (`int`): longest sound that is decoded.
+        depth (`int`): how many files it is inside of: an archive in an archive is only listed.
+    """
+
+    path: str
+    name: str
+    scratch: str
+    sound_seconds: int = 180
+    depth: int = 0
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    def new_file(self, suffix: str) -> Path:
+        """A path in the scratch folder that is not taken."""
+        folder = Path(self.scratch)
+        return folder / f"{sum(1 for _ in folder.iterdir())}{suffix}"
+
+
+Reader = Callable[[Job], Iterator[Record]]
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file cannot be read, in words, from what a parser raised."""
+    text = str(error).lower()
+    if "password" in text or "encrypt" in text:
+        return "it is protected with a password"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, MemoryError) or any(word in text for word in ("bomb", "too large", "limit", "exceed")):
+        return "it unpacks to too much data"
+    if "timed out" in text or "timeout" in text:
+        return "reading it took too long"
+    if "unsupported" in text:
+        return "this file format is not supported"
+    return "it is damaged or is not what its extension says"
