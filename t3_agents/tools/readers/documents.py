@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from ...errors import MissingExtraError
 from ...task import media_type_of
 from .records import READ_SECONDS, Job, Line, Reader
 from .tables import row_text
+
+
+# What kreuzberg writes before each page: a control sign that is in no text.
+_PAGE = "\x1epage {page_num}\x1e"
 
 
 def document_reader(kind: str) -> Reader:
@@ -18,14 +23,20 @@ def document_reader(kind: str) -> Reader:
             import kreuzberg
         except ImportError:
             raise MissingExtraError("kreuzberg", "tools", "Reading documents") from None
-        # Markdown keeps tables, but takes plain lines of a pdf for headings and drops the notes of a pptx.
-        form = "plain" if kind in ("pdf", "pptx") else "markdown"
+        # Markdown keeps tables, but takes plain lines of a pdf for headings and joins the lines of a doc.
+        form = "plain" if kind in ("pdf", "doc") else "markdown"
+        pages = kreuzberg.PageConfig(insert_page_markers=True, marker_format=_PAGE) if kind == "pdf" else None
         config = kreuzberg.ExtractionConfig(
-            use_cache=False, disable_ocr=True, output_format=form, extraction_timeout_secs=READ_SECONDS
+            use_cache=False, disable_ocr=True, output_format=form, pages=pages, extraction_timeout_secs=READ_SECONDS
         )
         media_type = media_type_of(f"file.{kind}")
         content = kreuzberg.extract_file_sync(job.path, mime_type=media_type, config=config).content
-        yield from document_lines(content)
+        texts = content.split(_PAGE.format(page_num=1), 1)[-1]
+        for number, page in enumerate(re.split(_PAGE.format(page_num=r"\d+"), texts), 1):
+            # The only page of a document is not numbered.
+            if page is not texts and page.strip():
+                yield Line(f"Page {number}:", is_header=True)
+            yield from document_lines(page)
 
     return read
 

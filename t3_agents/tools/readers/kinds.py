@@ -14,14 +14,15 @@ from .documents import document_reader
 from .media import read_sound, read_video
 from .pictures import save_picture
 from .records import UNPACKED_BYTES, Job, Reader, Record
+from .slides import read_slides
 from .tables import read_csv, read_workbook
-from .texts import is_binary, read_json, read_text, read_xml
+from .texts import is_binary, read_json, read_notebook, read_text, read_xml
 
 
 READS = "pdf, docx, xlsx, pptx, odt, epub, csv, json, xml, html, txt, source code, eml, zip, wav, mp3, flac and mp4"
 """What the tool reads, for messages."""
 
-_DOCUMENTS = {"pdf", "docx", "pptx", "html", "htm", "odt", "odp", "rtf", "epub", "doc", "xls", "ppt", "ipynb", "ods"}
+_DOCUMENTS = {"pdf", "docx", "pptx", "html", "htm", "odt", "rtf", "epub", "doc", "xls", "ppt", "ods"}
 _SOUNDS = {"wav", "mp3", "flac", "ogg"}
 # Sound that only the video reader decodes.
 _FILMED_SOUNDS = {"m4a", "aac", "wma", "opus"}
@@ -31,7 +32,6 @@ _ZIPPED_BY_TYPE = {
     "application/epub+zip": "epub",
     "application/vnd.oasis.opendocument.text": "odt",
     "application/vnd.oasis.opendocument.spreadsheet": "ods",
-    "application/vnd.oasis.opendocument.presentation": "odp",
 }
 _COMPOUND = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
@@ -65,7 +65,14 @@ def reader_for(job: Job) -> Reader:
         raise InputError(f"{name} is a binary file of unknown kind; this tool reads {READS}.")
     if suffix in _DOCUMENTS:
         return document_reader(suffix)
-    readers = {"csv": read_csv, "tsv": read_csv, "json": read_json, "eml": mail_reader(read_inside), "xml": read_xml}
+    readers = {
+        "csv": read_csv,
+        "tsv": read_csv,
+        "json": read_json,
+        "ipynb": read_notebook,
+        "xml": read_xml,
+        "eml": mail_reader(read_inside),
+    }
     return readers.get(suffix, read_text)
 
 
@@ -96,6 +103,8 @@ def _zip_reader(job: Job, suffix: str) -> Reader:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError):
         raise InputError(f"{job.name} is damaged: it is no complete {suffix or 'zip'} file.") from None
     kind = next((kind for inside, kind in _ZIPPED.items() if inside in members), _ZIPPED_BY_TYPE.get(declared))
+    if kind is None and declared.startswith("application/vnd.oasis.opendocument"):
+        raise InputError(f"{job.name} is an OpenDocument file of a kind that this tool does not read: save it as pdf.")
     if kind is None:
         if suffix in (*_ZIPPED.values(), *_ZIPPED_BY_TYPE.values()):
             raise InputError(wrong)
@@ -104,7 +113,7 @@ def _zip_reader(job: Job, suffix: str) -> Reader:
     if unpacked > UNPACKED_BYTES:
         limit = UNPACKED_BYTES // 2**20
         raise InputError(f"{job.name} unpacks to {unpacked / 2**20:.0f} MB, more than the {limit} MB allowed.")
-    return read_workbook if kind == "xlsx" else document_reader(kind)
+    return {"xlsx": read_workbook, "pptx": read_slides}.get(kind) or document_reader(kind)
 
 
 def _compound_reader(job: Job, suffix: str) -> Reader:

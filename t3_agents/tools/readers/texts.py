@@ -92,6 +92,21 @@ def read_json(job: Job) -> Iterator[Line]:
     yield from map(Line, lines)
 
 
+def read_notebook(job: Job) -> Iterator[Line]:
+    """Cells of a Jupyter notebook (nbformat 4) with what they printed."""
+    notebook = json.loads(Path(job.path).read_text(encoding=encoding_of(job.path)))
+    for number, cell in enumerate(notebook["cells"], 1):
+        yield Line(f"Cell {number} ({cell['cell_type']}):", is_header=True)
+        yield from map(Line, _joined(cell["source"]).splitlines())
+        for output in cell.get("outputs", []):
+            text = output.get("text") or output.get("data", {}).get("text/plain") or output.get("evalue", "")
+            yield from (Line(f"> {line}") for line in _joined(text).splitlines())
+
+
+def _joined(text: str | list[str]) -> str:
+    return text if isinstance(text, str) else "".join(text)
+
+
 def _json_lines(place: str, value: Any) -> Iterator[str]:
     if isinstance(value, dict) and value:
         if not any(isinstance(item, dict | list) for item in value.values()):
