@@ -20,6 +20,9 @@ _MAX_XML_LINE = 500
 # Signs that text does not hold, apart from the zero byte.
 _CONTROLS = bytes([*range(1, 8), *range(14, 27), *range(28, 32), 127])
 
+# Zero bytes and page breaks.
+_DROPPED = {0: None, 12: None}
+
 
 def is_binary(sample: bytes) -> bool:
     """Whether the first bytes of a file are no text in any encoding that [`encoding_of`] knows."""
@@ -60,10 +63,11 @@ def encoding_of(path: str | Path) -> str:
 
 
 def decoded(path: str | Path) -> Iterator[str]:
-    """Lines of a text file without their ends; overlong lines are broken, zero bytes left out."""
+    """Lines of a text file without their ends; overlong lines are broken."""
     with open(path, encoding=encoding_of(path), errors="replace", newline=None) as stream:
         while line := stream.readline(_MAX_LINE):
-            yield line.rstrip("\n").replace("\0", "")
+            # Bold and underlined letters of a terminal are struck twice.
+            yield re.sub(".\b", "", line.rstrip("\n").translate(_DROPPED))
 
 
 def read_text(job: Job) -> Iterator[Line]:
