@@ -61,7 +61,9 @@ class InspectFileAsText(WorkspaceTool):
             lines = [line for record in read_file(job) for line in self._lines_of(record, path.stem)]
         lines = [line for line in lines if line.text.strip()]
         if not lines:
-            raise InputError(f"{file_path} holds no text; a scanned page must be saved as a picture for `visualizer`.")
+            raise InputError(
+                f"{file_path} holds no text that can be read; save a scanned page as a picture for `visualizer`."
+            )
         return self.answer(lines, question)
 
     def answer(self, lines: list[Line], question: str | None) -> str:

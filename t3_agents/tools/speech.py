@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from ..errors import InputError, MissingExtraError
 from .readers.media import SAMPLE_RATE, clock
 from .readers.records import Line
-from .shared_models import HubModel
+from .shared_models import HubModel, load_once
 
 
 CHUNK_SECONDS = 30
@@ -17,6 +18,9 @@ CHUNK_SECONDS = 30
 
 # The decoder of pocketsphinx hears words in silence.
 _SILENCE = 0.003
+
+# One decoder serves the agents of all threads.
+_sphinx = threading.Lock()
 
 Recogniser = Callable[[Any], str]
 
@@ -74,15 +78,16 @@ def pocketsphinx_recogniser() -> Recogniser:
         from pocketsphinx import Decoder
     except ImportError:
         raise MissingExtraError("pocketsphinx", "tools", "Transcribing speech") from None
-    decoder = Decoder(samprate=SAMPLE_RATE, loglevel="FATAL")
+    decoder = load_once(("pocketsphinx",), lambda: Decoder(samprate=SAMPLE_RATE, loglevel="FATAL"))
 
     def recognise(samples: Any) -> str:
         import numpy as np
 
-        decoder.start_utt()
-        decoder.process_raw((samples / np.abs(samples).max() * 30000).astype("<i2").tobytes(), full_utt=True)
-        decoder.end_utt()
-        hypothesis = decoder.hyp()
+        with _sphinx:
+            decoder.start_utt()
+            decoder.process_raw((samples / np.abs(samples).max() * 30000).astype("<i2").tobytes(), full_utt=True)
+            decoder.end_utt()
+            hypothesis = decoder.hyp()
         return hypothesis.hypstr if hypothesis else ""
 
     return recognise

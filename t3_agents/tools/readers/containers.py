@@ -95,7 +95,7 @@ def _read_inside(job: Job, name: str, data: bytes, read: Reader) -> Iterator[Rec
         yield Line(title, is_header=True)
         for record in read(replace(job, path=str(path), name=name, depth=job.depth + 1)):
             if isinstance(record, Line) and not record.is_header:
-                record = replace(record, header=f"{title}\n{record.header}" if record.header else title)
+                record = record._replace(header=f"{title}\n{record.header}" if record.header else title)
             yield record
     except T3Error as error:
         yield Line(f"[{error}]", title)

@@ -123,6 +123,8 @@ def _compound_reader(job: Job, suffix: str) -> Reader:
             raise InputError(f"{job.name} is protected with a password: ask for a copy without one.")
         inside = {"WordDocument": "doc", "Workbook": "xls", "PowerPoint Document": "ppt"}
         kinds = [kind for stream_name, kind in inside.items() if content.find(stream_name.encode("utf-16-le")) >= 0]
+    if not kinds and suffix in _DOCUMENTS:
+        raise InputError(f"{job.name} is no {suffix} file inside: it is damaged or has the wrong extension.")
     if not kinds:
         raise InputError(f"{job.name} is a file of a program that this tool does not know; it reads {READS}.")
     return document_reader(suffix if suffix in kinds else kinds[0])

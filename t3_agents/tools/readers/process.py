@@ -16,8 +16,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...errors import InputError, MissingExtraError
-from .records import KILL_SECONDS, MEMORY_BYTES, Job, Line, Record, from_json
+from ...errors import InputError, MissingExtraError, T3Error
+from .records import KILL_SECONDS, MEMORY_BYTES, Job, Line, Record, from_fields
 
 
 _PACKAGE_PARENT = Path(__file__).resolve().parents[3]
@@ -50,25 +50,33 @@ class _Worker:
             socket.send_fds(self.jobs, [job.to_json().encode()], [theirs.fileno()])
         return ours
 
+    def has_died(self) -> bool:
+        """Whether somebody ended it; a child that its limits end leaves it running."""
+        try:
+            self.process.wait(0.2)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     @property
     def usable(self) -> bool:
         """Whether it runs and belongs to this process, not to the one that this process was forked from."""
         return self.owner == os.getpid() and self.process.poll() is None
 
 
-def _send(job: Job) -> socket.socket:
+def _send(job: Job) -> tuple[_Worker, socket.socket]:
     global _worker
     with _lock:
         if _worker is not None and _worker.usable:
             try:
-                return _worker.send(job)
+                return _worker, _worker.send(job)
             except OSError:
                 _worker.process.wait()
         _worker = _Worker()
-        return _worker.send(job)
+        return _worker, _worker.send(job)
 
 
-def read_file(job: Job) -> Iterator[Record]:
+def read_file(job: Job, is_second_try: bool = False) -> Iterator[Record]:
     """The lines, pictures and sounds of a file, as they are read.
 
     Where a limit ends the reading after some lines, the last one says so.
@@ -78,22 +86,28 @@ def read_file(job: Job) -> Iterator[Record]:
         MissingExtraError: when a package for this kind of file is not installed.
     """
     start, empty = time.monotonic(), True
-    with _send(job) as answer, answer.makefile("r", encoding="utf-8") as lines:
+    worker, answer = _send(job)
+    with answer, answer.makefile("r", encoding="utf-8") as lines:
         # The process kills what takes too long; this is for a process that is itself stopped.
         answer.settimeout(KILL_SECONDS + 10)
         try:
             for line in lines:
-                kind, content = json.loads(line)
+                kind, *fields = json.loads(line)
                 if kind == "End":
                     return
                 if kind == "Missing":
-                    raise MissingExtraError(*content)
+                    raise MissingExtraError(*fields)
                 if kind == "Refused":
-                    reason = content
+                    reason = fields[0]
                     break
                 empty = False
-                yield from_json(line)
+                yield from_fields(kind, fields)
             else:
+                if empty and worker.has_died():
+                    if is_second_try:
+                        raise T3Error("The process that reads files does not start: run `t3 doctor`.")
+                    yield from read_file(job, is_second_try=True)
+                    return
                 reason = _reason_of_death(job, time.monotonic() - start)
         except TimeoutError:
             reason = _reason_of_death(job, time.monotonic() - start)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 
 SCAN_CHARS = 4_000_000
@@ -27,8 +28,7 @@ UNPACKED_BYTES = 400 * 2**20
 """Archives that unpack to more than this are not unpacked."""
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """One line of a file.
 
     Args:
@@ -44,8 +44,7 @@ class Line:
     is_note: bool = False
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """A picture that was inside a file: a frame of a video, a member of an archive.
 
     Args:
@@ -57,8 +56,7 @@ class Picture:
     caption: str
 
 
-@dataclass(frozen=True)
-class Sound:
+class Sound(NamedTuple):
     """The sound of a file, decoded.
 
     Args:
@@ -77,13 +75,12 @@ _KINDS = {kind.__name__: kind for kind in (Line, Picture, Sound)}
 
 def to_json(record: Record) -> str:
     """A record as one line of JSON."""
-    return json.dumps([type(record).__name__, asdict(record)])
+    return json.dumps([type(record).__name__, *record])
 
 
-def from_json(text: str) -> Record:
-    """The record that [`to_json`] wrote."""
-    kind, fields = json.loads(text)
-    return _KINDS[kind](**fields)
+def from_fields(kind: str, fields: list[Any]) -> Record:
+    """The record of a line of [`to_json`]: its first value, and the others."""
+    return _KINDS[kind](*fields)
 
 
 @dataclass(frozen=True)
@@ -123,10 +120,10 @@ def reason_of(error: Exception) -> str:
         return "it is protected with a password"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
+    if "timed out" in text or "timeout" in text:
+        return "it takes too long"
     if isinstance(error, MemoryError) or any(word in text for word in ("bomb", "too large", "limit", "exceed")):
         return "it unpacks to too much data"
-    if "timed out" in text or "timeout" in text:
-        return "reading it took too long"
     if "unsupported" in text:
         return "this file format is not supported"
     return "it is damaged or is not what its extension says"

@@ -23,6 +23,8 @@ def row_text(cells: Any) -> str:
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return " ".join(value.split())
     if value is None:
         return ""
     if isinstance(value, float):
@@ -31,7 +33,7 @@ def _cell(value: Any) -> str:
         value = value.date()
     if isinstance(value, datetime | date | time):
         return value.isoformat(" ") if isinstance(value, datetime) else value.isoformat()
-    return " ".join(str(value).split())
+    return str(value)
 
 
 def read_workbook(job: Job) -> Iterator[Line]:

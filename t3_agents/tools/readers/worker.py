@@ -1,7 +1,7 @@
 """The process that reads files: it waits for jobs and forks a child for each, which has limits of time and memory.
 
 Run as `python -P -m t3_agents.tools.readers.worker` with a socket as its standard input. A message is a job as JSON
-and a descriptor that the child writes to: one record a line, then `["End", {}]`, or `["Refused", ...]` with why not.
+and a descriptor that the child writes to: one record a line, then `["End"]`, or `["Refused", ...]` with why not.
 A child that dies without either has been killed by its limits or by its parser.
 """
 
@@ -80,9 +80,9 @@ def _serve(job: Job, descriptor: int) -> None:
         try:
             for record in _read(job):
                 out.write(to_json(record) + "\n")
-            last = ["End", {}]
+            last = ["End"]
         except MissingExtraError as error:
-            last = ["Missing", error.__reduce__()[1]]
+            last = ["Missing", *error.__reduce__()[1]]
         except InputError as error:
             last = ["Refused", str(error)]
         # A parser may raise anything on a file that somebody damaged; the model gets one sentence.
