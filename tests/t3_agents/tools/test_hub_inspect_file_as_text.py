@@ -1,0 +1,171 @@
+"""The backend of `inspect_file_as_text` with models: a real Whisper, a real vision-language model, a real endpoint."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from t3_agents.errors import InputError
+from t3_agents.models import ScriptedModel
+from t3_agents.tools.inspect_file_as_text import HubInspectFileAsText, InspectFileAsText
+from t3_agents.tools.shared_models import chat_model, hub_model
+from t3_agents.tools.speech import CHUNK_SECONDS, SAMPLE_RATE, split
+from tests.tiny_whisper import make_tiny_whisper
+
+
+DATA = Path(__file__).parent / "data"
+
+
+class ChatServer(ThreadingHTTPServer):
+    """An OpenAI-compatible endpoint that answers what is asked with a word of the question, and keeps what it got."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), ChatHandler)
+        self.prompts: list[str] = []
+
+
+class ChatHandler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        content = request["messages"][-1]["content"]
+        self.server.prompts.append(content if isinstance(content, str) else content[-1]["text"])
+        message = {"role": "assistant", "content": " It costs 19.90. "}
+        reply = {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 0,
+            "model": request["model"],
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+        }
+        data = json.dumps(reply).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def endpoint():
+    pytest.importorskip("openai")
+    with ChatServer() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_an_endpoint_answers_a_question_about_the_text(workspace, put, endpoint):
+    tool = HubInspectFileAsText(model="reader", api_base=f"http://127.0.0.1:{endpoint.server_port}/v1", max_chars=300)
+    tool.workspace = workspace
+    path = put(b"name,price\nLamp,19.90\nDesk,149.00\n", "t.csv")
+    assert tool(path) == "name,price\nLamp,19.90\nDesk,149.00" and not endpoint.prompts
+    assert tool(path, "What does the lamp cost?") == "It costs 19.90."
+    assert "Lamp,19.90\nDesk,149.00\n\nQuestion: What does the lamp cost?" in endpoint.prompts[0]
+    rows = "".join(f"item {n},{n * 2}\n" for n in range(1000))
+    assert tool(put(f"name,price\n{rows}".encode(), "long.csv"), "price of item 777") == "It costs 19.90."
+    assert "Text:\nname,price\nitem 777,1554\n\n" in endpoint.prompts[1]
+
+
+def test_the_controller_answers_a_question(workspace, put):
+    tool = HubInspectFileAsText()
+    tool.workspace = workspace
+    path = put(b"Meet at noon.", "t.txt")
+    with pytest.raises(InputError, match="has no agent: leave the question out, or set `model`"):
+        tool(path, "When?")
+    tool.controller = ScriptedModel(["At noon."])
+    assert tool(path, "When do we meet?") == "At noon."
+    assert tool(path) == "Meet at noon."
+
+
+def test_a_local_model_answers_a_question(workspace, put, tiny_vlm):
+    tool = HubInspectFileAsText(model=str(tiny_vlm))
+    tool.workspace = workspace
+    answer = tool(put(b"Meet at noon.", "t.txt"), "When do we meet?")
+    model = chat_model(str(tiny_vlm))
+    prompt = [{"role": "user", "content": [{"type": "text", "text": ""}]}]
+    prompt[0]["content"][0]["text"] = (
+        "Answer the question from the text of a file. Be short and exact; say so if the text does not tell.\n\n"
+        "Text:\nMeet at noon.\n\nQuestion: When do we meet?"
+    )
+    assert answer and answer == model.generate(prompt).content.strip()
+
+
+@pytest.fixture(scope="session")
+def tiny_whisper(tmp_path_factory):
+    return make_tiny_whisper(tmp_path_factory.mktemp("tiny_whisper") / "model")
+
+
+@pytest.fixture
+def long_recording(tmp_path):
+    """A sentence at the start and after forty seconds, at 22,050 samples a second."""
+    soundfile = pytest.importorskip("soundfile")
+    samples, rate = soundfile.read(DATA / "ffmpeg.mp3")
+    gap = np.zeros(40 * rate - len(samples))
+    soundfile.write(tmp_path / "long.wav", np.concatenate([samples, gap, samples]), rate)
+    return tmp_path / "long.wav"
+
+
+def test_speech_with_a_model_of_transformers(workspace, put, tiny_whisper, long_recording):
+    tool = HubInspectFileAsText(speech_model=str(tiny_whisper))
+    tool.workspace = workspace
+    soundfile = pytest.importorskip("soundfile")
+    hub = hub_model("AutoModelForSpeechSeq2Seq", str(tiny_whisper))
+    samples = soundfile.read(DATA / "sox.flac", dtype="int16")[0].astype(np.float32) / 32767
+    features = hub.processor(samples, sampling_rate=16000, return_tensors="pt", return_attention_mask=True)
+    expected = hub.processor.batch_decode(hub.model.generate(**features), skip_special_tokens=True)[0]
+    assert tool(put(DATA / "sox.flac")) == f"Transcript (may hold mistakes): {expected.strip()}"
+    lines = tool(put(long_recording)).splitlines()
+    assert lines[0].startswith("Transcript (may hold mistakes), each part with the minute and second")
+    assert [line[:5] for line in lines[1:]] == ["[0:00", "[0:20"]
+    with pytest.raises(InputError, match="cannot be loaded"):
+        HubInspectFileAsText(speech_model="no/such-model")(str(DATA / "sox.flac"))
+
+
+@pytest.mark.slow
+def test_long_speech_is_cut_in_silence_and_has_times(workspace, put, long_recording):
+    tool = InspectFileAsText()
+    tool.workspace = workspace
+    path = put(long_recording)
+    assert tool(path).splitlines() == [
+        "Transcript (may hold mistakes), each part with the minute and second of its start:",
+        "[0:00] the meeting starts at nine",
+        "[0:20] the meeting starts at nine",
+    ]
+
+
+@pytest.mark.slow
+def test_only_the_start_of_a_very_long_recording_is_transcribed(put, workspace, tmp_path):
+    soundfile = pytest.importorskip("soundfile")
+    samples, rate = soundfile.read(DATA / "sox.flac")
+    gap = np.zeros(InspectFileAsText.max_sound_seconds * rate)
+    soundfile.write(tmp_path / "long.flac", np.concatenate([samples, gap]), rate)
+    tool = InspectFileAsText()
+    tool.workspace = workspace
+    lines = tool(put(tmp_path / "long.flac")).splitlines()
+    assert lines[1:] == ["[0:00] the meeting starts at nine", "[only the first 180 of 182 seconds were transcribed]"]
+
+
+def test_chunks_hold_every_sample_once_and_end_where_it_is_quiet():
+    rng = np.random.default_rng(0)
+    samples = rng.uniform(-0.5, 0.5, 100 * SAMPLE_RATE).astype(np.float32)
+    quiet = slice(25 * SAMPLE_RATE, 26 * SAMPLE_RATE)
+    samples[quiet] *= 0.01
+    chunks = list(split(samples))
+    assert np.array_equal(np.concatenate([chunk for _, chunk in chunks]), samples)
+    assert all(0 < len(chunk) <= CHUNK_SECONDS * SAMPLE_RATE for _, chunk in chunks)
+    assert 25 < chunks[1][0] < 26
+
+
+def test_both_backends_are_the_same_tool():
+    assert HubInspectFileAsText.name == InspectFileAsText.name
+    assert HubInspectFileAsText.inputs == InspectFileAsText.inputs
+    assert HubInspectFileAsText.output_type == InspectFileAsText.output_type
+    settings = HubInspectFileAsText(model="m", api_base="http://x", device="cpu").settings
+    assert json.loads(json.dumps(settings)) == settings and HubInspectFileAsText(**settings).settings == settings
