@@ -55,7 +55,10 @@ def changed(name: str, part: str, change, target: str):
     """A zipped document of the test data with one part changed by a function of its bytes."""
 
     def write(folder: Path) -> str:
-        with zipfile.ZipFile(DATA / name) as good, zipfile.ZipFile(folder / target, "w", zipfile.ZIP_DEFLATED) as bad:
+        with (
+            zipfile.ZipFile(DATA / name) as good,
+            zipfile.ZipFile(folder / target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as bad,
+        ):
             for member in good.namelist():
                 data = good.read(member)
                 bad.writestr(member, change(data) if member == part else data)

@@ -206,7 +206,8 @@ class Driver:
                     continue
                 # The kernel's own record of the peak; a process that has just ended has none.
                 peak = re.search(r"VmHWM:\s+(\d+) kB", status)
-                peaks[process.pid] = int(peak[1]) if peak else 0
+                if peak:
+                    peaks[process.pid] = int(peak[1])
             if done.wait(0.005):
                 return
 
@@ -215,6 +216,8 @@ class Driver:
 def driver(tmp_path_factory):
     driver = Driver(tmp_path_factory.mktemp("workspace"))
     driver.folder = Path(driver.process.args[-1])
+    # The model of speech is loaded before anything is timed.
+    assert "meeting" in driver.read(files.truncated("ffmpeg.mp3", 1)(driver.folder))[0]["text"]
     yield driver
     driver.process.stdin.close()
     assert driver.process.wait(10) == 0
