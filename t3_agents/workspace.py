@@ -95,15 +95,12 @@ class Workspace:
             real = target.resolve()
             if not real.is_relative_to(self.root):
                 raise InputError(f"`{path}` leads out of the workspace.")
-            is_folder, missing = must_exist and real.is_dir(), must_exist and not real.is_file()
+            is_folder, missing = real.is_dir(), must_exist and not real.is_file()
         except (OSError, RuntimeError):  # a loop of links, a name that is too long, a folder without permission
             raise InputError(f"`{str(path)[:200]}` is not a path that can be opened.") from None
-        if is_folder:
-            raise InputError(
-                f"`{path}` is a folder: name a file in it. Files here: {', '.join(self.list()) or 'none'}."
-            )
         if missing:
-            raise InputError(f"There is no file `{path}`. Files here: {', '.join(self.list()) or 'none'}.")
+            what = f"There is no file `{path}`" + (", it is a folder" if is_folder else "")
+            raise InputError(f"{what}. Files here: {', '.join(self.list()) or 'none'}.")
         return real
 
     def read_bytes(self, path: str) -> bytes:

@@ -40,7 +40,7 @@ class InspectFileAsText(WorkspaceTool):
     output_type = "string"
 
     max_sound_seconds = 180
-    """Only the start of a longer recording is transcribed: pocketsphinx takes about half of the recording's time."""
+    """Sound that is transcribed of one file; pocketsphinx takes about two thirds of a recording's time on one core."""
 
     def __init__(self, max_chars: int = 1500, max_megabytes: int = 64):
         super().__init__(max_chars=max_chars, max_megabytes=max_megabytes)
@@ -58,8 +58,8 @@ class InspectFileAsText(WorkspaceTool):
             )
         with tempfile.TemporaryDirectory(prefix="t3-read-") as scratch:
             job = Job(str(path.resolve()), str(file_path), scratch, self.max_sound_seconds)
-            lines = [line for record in read_file(job) for line in self._lines_of(record, path.stem)]
-        lines = [line for line in lines if line.text.strip()]
+            # All of them first: the reading process waits for nobody.
+            lines = list(self._lines_of(list(read_file(job)), path.stem))
         if not lines:
             raise InputError(
                 f"{file_path} holds no text that can be read; save a scanned page as a picture for `visualizer`."
@@ -74,14 +74,19 @@ class InspectFileAsText(WorkspaceTool):
         """What turns speech into text."""
         return pocketsphinx_recogniser()
 
-    def _lines_of(self, record: Record, stem: str) -> Iterator[Line]:
-        if isinstance(record, Line):
-            yield record
-        elif isinstance(record, Picture):
-            saved = self.save_image(decode_image(Path(record.path).read_bytes(), record.caption), stem)
-            yield Line(f"Picture {saved}: {record.caption} (look at it with visualizer)")
-        else:
-            yield from transcript(record.path, record.seconds, self.recogniser())
+    def _lines_of(self, records: list[Record], stem: str) -> Iterator[Line]:
+        room = float(self.max_sound_seconds)
+        for record in records:
+            if isinstance(record, Line):
+                yield record
+            elif isinstance(record, Picture):
+                saved = self.save_image(decode_image(Path(record.path).read_bytes(), record.caption), stem)
+                yield Line(f"Picture {saved}: {record.caption} (look at it with visualizer)")
+            elif room <= 0:
+                yield Line(f"[a recording of {record.seconds:.0f} seconds was not transcribed]", is_note=True)
+            else:
+                room -= record.seconds
+                yield from transcript(record.path, record.seconds, self.recogniser())
 
 
 class HubInspectFileAsText(InspectFileAsText):
@@ -106,7 +111,7 @@ class HubInspectFileAsText(InspectFileAsText):
     )
     inputs = InspectFileAsText.inputs
     max_sound_seconds = 3600
-    """Only the start of a longer recording is transcribed."""
+    """Sound that is transcribed of one file."""
 
     def __init__(
         self,

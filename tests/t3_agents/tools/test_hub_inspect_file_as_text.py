@@ -2,6 +2,7 @@
 
 import json
 import threading
+import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -150,6 +151,18 @@ def test_only_the_start_of_a_very_long_recording_is_transcribed(put, workspace, 
     tool.workspace = workspace
     lines = tool(put(tmp_path / "long.flac")).splitlines()
     assert lines[1:] == ["[0:00] the meeting starts at nine", "[only the first 180 of 182 seconds were transcribed]"]
+
+
+def test_recordings_in_an_archive(workspace, put, tmp_path, tiny_whisper):
+    with zipfile.ZipFile(tmp_path / "talks.zip", "w") as archive:
+        for name in ("one.flac", "two.flac"):
+            archive.write(DATA / "sox.flac", name)
+    tool = HubInspectFileAsText(speech_model=str(tiny_whisper))
+    tool.workspace = workspace
+    tool.max_sound_seconds = 1
+    lines = tool(put(tmp_path / "talks.zip")).splitlines()
+    assert lines[2] == "one.flac:" and lines[3].startswith("Transcript") and lines[4] == "two.flac:"
+    assert lines[-1] == "[a recording of 2 seconds was not transcribed]"
 
 
 def test_chunks_hold_every_sample_once_and_end_where_it_is_quiet():
