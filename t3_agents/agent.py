@@ -7,6 +7,7 @@ import io
 import time
 from collections.abc import Callable, Generator
 from contextlib import nullcontext
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ from smolagents.agents import ActionOutput, LogLevel
 from smolagents.local_python_executor import PythonExecutor
 from smolagents.memory import ActionStep, FinalAnswerStep, MemoryStep, PlanningStep, TaskStep, ToolCall
 from smolagents.models import ChatMessage, MessageRole, Model, agglomerate_stream_deltas
-from smolagents.utils import AgentExecutionError, AgentGenerationError, AgentParsingError
+from smolagents.utils import AgentError, AgentExecutionError, AgentGenerationError, AgentParsingError
 
 from .config import AGENT_FILE, load_prompt
 from .errors import InputError
 from .executor import TimedExecutor
 from .hub import has_agent
+from .interruption import InterruptedTurn, Interruption, interruptible
 from .models import EMBEDDED, Generation, VLMModel
 from .pretrained import PretrainedAgent
 from .sandbox import PAPER_IMPORTS, SandboxExecutor, SandboxLimits, require_sandbox
@@ -52,7 +54,7 @@ class T3Agent(PretrainedAgent, CodeAgent):
         max_steps (`int`, *optional*, defaults to 10): steps before the run ends.
         max_consecutive_errors (`int`, *optional*, defaults to 5): failed steps in a row before the run ends.
         token_budget (`int`, *optional*): input plus output tokens before the run ends.
-        time_budget (`float`, *optional*): seconds before the run ends; looked at between steps.
+        time_budget (`float`, *optional*): seconds before the run ends, also in the middle of a turn of the model.
         max_images_per_step (`int`, *optional*, defaults to 2): pictures that one step may show.
         max_observation_length (`int`, *optional*, defaults to 4000): characters of an observation.
         code_timeout (`float`, *optional*, defaults to 60): seconds that one code step may take.
@@ -97,6 +99,7 @@ class T3Agent(PretrainedAgent, CodeAgent):
         # run_task ends without an answer at a limit; run asks the model for one, as smolagents does.
         self._answer_at_limit = True
         self._files: dict[int, File] = {}
+        self._interruption: Interruption | None = None
         self._started = time.monotonic()
         check_executor(executor_type)
         if additional_authorized_imports is None and prompt == "paper":
@@ -144,7 +147,7 @@ class T3Agent(PretrainedAgent, CodeAgent):
         self._answer_at_limit = False
         answer = None
         try:
-            with self.model.conversation() if isinstance(self.model, VLMModel) else nullcontext():
+            with interruptible(self.time_budget) as self._interruption:
                 for item in self.run(task.text(), images=images or None, stream=True):
                     if isinstance(item, FinalAnswerStep) and self.end_reason == "answer":
                         answer = "" if item.output is None else str(item.output)
@@ -154,6 +157,12 @@ class T3Agent(PretrainedAgent, CodeAgent):
             self._answer_at_limit = True
             self.cleanup()
         return self._to_trajectory(task, answer)
+
+    def interrupt(self) -> None:
+        """End the run: the turn that is being written at once, a code step when it is done."""
+        super().interrupt()
+        if self._interruption is not None:
+            self._interruption.cancel()
 
     def _bind(self, workspace: Workspace) -> None:
         """Work in this workspace, with all tools and managed agents."""
@@ -222,6 +231,7 @@ class T3Agent(PretrainedAgent, CodeAgent):
 
         self.logger.log_code(title="Executing parsed code:", content=code, level=LogLevel.INFO)
         try:
+            self._limit_code_time()
             # Code that runs in this process finds its files by the working directory, unless it has no imports and
             # so reaches them through `open` and the tools only. Then concurrent runs need not take turns.
             shares_directory = self.executor_type == "local" and self.additional_authorized_imports
@@ -244,6 +254,17 @@ class T3Agent(PretrainedAgent, CodeAgent):
         memory_step.action_output = result.output
         yield ActionOutput(output=result.output, is_final_answer=result.is_final_answer)
 
+    def _limit_code_time(self) -> None:
+        """Code may take no longer than what is left of the run's time."""
+        left = self._interruption.seconds_left() if self._interruption else None
+        if left is None:
+            return
+        seconds, executor = min(self.code_timeout, left), self.python_executor
+        if isinstance(executor, SandboxExecutor):
+            executor.limits = replace(executor.limits, seconds=min(seconds, executor.limits.seconds))
+        elif isinstance(executor, TimedExecutor):
+            executor.time_limit = seconds
+
     def _generate(self, messages: list[ChatMessage]) -> Generator[Any, None, ChatMessage]:
         stop_sequences = ["Observation:", self.code_block_tags[1]]
         try:
@@ -256,6 +277,8 @@ class T3Agent(PretrainedAgent, CodeAgent):
             return agglomerate_stream_deltas(deltas)
         except InputError:  # the conversation is too long, say: a sentence for the person at the keyboard
             raise
+        except InterruptedTurn as error:  # ends the step; the limit that was reached ends the run
+            raise AgentError(str(error), self.logger) from None
         except Exception as error:  # a model behind an API may raise anything; smolagents wraps it all
             raise AgentGenerationError(f"The model could not write a turn: {error}", self.logger) from error
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from smolagents.monitoring import TokenUsage
 from .encoding import ChatEncoder
 from .engine import Engine, Request
 from .errors import InputError
+from .interruption import current_interruption
 
 
 EMBEDDED = "embedded"
@@ -71,11 +70,15 @@ class Generation:
         text (`str`): the whole turn, stop sequence included.
         output_ids (`tuple[int, ...]`): the produced ids, end-of-turn token included if it came.
         input_ids (`tuple[int, ...]`): the ids that the model saw.
+        cached_tokens (`int`): how many of them were taken over from earlier calls.
+        batch_size (`int`): calls of concurrent agents that ran together with this one at most, itself included.
     """
 
     text: str
     output_ids: tuple[int, ...]
     input_ids: tuple[int, ...]
+    cached_tokens: int = field(default=0, compare=False)
+    batch_size: int = field(default=1, compare=False)
 
 
 class ScriptedModel(Model):
@@ -116,6 +119,8 @@ class VLMModel(Model):
         revision (`str`, *optional*): commit of the base model.
         max_new_tokens (`int`, *optional*, defaults to 512): tokens that one turn may have.
         max_batch_size (`int`, *optional*, defaults to 16): requests of concurrent agents that run together.
+        max_cached_tokens (`int`, *optional*, defaults to 32768): tokens whose keys and values are kept between calls;
+            0 turns reuse off.
         generation: further keyword arguments of `generate`, and `seed`.
     """
 
@@ -127,6 +132,7 @@ class VLMModel(Model):
         revision: str | None = None,
         max_new_tokens: int = 512,
         max_batch_size: int = 16,
+        max_cached_tokens: int = 32768,
         **generation: Any,
     ):
         super().__init__(model_id=model_id)
@@ -135,7 +141,7 @@ class VLMModel(Model):
         self.revision = revision
         self.generation = {"do_sample": False, **generation, "max_new_tokens": max_new_tokens}
         self.encoder = ChatEncoder(processor)
-        self.engine = Engine(self.model, self.encoder, max_batch_size=max_batch_size)
+        self.engine = Engine(self.model, self.encoder, max_batch_size, max_cached_tokens)
 
     @classmethod
     def from_pretrained(
@@ -210,26 +216,28 @@ class VLMModel(Model):
 
         Raises:
             InputError: when structured output or tool calls are asked for, or the context is full.
+            InterruptedTurn: when the run in this thread is cancelled or out of time, see [`interruptible`].
         """
         if response_format or tools_to_call_from:
             raise InputError("VLMModel writes plain text turns: use it with code agents, without structured outputs.")
         plain, images, output_ids = _split_messages(messages)
         conversation = self.encoder.encode(plain, images, output_ids, add_generation_prompt=True)
         stops = tuple(stop_sequences or ())
-        produced = self.engine.generate(Request(conversation, stops, {**self.generation, **kwargs}))
+        request = Request(conversation, stops, {**self.generation, **kwargs}, current_interruption())
+        produced = self.engine.generate(request)
         text = self.encoder.decode(produced)
         return ChatMessage(
             role=MessageRole.ASSISTANT,
             content=remove_content_after_stop_sequences(text, stop_sequences),
-            raw=Generation(text=text, output_ids=tuple(produced), input_ids=tuple(conversation.ids)),
+            raw=Generation(
+                text=text,
+                output_ids=tuple(produced),
+                input_ids=tuple(conversation.ids),
+                cached_tokens=request.cached_tokens,
+                batch_size=request.batch_size,
+            ),
             token_usage=TokenUsage(input_tokens=len(conversation.ids), output_tokens=len(produced)),
         )
-
-    @contextmanager
-    def conversation(self) -> Iterator[None]:
-        """Announce a run, so that batches wait for it (see [`Engine.conversation`])."""
-        with self.engine.conversation():
-            yield
 
     def save_pretrained(self, folder: str | Path) -> dict[str, Any]:
         """Write weights and processor.

@@ -1,7 +1,6 @@
 """A real, tiny model behind `VLMModel`: the tokens of stock transformers, whatever is shared or kept."""
 
 import shutil
-import signal
 import threading
 
 import pytest
@@ -9,31 +8,13 @@ import torch
 from PIL import Image
 from smolagents.models import ChatMessage, MessageRole
 
-from t3_agents.engine import Engine, Request
+from t3_agents.engine import Request
 from t3_agents.errors import InputError
 from t3_agents.models import Generation, ScriptedModel, VLMModel
 
 
 RED, BLUE = Image.new("RGB", (96, 64), "red"), Image.new("RGB", (96, 64), "blue")
 NEW_TOKENS = 12
-
-
-class WatchedEngine(Engine):
-    """Notes the rows of every batch, and how many tokens each request took over from kept ones."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.batches = []
-        self.reused = []
-
-    def _run(self, batch):
-        self.batches.append(len(batch))
-        super()._run(batch)
-
-    def _find_cache(self, keys):
-        found = super()._find_cache(keys)
-        self.reused.append(found[0])
-        return found
 
 
 @pytest.fixture(scope="module")
@@ -43,18 +24,10 @@ def loaded(tiny_vlm):
 
 @pytest.fixture
 def make_model(loaded):
-    """A `VLMModel` around the loaded weights; settings of the engine apart from those of generation."""
+    """A `VLMModel` around the loaded weights."""
 
-    def make_model(max_cached_tokens=16384, max_wait=5.0, max_batch_size=16, **generation):
-        model = VLMModel(loaded.model, loaded.processor, max_new_tokens=NEW_TOKENS, **generation)
-        model.engine = WatchedEngine(
-            model.model,
-            model.encoder,
-            max_batch_size=max_batch_size,
-            max_cached_tokens=max_cached_tokens,
-            max_wait=max_wait,
-        )
-        return model
+    def make_model(**settings):
+        return VLMModel(loaded.model, loaded.processor, max_new_tokens=NEW_TOKENS, **settings)
 
     return make_model
 
@@ -184,46 +157,18 @@ class TestStopSequences:
         assert answer.raw.text.endswith(stop) and not answer.content.endswith(stop)
         assert answer.raw.text == answer.content + stop
 
-    def test_rows_of_a_batch_stop_at_their_own_places(self, make_model):
-        single = make_model()
-        texts = [f"hello {n}" for n in range(4)]
-        stop, end = find_stop(single, texts[0])
-        alone = [single.generate([user(text)], stop_sequences=[stop]).raw for text in texts]
-        assert len(alone[0].output_ids) == end and max(len(raw.output_ids) for raw in alone) == NEW_TOKENS
-        model = make_model()
-        together = in_threads(model, [lambda t=t: model.generate([user(t)], stop_sequences=[stop]).raw for t in texts])
-        assert model.engine.batches == [4]
-        assert together == alone
 
-    def test_a_finished_row_carries_no_padding(self, make_model):
-        model = make_model()
-        texts = [f"hello {n}" for n in range(4)]
-        ends = [raw.output_ids[4] for raw in (model.generate([user(t)]).raw for t in texts)]
-        ids = model.model.generation_config.eos_token_id
-        try:
-            model.model.generation_config.eos_token_id = [ids, ends[0]]
-            model.engine.clear()
-            model.engine.batches.clear()
-            together = in_threads(model, [lambda t=t: model.generate([user(t)]).raw.output_ids for t in texts])
-        finally:
-            model.model.generation_config.eos_token_id = ids
-        assert model.engine.batches == [4]
-        assert ends[0] in together[0] and together[0].index(ends[0]) == len(together[0]) - 1
-        assert max(map(len, together)) == NEW_TOKENS
-
-
-def in_threads(model, calls):
+def in_threads(calls):
     """Results of calls that run as concurrent agents do."""
     results, errors = [None] * len(calls), [None] * len(calls)
     ready = threading.Barrier(len(calls))
 
     def work(number):
-        with model.conversation():
-            ready.wait(30)
-            try:
-                results[number] = calls[number]()
-            except Exception as error:
-                errors[number] = error
+        ready.wait(30)
+        try:
+            results[number] = calls[number]()
+        except Exception as error:
+            errors[number] = error
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(len(calls))]
     for thread in threads:
@@ -240,7 +185,7 @@ class TestReuse:
     TEXTS = ["What is it?", "Observation: 12.50", "Observation: nothing was printed.", "Go on."]
 
     @pytest.mark.parametrize("images", [[], [RED], [RED, BLUE, RED]], ids=len)
-    @pytest.mark.parametrize("max_cached_tokens", [0, 16384])
+    @pytest.mark.parametrize("max_cached_tokens", [0, 32768])
     def test_every_turn_is_that_of_stock_transformers(self, make_model, images, max_cached_tokens):
         model = make_model(max_cached_tokens=max_cached_tokens)
         produced = talk(model, self.TEXTS, images)
@@ -272,64 +217,51 @@ class TestReuse:
     def test_the_same_prompt_twice(self, model):
         assert model.generate([user("hello")]).raw == model.generate([user("hello")]).raw
 
-    @pytest.mark.parametrize("bound", [0, 100, 200])
-    def test_the_bound_on_kept_tokens_holds(self, make_model, bound):
-        model = make_model(max_cached_tokens=bound)
-        for number in range(8):
-            model.generate([user(f"Question number {number}?")])
-            kept = [len(cache.keys) for cache in model.engine._caches.values()]
-            assert sum(kept) <= bound
-        assert bool(kept) == bool(bound) and (bound < 200 or len(kept) > 1)
-
     def test_a_conversation_longer_than_the_bound_is_right(self, make_model):
         model = make_model(max_cached_tokens=20)
         produced = talk(model, self.TEXTS, [RED])
         assert produced == recomputed(model, self.TEXTS, [RED], produced)
 
-    def test_a_conversation_keeps_one_entry(self, model):
-        talk(model, self.TEXTS)
-        assert len(model.engine._caches) == 1
-
     def test_only_what_is_new_is_computed(self, model):
-        messages, lengths = [], []
+        messages, lengths, cached = [], [], []
         for text in self.TEXTS:
             messages.append(user(text, *[RED] * (not messages)))
             answer = model.generate(messages)
             messages.append(ChatMessage(role=MessageRole.ASSISTANT, content=answer.raw.text, raw=answer.raw))
             lengths.append(len(answer.raw.input_ids) + len(answer.raw.output_ids) - 1)
-        assert model.engine.reused == [0, *lengths[:-1]]
+            cached.append(answer.raw.cached_tokens)
+        assert cached == [0, *lengths[:-1]]
+        assert model.engine.decoder.tree.num_tokens == lengths[-1]
+
+    def test_a_system_prompt_is_computed_once(self, model):
+        system = ChatMessage(role=MessageRole.SYSTEM, content="Solve the task step by step. " * 5)
+        first = model.generate([system, user("one")])
+        length = next(
+            i
+            for i, pair in enumerate(
+                zip(first.raw.input_ids, model.generate([system, user("two")]).raw.input_ids, strict=False)
+            )
+            if pair[0] != pair[1]
+        )
+        third = model.generate([system, user("zero")])
+        assert third.raw.cached_tokens >= length > 30
 
     def test_nothing_is_kept_after_clear(self, model):
         model.generate([user("hello")])
+        assert model.engine.cached_bytes
         model.engine.clear()
-        assert not model.engine._caches
+        assert model.generate([user("hello")]).raw.cached_tokens == 0
 
 
 class TestConcurrentAgents:
-    @pytest.mark.parametrize("max_cached_tokens", [0, 16384])
+    @pytest.mark.parametrize("max_cached_tokens", [0, 32768])
     def test_a_batch_gives_every_agent_its_own_tokens(self, make_model, max_cached_tokens):
         jobs = [(["What is it?", "go on " * n, "end"][: 2 + n % 2], [[], [RED], [RED, BLUE]][n % 3]) for n in range(6)]
         alone = [talk(make_model(), *job) for job in jobs]
         model = make_model(max_cached_tokens=max_cached_tokens)
-        together = in_threads(model, [lambda job=job: talk(model, *job) for job in jobs])
-        assert together == alone
-        assert sum(model.engine.batches) == sum(len(texts) for texts, _ in jobs)
-        assert max(model.engine.batches) == 6
+        assert in_threads([lambda job=job: talk(model, *job) for job in jobs]) == alone
 
-    def test_batches_are_no_larger_than_allowed(self, make_model):
-        model = make_model(max_batch_size=2)
-        in_threads(model, [lambda n=n: model.generate([user(f"hello {n}")]) for n in range(5)])
-        assert sum(model.engine.batches) == 5 and max(model.engine.batches) == 2
-
-    def test_requests_with_other_settings_share_no_batch(self, make_model):
-        model = make_model(max_wait=0.3)
-        lengths = [3, 3, 5]
-        calls = [lambda n=n: model.generate([user("hello")], max_new_tokens=n).raw.output_ids for n in lengths]
-        assert [len(ids) for ids in in_threads(model, calls)] == lengths
-        assert sorted(model.engine.batches) == [1, 2]
-
-    def test_an_error_in_one_request_leaves_the_others(self, make_model):
-        model = make_model(max_wait=0.3)
+    def test_an_error_in_one_request_leaves_the_others(self, model):
         expected = model.generate([user("hello")]).raw
 
         def fail():
@@ -338,50 +270,19 @@ class TestConcurrentAgents:
             return model.generate([user("hello")]).raw
 
         calls = [fail, *[lambda: model.generate([user("hello")]).raw] * 3]
-        assert in_threads(model, calls) == [expected] * 4
+        assert in_threads(calls) == [expected] * 4
 
-    def test_a_request_that_is_too_long_leaves_the_others(self, make_model):
-        model = make_model(max_wait=0.3)
-
+    def test_a_request_that_is_too_long_leaves_the_others(self, model):
         def fail():
             with pytest.raises(InputError, match="the model takes"):
                 model.generate([user("zq" * 4000)])
 
-        results = in_threads(model, [fail, lambda: model.generate([user("hello")]).raw])
+        results = in_threads([fail, lambda: model.generate([user("hello")]).raw])
         assert results[1] == model.generate([user("hello")]).raw
 
-    def test_an_interrupted_request_waits_no_longer(self, make_model):
-        model = make_model(max_wait=60)
-
-        class Interrupted(BaseException):
-            pass
-
-        def interrupt(*_):
-            raise Interrupted
-
-        before = signal.signal(signal.SIGALRM, interrupt)
-        signal.setitimer(signal.ITIMER_REAL, 0.3)
-        try:
-            # Another live conversation that asks for nothing makes this one wait.
-            with model.conversation(), model.conversation(), pytest.raises(Interrupted):
-                model.generate([user("hello")])
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
-        assert model.engine._pending == [] and model.engine.batches == []
-        assert model.generate([user("hello")]).raw.output_ids
-        assert model.engine.batches == [1]
-
-    def test_an_idle_conversation_holds_the_others_up_for_a_while_only(self, make_model):
-        model = make_model(max_wait=0.2)
-        with model.conversation(), model.conversation():
-            assert model.generate([user("hello")]).raw.output_ids
-
-    def test_an_agent_that_ends_lets_the_others_go_on(self, make_model):
-        model = make_model(max_wait=60)
-        calls = [lambda: None, *[lambda n=n: talk(model, [f"hello {n}", "more"]) for n in range(2)]]
-        in_threads(model, calls)
-        assert model.engine.batches == [2, 2]
+    def test_beams_are_refused(self, model):
+        with pytest.raises(InputError, match="num_beams"):
+            model.generate([user("hello")], num_beams=2)
 
 
 class TestSampling:

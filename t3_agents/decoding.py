@@ -1,0 +1,329 @@
+"""Continuous decoding: requests join and leave the running batch between two tokens."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .encoding import ChatEncoder
+from .kv_cache import PrefixTree, SlotCache
+from .stopping import StopStrings
+
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
+
+    from .engine import Request
+    from .families import Positions
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class _Row:
+    """A request that runs or is about to, with what stock `generate` prepared for it."""
+
+    request: Request
+    processors: LogitsProcessorList
+    do_sample: bool
+    max_new_tokens: int
+    ends: set[int]
+    stops: StopStrings
+    generator: torch.Generator | None
+    position_shift: int = 0
+    """Position of a token less its place; below 0 behind a picture where positions are multi-modal."""
+
+    @property
+    def ids(self) -> list[int]:
+        return [*self.request.conversation.ids, *self.request.output_ids]
+
+    @property
+    def keys(self) -> list[Any]:
+        return [*self.request.keys, *self.request.output_ids]
+
+    def append(self, logits: torch.Tensor) -> None:
+        """Choose the next token from logits of shape `(vocabulary,)`."""
+        ids = torch.tensor([self.ids], device=logits.device)
+        scores = self.processors(ids, logits[None].to(copy=True, dtype=torch.float32))
+        if self.do_sample:
+            token = torch.multinomial(scores.softmax(-1), 1, generator=self.generator).item()
+        else:
+            token = scores.argmax(-1).item()
+        self.request.output_ids.append(token)
+
+    @property
+    def is_complete(self) -> bool:
+        produced = self.request.output_ids
+        if not produced:
+            return False
+        return len(produced) >= self.max_new_tokens or produced[-1] in self.ends or self.stops.end(produced)
+
+
+class SlotDecoder:
+    """Decodes greedily or by sampling, with the logits processors of stock `generate`.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]): a model of full attention.
+        encoder ([`ChatEncoder`]): makes the pixel inputs of new pictures.
+        positions ([`Positions`]): position ids of the family.
+        max_batch_size (`int`): requests that run together.
+        max_cached_tokens (`int`): tokens whose keys and values are kept between requests.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        encoder: ChatEncoder,
+        positions: Positions,
+        max_batch_size: int,
+        max_cached_tokens: int,
+    ):
+        self.model = model
+        self.encoder = encoder
+        self.positions = positions
+        self.max_batch_size = max_batch_size
+        self.tree = PrefixTree(max_cached_tokens)
+        self._rows: list[_Row] = []
+        self._again: deque[_Row] = deque()
+        self._most_rows: int | None = None
+        """Rows that the memory had room for, after it was full once."""
+        self._slots = self._new_slots()
+
+    @property
+    def cached_bytes(self) -> int:
+        return self.tree.num_bytes
+
+    def clear(self) -> None:
+        self.tree.clear()
+
+    def restart(self) -> None:
+        """Forget everything that runs or is kept."""
+        self.tree.clear()
+        self._again.clear()
+        self._rows = []
+        self._slots = self._new_slots()
+
+    @torch.inference_mode()
+    def step(self, take: Callable[[], Request | None]) -> list[Request]:
+        """Let waiting requests join, then produce one token for each.
+
+        Args:
+            take (`Callable`): gives the next request that waits, or `None`.
+
+        Returns:
+            `list[Request]`: those that are done.
+        """
+        finished: list[Request] = []
+        self._drop_interrupted(finished)
+        while len(self._rows) < min(self.max_batch_size, self._most_rows or self.max_batch_size):
+            row = self._again.popleft() if self._again else self._prepare(take, finished)
+            if row is None:
+                break
+            self._admit(row, finished)
+        self._drop_complete(finished)
+        if self._rows:
+            self._decode(finished)
+            self._drop_complete(finished)
+        return finished
+
+    # Joining
+
+    def _prepare(self, take: Callable[[], Request | None], finished: list[Request]) -> _Row | None:
+        """The next request that can run, or `None` when nobody waits."""
+        while (request := take()) is not None:
+            try:
+                request.check()
+                return self._make_row(request)
+            except Exception as error:  # of this request alone
+                request.error = error
+                finished.append(request)
+        return None
+
+    def _make_row(self, request: Request) -> _Row:
+        settings = dict(request.settings)
+        seed = settings.pop("seed", None)
+        # A picture's token without a picture would end the conversation: the model looks for its pixels.
+        settings["suppress_tokens"] = [*(settings.get("suppress_tokens") or []), self.encoder.image_token_id]
+        config, processors = self._stock_preparation(request, settings)
+        ends = config.eos_token_id
+        return _Row(
+            request=request,
+            processors=processors,
+            do_sample=bool(config.do_sample),
+            max_new_tokens=config.max_length - len(request.conversation.ids),
+            ends={*ends} if isinstance(ends, list) else {ends},
+            stops=StopStrings(self.encoder.tokenizer, request.stop_sequences),
+            generator=None if seed is None else torch.Generator(self.model.device).manual_seed(seed),
+        )
+
+    def _stock_preparation(
+        self, request: Request, settings: dict[str, Any]
+    ) -> tuple[GenerationConfig, LogitsProcessorList]:
+        """Checked settings and logits processors, from `generate` itself: its `custom_generate` gets them."""
+
+        def keep(model, input_ids, logits_processor, stopping_criteria, generation_config, **_):
+            return generation_config, logits_processor
+
+        ids = torch.tensor([request.conversation.ids], device=self.model.device)
+        return self.model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), custom_generate=keep, **settings
+        )
+
+    def _admit(self, row: _Row, finished: list[Request]) -> None:
+        """Read the prompt of a row and choose its first token."""
+        if row.is_complete:  # it was interrupted between its last token and its end
+            finished.append(row.request)
+            return
+        try:
+            logits = self._read_prompt(row)
+            self._rows.append(row)
+            row.append(logits)
+        except Exception as error:
+            if _is_out_of_memory(error) and (self._rows or self.tree.num_tokens):
+                self._make_do_with_less(row)
+                return
+            del self._slots.lengths[len(self._rows) :]
+            row.request.error = error
+            finished.append(row.request)
+
+    def _read_prompt(self, row: _Row) -> torch.Tensor:
+        """Logits of shape `(vocabulary,)` behind the last token."""
+        request, slots, keys, ids = row.request, self._slots, row.keys, row.ids
+        _, pieces = self.tree.match(keys[:-1])
+        start = sum(count for _, count in pieces)
+        for first, last in request.conversation.image_spans:
+            if first < start < last:
+                start = first
+        pieces = _first_tokens(pieces, start)
+        request.cached_tokens = max(request.cached_tokens, start)
+        device = self.model.device
+        spans = request.conversation.image_spans
+        images = [i for (first, _), i in zip(spans, request.conversation.images, strict=True) if first >= start]
+        pixels = {name: value.to(device) for name, value in self.encoder.pixel_inputs([images]).items()}
+        position_ids, row.position_shift = self.positions.of_prompt(request, len(ids), start, pixels)
+        slots.row = slots.add(pieces, len(ids))
+        output = self.model(
+            input_ids=torch.tensor([ids[start:]], device=device),
+            attention_mask=torch.ones(1, len(ids), dtype=torch.long, device=device),
+            position_ids=position_ids.to(device),
+            past_key_values=slots,
+            use_cache=True,
+            logits_to_keep=1,
+            **pixels,
+        )
+        slots.lengths[slots.row] = len(ids)
+        self._keep(slots.row, keys)
+        return output.logits[0, -1]
+
+    def _keep(self, number: int, keys: list[Any]) -> None:
+        self.tree.insert(keys, lambda start, end: self._slots.read(number, start, end))
+
+    # Decoding
+
+    def _decode(self, finished: list[Request]) -> None:
+        """One more token for every row."""
+        rows = self._rows
+        try:
+            lengths = self._slots.all_rows(self.model.device)
+            shifts = torch.tensor([row.position_shift for row in rows], device=lengths.device)
+            width = torch.arange(int(max(self._slots.lengths)) + 1, device=lengths.device)
+            logits = self.model(
+                input_ids=torch.tensor([row.request.output_ids[-1:] for row in rows], device=lengths.device),
+                attention_mask=(width[None] <= lengths[:, None]).long(),
+                position_ids=self.positions.of_tokens(lengths + shifts),
+                past_key_values=self._slots,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+        except Exception as error:
+            # Which row it is of cannot be known: the batch halves until a row fails alone.
+            if len(rows) == 1 and not (_is_out_of_memory(error) and self.tree.num_tokens):
+                rows[0].request.error = error
+                self._leave(0, finished)
+            else:
+                logger.warning("A batch of %d failed (%s): it is halved.", len(rows), error)
+                self._make_do_with_less()
+            return
+        for number, row in enumerate(rows):
+            self._slots.lengths[number] += 1
+            row.request.batch_size = max(row.request.batch_size, len(rows))
+            try:
+                row.append(logits[number])
+            except Exception as error:  # of its own settings
+                row.request.error = error
+
+    def _make_do_with_less(self, row: _Row | None = None) -> None:
+        """Give back all memory, and go on with half the rows; the others wait for their end."""
+        self._most_rows = max(1, len(self._rows) // 2)
+        self.tree.clear()
+        self._preempt()
+        if row is not None:
+            self._again.append(row)
+
+    def _preempt(self) -> None:
+        self._again.extendleft(reversed(self._rows))
+        self._rows = []
+        self._slots = self._new_slots()
+
+    def _new_slots(self) -> SlotCache:
+        return SlotCache(self.model.config.get_text_config().num_hidden_layers)
+
+    # Leaving
+
+    def _drop_interrupted(self, finished: list[Request]) -> None:
+        self._again = deque(row for row in self._again if not self._is_interrupted(row, finished))
+        for number in reversed(range(len(self._rows))):
+            if self._is_interrupted(self._rows[number]):
+                self._leave(number, finished)
+
+    def _is_interrupted(self, row: _Row, finished: list[Request] | None = None) -> bool:
+        try:
+            row.request.check()
+        except Exception as error:
+            row.request.error = error
+        if row.request.error is None and not row.request.abandoned:
+            return False
+        if finished is not None:
+            finished.append(row.request)
+        return True
+
+    def _drop_complete(self, finished: list[Request]) -> None:
+        for number in reversed(range(len(self._rows))):
+            row = self._rows[number]
+            if row.request.error or row.is_complete:
+                self._leave(number, finished)
+                if self._most_rows is not None:  # memory may have room for more by now
+                    self._most_rows += 1
+
+    def _leave(self, number: int, finished: list[Request]) -> None:
+        row = self._rows[number]
+        # The last produced id was never fed back, so it has no keys and values.
+        self._keep(number, row.keys[: self._slots.lengths[number]])
+        self._slots.remove(number)
+        self._rows[number] = self._rows[-1]
+        self._rows.pop()
+        row.request.batch_size = max(row.request.batch_size, 1)
+        finished.append(row.request)
+
+
+def _first_tokens(pieces: list[tuple[Any, int]], number: int) -> list[tuple[Any, int]]:
+    """Pieces cut to a number of tokens."""
+    kept = []
+    for layers, count in pieces:
+        if number <= 0:
+            break
+        kept.append((layers, min(count, number)))
+        number -= count
+    return kept
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)

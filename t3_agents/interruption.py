@@ -1,0 +1,77 @@
+"""Ending the model calls of a run from outside, or when its time is up, also in the middle of a turn."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from .errors import T3Error
+
+
+class InterruptedTurn(T3Error):
+    """The run was cancelled or its time is up, so the model did not finish its turn."""
+
+
+@dataclass(eq=False)
+class Interruption:
+    """What may end the model calls of one run.
+
+    Args:
+        deadline (`float`, *optional*): time of `time.monotonic` after which calls end.
+        outer ([`Interruption`], *optional*): that of the run around this one, which ends this one too.
+    """
+
+    deadline: float | None = None
+    outer: Interruption | None = None
+    _cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def cancel(self) -> None:
+        """End the running call and all later ones. Called from any thread."""
+        self._cancelled.set()
+
+    def seconds_left(self) -> float | None:
+        """Seconds until the deadline, 0 when it is over or the run was cancelled; `None` without a deadline."""
+        if self._cancelled.is_set():
+            return 0.0
+        own = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+        outer = self.outer.seconds_left() if self.outer else None
+        return min((seconds for seconds in (own, outer) if seconds is not None), default=None)
+
+    def check(self) -> None:
+        """
+        Raises:
+            InterruptedTurn: when the run was cancelled or its time is up.
+        """
+        if self.seconds_left() == 0:
+            raise InterruptedTurn("The run was cancelled." if self._cancelled.is_set() else "The time is up.")
+
+
+class _Current(threading.local):
+    value: Interruption | None = None
+
+
+_current = _Current()
+
+
+@contextmanager
+def interruptible(seconds: float | None = None) -> Iterator[Interruption]:
+    """Let the model calls of this thread be interrupted.
+
+    Args:
+        seconds (`float`, *optional*): time from now until they end by themselves.
+    """
+    outer = current_interruption()
+    deadline = None if seconds is None else time.monotonic() + seconds
+    _current.value = Interruption(deadline, outer)
+    try:
+        yield _current.value
+    finally:
+        _current.value = outer
+
+
+def current_interruption() -> Interruption | None:
+    """That of the run in this thread."""
+    return _current.value
