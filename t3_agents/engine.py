@@ -1,9 +1,9 @@
 """Generation behind [`VLMModel`]: prompts continue from kept keys and values, and concurrent agents share a batch.
 
 `Engine.generate` may be called from many threads. One of the callers at a time runs the model, a token for everybody
-in each turn, until its own request is done; then another caller takes over. There is no thread of its own that could die,
-and an agent that goes away only makes the batch smaller. A caller waits until its request is done, so the number of
-agents bounds what is queued.
+in each turn, until its own request is done; then another caller takes over. There is no thread of its own that could
+die, and an agent that goes away only makes the batch smaller. A caller waits until its request is done, so the number
+of agents bounds what is queued.
 """
 
 from __future__ import annotations
