@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import queue
 import sys
-import threading
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, RunFolderError
+from ..rollout import RolloutLimits, rollout
 from ..storage import BlobStore, Shard
 from ..task import Task
 from ..trajectory import Trajectory
@@ -25,65 +23,6 @@ if TYPE_CHECKING:
 
 TRAJECTORIES_FILE = "trajectories.jsonl"
 BLOBS_FOLDER = "blobs"
-STOP_SECONDS = 5.0
-"""How long an interrupted run waits for the steps in flight."""
-
-
-@dataclass
-class _Worker:
-    """One thread with an agent of its own. Finished rows, or what ended it, go to `events`."""
-
-    make_agent: Callable[[], T3Agent]
-    waiting: queue.SimpleQueue[Task]
-    events: queue.SimpleQueue[dict[str, Any] | BaseException]
-    blobs: BlobStore
-    stop: threading.Event
-    agent: T3Agent | None = None
-
-    def run(self) -> None:
-        try:
-            while not self.stop.is_set():
-                try:
-                    task = self.waiting.get_nowait()
-                except queue.Empty:
-                    break
-                row = self._row(task)
-                if not self.stop.is_set():
-                    self.events.put(row)
-            self._drop_agent()
-        except BaseException as error:  # handed to the main thread, which raises it
-            self.events.put(error)
-
-    def _row(self, task: Task) -> dict[str, Any]:
-        # Outside the try: an agent that cannot be made is a mistake of the run, not of this task.
-        self.agent = self.agent or self.make_agent()
-        try:
-            row = self.agent.run_task(task).stored_in(self.blobs).to_dict()
-            json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
-            return row
-        except Exception as error:  # whatever ends one task is that task's result
-            provenance = self.agent.provenance()
-            self._drop_agent()
-            return _failure(task, error, provenance, self.blobs).to_dict()
-
-    def _drop_agent(self) -> None:
-        if self.agent is not None:
-            agent, self.agent = self.agent, None
-            agent.cleanup()
-
-
-def _failure(task: Task, error: Exception, provenance: dict[str, Any], blobs: BlobStore) -> Trajectory:
-    reason = " ".join(f"{type(error).__name__}: {error}".encode(errors="replace").decode().split())
-    trajectory = Trajectory(
-        task=task,
-        images=list(task.images),
-        end_reason="failed",
-        provenance={**provenance, "failure": reason[:500].rstrip(": ")},
-    )
-    try:
-        return trajectory.stored_in(blobs)
-    except (OSError, InputError):  # unreadable attachments may be what it failed of
-        return trajectory
 
 
 def _absolute(task: Task) -> Task:
@@ -117,6 +56,7 @@ def run_tasks(
     output: str | Path,
     num_workers: int = 1,
     on_progress: Callable[[int, int, Trajectory], None] | None = None,
+    limits: RolloutLimits | None = None,
 ) -> list[Trajectory]:
     """Run an agent over tasks and keep every trajectory.
 
@@ -132,6 +72,7 @@ def run_tasks(
         num_workers (`int`, *optional*, defaults to 1): tasks that run at the same time, in threads.
         on_progress (`Callable`, *optional*): called in the calling thread with the number of finished tasks, the
             number of tasks and the [`Trajectory`] that was just written.
+        limits ([`RolloutLimits`], *optional*): limits of every task.
 
     Returns:
         `list[Trajectory]`: one per task, in the order of the tasks.
@@ -141,8 +82,6 @@ def run_tasks(
         RunFolderError: when another process writes to the folder, or it holds other tasks under the same ids.
         KeyboardInterrupt: after Ctrl-C; the tasks in flight have no row and run again next time.
     """
-    if num_workers < 1:
-        raise InputError(f"The number of workers must be at least 1, not {num_workers}.")
     by_id: dict[str, Task] = {}
     for task in tasks:
         if task.id in by_id:
@@ -153,9 +92,10 @@ def run_tasks(
     with Shard(folder / TRAJECTORIES_FILE) as shard:
         rows = _finished(shard.rows, by_id, folder)
         pending = [task for task_id, task in by_id.items() if task_id not in rows]
-        finished = _work(make_agent, pending, blobs, num_workers)
+        finished = rollout(make_agent, pending, num_workers, limits)
         with closing(finished), _progress_bar(len(by_id), len(rows)) as advance:
-            for row in finished:
+            for trajectory in finished:
+                row = _row(trajectory, blobs)
                 shard.append(row)
                 rows[row["task"]["id"]] = row
                 advance()
@@ -164,35 +104,13 @@ def run_tasks(
     return [Trajectory.from_dict(rows[task_id], blobs) for task_id in by_id]
 
 
-def _work(
-    make_agent: Callable[[], T3Agent], tasks: Sequence[Task], blobs: BlobStore, num_workers: int
-) -> Generator[dict[str, Any]]:
-    """Yield the rows of tasks as they are finished."""
-    waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
-    for task in tasks:
-        waiting.put(task)
-    events: queue.SimpleQueue[dict[str, Any] | BaseException] = queue.SimpleQueue()
-    stop = threading.Event()
-    workers = [_Worker(make_agent, waiting, events, blobs, stop) for _ in range(min(num_workers, len(tasks)))]
-    # Daemons, so that a step that never returns cannot keep an interrupted process alive.
-    threads = [threading.Thread(target=worker.run, name=f"task-{i}", daemon=True) for i, worker in enumerate(workers)]
+def _row(trajectory: Trajectory, blobs: BlobStore) -> dict[str, Any]:
     try:
-        for thread in threads:
-            thread.start()
-        for _ in tasks:
-            event = events.get()
-            if isinstance(event, BaseException):
-                raise event
-            yield event
-    finally:
-        stop.set()
-        for agent in [worker.agent for worker in workers]:
-            if agent is not None:
-                agent.interrupt()
-        deadline = time.monotonic() + STOP_SECONDS
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join(max(0.0, deadline - time.monotonic()))
+        return trajectory.stored_in(blobs).to_dict()
+    except (OSError, InputError):
+        if trajectory.end_reason != "failed":
+            raise
+        return trajectory.to_dict()  # unreadable attachments are what it failed of
 
 
 @contextmanager
