@@ -20,7 +20,7 @@ from smolagents.memory import ActionStep, FinalAnswerStep, MemoryStep, PlanningS
 from smolagents.models import ChatMessage, MessageRole, Model, agglomerate_stream_deltas
 from smolagents.utils import AgentError, AgentExecutionError, AgentGenerationError, AgentParsingError
 
-from .config import AGENT_FILE, load_prompt
+from .config import AGENT_FILE, T3AgentConfig, load_prompt
 from .errors import InputError
 from .executor import TimedExecutor
 from .hub import has_agent
@@ -467,6 +467,8 @@ def load_agent(
     toolbox: str = "embedded",
     prompt: str = "compact",
     revision: str | None = None,
+    api_base: str | None = None,
+    api_model: str | None = None,
     **limits: Any,
 ) -> T3Agent:
     """A saved agent, or a new one around a bare controller.
@@ -478,14 +480,23 @@ def load_agent(
         toolbox (`str`, *optional*, defaults to `"embedded"`), prompt (`str`, *optional*, defaults to `"compact"`): of
             a new agent.
         revision (`str`, *optional*): branch, tag or commit.
+        api_base (`str`, *optional*): URL of an OpenAI-compatible server that runs the controller, see `t3 serve`.
+        api_model (`str`, *optional*): the controller's name there; by default the only one that the server lists, or
+            `name` for a bare controller.
         limits: settings of [`T3Agent`], such as `max_steps` or `executor_type`.
 
     Raises:
         InputError: when nothing can be loaded under this name.
     """
-    if (Path(name) / AGENT_FILE).is_file() or (
-        not Path(name).is_dir() and str(name) != EMBEDDED and has_agent(str(name), revision)
-    ):
+    is_saved = (Path(name) / AGENT_FILE).is_file() or (
+        not Path(name).is_dir() and api_base is None and str(name) != EMBEDDED and has_agent(str(name), revision)
+    )
+    if api_base is not None and model is None:
+        from .server_model import ServerModel
+
+        generation = T3AgentConfig.from_folder(Path(name)).generation if is_saved else {}
+        model = ServerModel(api_model or (None if is_saved else str(name)), api_base=api_base, **generation)
+    if is_saved:
         return T3Agent.from_pretrained(name, model=model, revision=revision, **limits)
     model = model or VLMModel.from_pretrained(name, revision=revision)
     return T3Agent(tools=make_toolbox(toolbox), model=model, prompt=prompt, **limits)

@@ -27,6 +27,8 @@ class RunConfig:
             `t3 quickstart` tuned.
         file (`list[str]`, *optional*): attachments.
         output (`str`, *optional*): folder for the trajectory and for files that the agent makes.
+        api_base (`str`, *optional*): URL of an OpenAI-compatible server that runs the controller, see `t3 serve`.
+        api_model (`str`, *optional*): the controller's name there, where the server lists several.
         toolbox (`str`, *optional*, defaults to `"embedded"`): tools of a bare controller.
         prompt (`str`, *optional*, defaults to `"compact"`): prompt of a bare controller.
         max_steps (`int`, *optional*, defaults to 8): steps.
@@ -39,6 +41,8 @@ class RunConfig:
     agent: str | None = None
     file: list[str] = field(default_factory=list)
     output: str | None = None
+    api_base: str | None = None
+    api_model: str | None = None
     toolbox: str = "embedded"
     prompt: str = "compact"
     max_steps: int = 8
@@ -68,7 +72,10 @@ def main(argv: list[str]) -> int:
     console = Console()
     use_fastest_num_threads()
     limits = {"max_steps": config.max_steps, "time_budget": config.time_budget}
-    agent = load_agent(name, toolbox=config.toolbox, prompt=config.prompt, executor_type=config.executor, **limits)
+    server = {"api_base": config.api_base, "api_model": config.api_model}
+    agent = load_agent(
+        name, toolbox=config.toolbox, prompt=config.prompt, executor_type=config.executor, **server, **limits
+    )
     if config.max_new_tokens is not None:
         agent.model.generation["max_new_tokens"] = config.max_new_tokens
     console.print(task.text(), style="bold", markup=False)

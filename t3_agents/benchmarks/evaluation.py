@@ -31,6 +31,8 @@ class EvalConfig:
         subset (`str`, *optional*, defaults to `"all"`): `all`, `seen`, `unseen` or `vision` families.
         blank (`bool`, *optional*, defaults to `False`): replace every picture by a plain one, to see what the pictures
             bring.
+        api_base (`str`, *optional*): URL of an OpenAI-compatible server that runs the controller, see `t3 serve`.
+        api_model (`str`, *optional*): the controller's name there, where the server lists several.
         toolbox (`str`, *optional*, defaults to `"embedded"`): tools of a bare controller.
         prompt (`str`, *optional*, defaults to `"compact"`): prompt of a bare controller.
         num_workers (`int`, *optional*, defaults to 16): tasks at the same time; they share batches of the model.
@@ -48,6 +50,8 @@ class EvalConfig:
     split: str = "test"
     subset: str = "all"
     blank: bool = False
+    api_base: str | None = None
+    api_model: str | None = None
     toolbox: str = "embedded"
     prompt: str = "compact"
     num_workers: int = 16
@@ -100,6 +104,7 @@ def _agent_factory(config: EvalConfig) -> Callable[[], Any]:
     import threading
 
     from ..agent import load_agent
+    from ..models import VLMModel
 
     lock = threading.Lock()
     first: list[Any] = []
@@ -113,9 +118,12 @@ def _agent_factory(config: EvalConfig) -> Callable[[], Any]:
         }
         with lock:
             model = first[0].model if first else None
-            agent = load_agent(config.agent, model=model, toolbox=config.toolbox, prompt=config.prompt, **limits)
+            server = {"api_base": config.api_base, "api_model": config.api_model}
+            tools = {"toolbox": config.toolbox, "prompt": config.prompt}
+            agent = load_agent(config.agent, model=model, **tools, **server, **limits)
             if not first:
-                agent.model.engine.max_batch_size = config.num_workers
+                if isinstance(agent.model, VLMModel):
+                    agent.model.engine.max_batch_size = config.num_workers
                 if config.max_new_tokens is not None:
                     agent.model.generation["max_new_tokens"] = config.max_new_tokens
                 first.append(agent)

@@ -1,0 +1,190 @@
+"""Serve an agent's controller over the OpenAI protocol, by the best server that is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .config import AGENT_FILE, T3AgentConfig
+from .errors import InputError, MissingExtraError
+from .hub import download_agent, has_agent
+from .models import EMBEDDED, VLMModel, best_device
+from .options import parse_options
+from .server_model import SERVED_NAME
+
+
+SERVERS = ("vllm", "sglang", "transformers")
+"""Servers by preference: the first two batch continuously and reuse prefixes."""
+
+
+@dataclass
+class ServeConfig:
+    """Serve a controller: `t3 serve --agent runs/quickstart/train/agent`.
+
+    Args:
+        agent (`str`): folder or Hub id of a saved agent or of a vision-language model.
+        server (`str`, *optional*): `vllm`, `sglang` or `transformers`; the best one that is installed by default.
+        host (`str`, *optional*, defaults to `"localhost"`): address to listen at.
+        port (`int`, *optional*, defaults to 8000): port to listen at.
+    """
+
+    agent: str
+    server: str | None = None
+    host: str = "localhost"
+    port: int = 8000
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a server is to load.
+
+    Args:
+        model (`str`): folder or Hub id of full weights.
+        adapter (`str`, *optional*): folder of an adapter on them.
+        revision (`str`, *optional*): commit of `model`.
+    """
+
+    model: str
+    adapter: str | None = None
+    revision: str | None = None
+
+
+def installed_servers() -> list[str]:
+    """Those of `SERVERS` that can run here, best first."""
+    needs = {"vllm": ["vllm"], "sglang": ["sglang"], "transformers": ["openai", "fastapi", "uvicorn"]}
+    return [name for name in SERVERS if all(importlib.util.find_spec(module) for module in needs[name])]
+
+
+def choose_server(wanted: str | None, installed: list[str]) -> str:
+    """The server to start.
+
+    Raises:
+        InputError: when there is no such server.
+        MissingExtraError: when it is not installed.
+    """
+    if wanted is not None and wanted not in SERVERS:
+        raise InputError(f"There is no server `{wanted}`; choose one of: {', '.join(SERVERS)}.")
+    if wanted in ("vllm", "sglang") and wanted not in installed:
+        raise InputError(f"{wanted} is not installed: run `pip install {wanted}`, or choose another server.")
+    if not installed or (wanted and wanted not in installed):
+        raise MissingExtraError("openai, fastapi and uvicorn", "serve", "`transformers serve`")
+    return wanted or installed[0]
+
+
+def weights_of(agent: str) -> Weights:
+    """Where the weights of an agent or of a bare controller lie.
+
+    Raises:
+        InputError: when nothing can be loaded under this name.
+    """
+    if agent == EMBEDDED:
+        from .embedded import embedded_controller
+
+        return Weights(str(embedded_controller()))
+    folder = Path(agent)
+    if not folder.is_dir() and has_agent(agent, None):
+        folder = download_agent(agent, None)
+    if not folder.is_dir():
+        return Weights(agent)
+    folder = folder.resolve()
+    if not (folder / AGENT_FILE).is_file():
+        return Weights(str(folder))
+    controller = T3AgentConfig.from_folder(folder).controller
+    if not controller.get("adapter"):
+        return Weights(str(folder))
+    return Weights(controller["base"], str(folder), controller.get("revision"))
+
+
+def command_of(server: str, weights: Weights, host: str, port: int) -> tuple[list[str], str]:
+    """The command line of a server, and the name under which it offers the model.
+
+    Args:
+        server (`str`): one of `SERVERS`.
+        weights ([`Weights`]): what to load; full weights for `transformers`.
+        host (`str`), port (`int`): where to listen.
+    """
+    address = ["--host", host, "--port", str(port)]
+    revision = ["--revision", weights.revision] if weights.revision else []
+    if server == "vllm":
+        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", weights.model, *revision]
+        if weights.adapter:
+            rank = _lora_rank(weights.adapter)
+            adapter = ["--enable-lora", "--max-lora-rank", str(rank), "--lora-modules"]
+            return [*command, *address, *adapter, f"{SERVED_NAME}={weights.adapter}"], SERVED_NAME
+        return [*command, *address, "--served-model-name", SERVED_NAME], SERVED_NAME
+    if server == "sglang":
+        command = [sys.executable, "-m", "sglang.launch_server", "--model-path", weights.model, *revision]
+        if weights.adapter:
+            return [*command, *address, "--lora-paths", f"{SERVED_NAME}={weights.adapter}"], SERVED_NAME
+        return [*command, *address, "--served-model-name", SERVED_NAME], SERVED_NAME
+    # CPUs without bf16 units run it some 50 times slower than fp32.
+    dtype = ["--dtype", "float32"] if best_device() == "cpu" else []
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", weights.model, *dtype]
+    return [*command, *address], weights.model
+
+
+def merged(weights: Weights, folder: Path) -> Weights:
+    """Full weights in `folder`, for a server that loads no adapters."""
+    model = VLMModel.from_pretrained(weights.adapter, base=weights.model, base_revision=weights.revision)
+    model.model.merge_and_unload().save_pretrained(folder)
+    model.processor.save_pretrained(folder)
+    return Weights(str(folder))
+
+
+def instructions(config: ServeConfig, name: str) -> str:
+    """How to use the server."""
+    url = f"http://{config.host}:{config.port}/v1"
+    return (
+        f"Serving {config.agent} at {url} as `{name}`.\n\n"
+        f'  t3 run "QUESTION" --agent {config.agent} --api-base {url} --api-model {name}\n\n'
+        "or in Python, with any smolagents agent:\n\n"
+        "  from smolagents import CodeAgent, OpenAIModel\n"
+        f'  model = OpenAIModel("{name}", api_base="{url}", api_key="none")\n'
+        "  agent = CodeAgent(tools=[], model=model)\n"
+    )
+
+
+def main(argv: list[str]) -> int:
+    """`t3 serve`: start the server and wait for its end."""
+    config = parse_options(ServeConfig, argv, prog="t3 serve")
+    server = choose_server(config.server, installed_servers())
+    weights = weights_of(config.agent)
+    scratch = Path(tempfile.mkdtemp(prefix="t3-serve-"))
+    try:
+        if weights.adapter and server == "transformers":
+            weights = merged(weights, scratch)
+        command, name = command_of(server, weights, config.host, config.port)
+        print(instructions(config, name), flush=True)
+        return _run(command)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _run(command: list[str]) -> int:
+    """Run a server until it ends, or until this process is asked to end."""
+
+    def stop(*_: Any) -> None:
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, stop)
+    process = subprocess.Popen(command)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _lora_rank(adapter: str) -> int:
+    from peft import PeftConfig
+
+    return PeftConfig.from_pretrained(adapter).r
