@@ -20,6 +20,7 @@ from smolagents.memory import ActionStep, FinalAnswerStep, MemoryStep, PlanningS
 from smolagents.models import ChatMessage, MessageRole, Model, agglomerate_stream_deltas
 from smolagents.utils import AgentError, AgentExecutionError, AgentGenerationError, AgentParsingError
 
+from . import tracing
 from .config import AGENT_FILE, T3AgentConfig, load_prompt
 from .errors import InputError
 from .executor import TimedExecutor
@@ -147,12 +148,17 @@ class T3Agent(PretrainedAgent, CodeAgent):
         self._answer_at_limit = False
         answer = None
         try:
-            with interruptible(self.time_budget) as self._interruption:
+            about = {tracing.INPUT: task.query}
+            with (
+                interruptible(self.time_budget) as self._interruption,
+                tracing.span("AGENT", "T3Agent.run_task", about) as span,
+            ):
                 for item in self.run(task.text(), images=images or None, stream=True):
                     if isinstance(item, FinalAnswerStep) and self.end_reason == "answer":
                         answer = "" if item.output is None else str(item.output)
                     elif isinstance(item, ActionStep) and on_step and self.end_reason == "answer":
                         on_step(self._to_step(item))
+                span.set({tracing.OUTPUT: answer})
         finally:
             self._answer_at_limit = True
             self.cleanup()
@@ -217,6 +223,11 @@ class T3Agent(PretrainedAgent, CodeAgent):
     # One step
 
     def _step_stream(self, memory_step: ActionStep) -> Generator[Any]:
+        with tracing.span("CHAIN", f"Step {memory_step.step_number}") as span:
+            yield from self._act(memory_step)
+            span.set({tracing.INPUT: memory_step.code_action, tracing.OUTPUT: memory_step.observations})
+
+    def _act(self, memory_step: ActionStep) -> Generator[Any]:
         memory_step.model_input_messages = self.write_memory_to_messages()
         chat_message = yield from self._generate(memory_step.model_input_messages)
         memory_step.model_output_message = chat_message

@@ -17,6 +17,7 @@ from .encoding import ChatEncoder
 from .engine import Engine, Request
 from .errors import InputError
 from .interruption import current_interruption
+from .tracing import model_call, record_usage
 
 
 EMBEDDED = "embedded"
@@ -224,8 +225,13 @@ class VLMModel(Model):
         conversation = self.encoder.encode(plain, images, output_ids, add_generation_prompt=True)
         stops = tuple(stop_sequences or ())
         request = Request(conversation, stops, {**self.generation, **kwargs}, current_interruption())
-        produced = self.engine.generate(request)
-        text = self.encoder.decode(produced)
+        with model_call(self.model_id, request.settings) as span:
+            produced = self.engine.generate(request)
+            text = self.encoder.decode(produced)
+            usage = TokenUsage(input_tokens=len(conversation.ids), output_tokens=len(produced))
+            record_usage(
+                span, text, usage.input_tokens, usage.output_tokens, request.cached_tokens, request.batch_size
+            )
         return ChatMessage(
             role=MessageRole.ASSISTANT,
             content=remove_content_after_stop_sequences(text, stop_sequences),
@@ -236,7 +242,7 @@ class VLMModel(Model):
                 cached_tokens=request.cached_tokens,
                 batch_size=request.batch_size,
             ),
-            token_usage=TokenUsage(input_tokens=len(conversation.ids), output_tokens=len(produced)),
+            token_usage=usage,
         )
 
     def save_pretrained(self, folder: str | Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from .errors import InputError
 from .options import parse_options
 from .task import File, Task
+from .tracing import start_tracing, stop_tracing
 
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class RunConfig:
         time_budget (`float`, *optional*): seconds.
         executor (`str`, *optional*, defaults to `"sandbox"`): where code runs: `sandbox`, `docker`, `e2b`, `modal`,
             `blaxel`, or `local`, which is no security boundary.
+        trace (`str`, *optional*): file for OpenTelemetry spans, or URL of an OTLP collector.
     """
 
     agent: str | None = None
@@ -49,6 +51,7 @@ class RunConfig:
     max_new_tokens: int | None = None
     time_budget: float | None = None
     executor: str = "sandbox"
+    trace: str | None = None
 
 
 def main(argv: list[str]) -> int:
@@ -69,6 +72,8 @@ def main(argv: list[str]) -> int:
     from .models import use_fastest_num_threads
 
     check_executor(config.executor)
+    if config.trace:
+        start_tracing(config.trace)
     console = Console()
     use_fastest_num_threads()
     limits = {"max_steps": config.max_steps, "time_budget": config.time_budget}
@@ -80,6 +85,7 @@ def main(argv: list[str]) -> int:
         agent.model.generation["max_new_tokens"] = config.max_new_tokens
     console.print(task.text(), style="bold", markup=False)
     trajectory = agent.run_task(task, on_step=lambda step: _show(step, console))
+    stop_tracing()
     if config.output:
         _save(trajectory, agent, Path(config.output))
     if trajectory.answer is None:

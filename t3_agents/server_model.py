@@ -10,6 +10,7 @@ from smolagents.monitoring import TokenUsage
 
 from .errors import InputError, MissingExtraError
 from .interruption import Interruption, current_interruption
+from .tracing import model_call, record_usage
 
 
 SERVED_NAME = "t3-agent"
@@ -111,12 +112,12 @@ class ServerModel(OpenAIModel):
         interruption = current_interruption() or Interruption()
         interruption.check()
         left = interruption.seconds_left()
+        settings = {**self.generation, **kwargs}
         try:
-            content, usage = self._read(
-                self._stream(messages, stop_sequences, {**self.generation, **kwargs}, left),
-                stop_sequences or [],
-                interruption,
-            )
+            with model_call(self.model_id, settings) as span:
+                stream = self._stream(messages, stop_sequences, settings, left)
+                content, usage = self._read(stream, stop_sequences or [], interruption)
+                record_usage(span, content, usage.input_tokens, usage.output_tokens)
         except openai.APITimeoutError as error:
             interruption.check()
             raise InputError(f"The server at {self.api_base} said nothing for {self.timeout:g} seconds.") from error

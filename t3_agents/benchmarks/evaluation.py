@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import InputError
 from ..options import parse_options
 from ..storage import RunFolder, write_atomic
+from ..tracing import start_tracing, stop_tracing
 from ..trajectory import Trajectory
 
 
@@ -42,6 +43,7 @@ class EvalConfig:
         time_budget (`float`, *optional*): seconds per task.
         limit (`int`, *optional*): only the first tasks.
         executor (`str`, *optional*, defaults to `"sandbox"`): where code runs, see [`T3Agent`].
+        trace (`str`, *optional*): file for OpenTelemetry spans, or URL of an OTLP collector.
     """
 
     agent: str
@@ -61,10 +63,11 @@ class EvalConfig:
     time_budget: float | None = None
     limit: int | None = None
     executor: str = "sandbox"
+    trace: str | None = None
 
     def settings(self) -> dict[str, Any]:
         """What decides the rows of a run."""
-        return {name: value for name, value in asdict(self).items() if name not in ("output", "num_workers")}
+        return {name: value for name, value in asdict(self).items() if name not in ("output", "num_workers", "trace")}
 
 
 def evaluate(config: EvalConfig) -> list[Trajectory]:
@@ -142,7 +145,10 @@ def main(argv: list[str]) -> int:
     from ..models import use_fastest_num_threads
 
     use_fastest_num_threads()
+    if config.trace:
+        start_tracing(config.trace)
     evaluate(config)
+    stop_tracing()
     from rich.console import Console
     from rich.table import Table
 
