@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any
 
@@ -12,6 +13,8 @@ from .errors import InputError, MissingExtraError
 from .interruption import Interruption, current_interruption
 from .tracing import model_call, record_usage
 
+
+logger = logging.getLogger(__name__)
 
 SERVED_NAME = "t3-agent"
 """Name under which `t3 serve` offers an agent where the server lets it choose one."""
@@ -60,6 +63,7 @@ class ServerModel(OpenAIModel):
             raise InputError(f"A server takes no setting {', '.join(unknown)}; it takes {', '.join(SETTINGS)}.")
         self.api_base = api_base
         self.timeout = timeout
+        self.knows_stops = True
         self.generation = {"do_sample": do_sample, **generation, "max_new_tokens": max_new_tokens}
         # Servers of one's own need no key, but the client refuses to start without one.
         api_key = api_key or os.environ.get("OPENAI_API_KEY", "none")
@@ -96,7 +100,8 @@ class ServerModel(OpenAIModel):
             kwargs: generation settings for this call.
 
         Returns:
-            `ChatMessage`: `content` without the stop sequence.
+            `ChatMessage`: `content` without the stop sequence. Where the server does not stop by itself, the turn is
+                cut here before the server tells its tokens: those written are counted, those read are unknown and 0.
 
         Raises:
             InputError: when structured output or tool calls are asked for, the context is full, or the server cannot
@@ -110,13 +115,10 @@ class ServerModel(OpenAIModel):
                 "ServerModel writes plain text turns: use it with code agents, without structured outputs."
             )
         interruption = current_interruption() or Interruption()
-        interruption.check()
-        left = interruption.seconds_left()
         settings = {**self.generation, **kwargs}
         try:
             with model_call(self.model_id, settings) as span:
-                stream = self._stream(messages, stop_sequences, settings, left)
-                content, usage = self._read(stream, stop_sequences or [], interruption)
+                content, usage = self._turn(messages, stop_sequences or [], settings, interruption)
                 record_usage(span, content, usage.input_tokens, usage.output_tokens)
         except openai.APITimeoutError as error:
             interruption.check()
@@ -124,6 +126,31 @@ class ServerModel(OpenAIModel):
         except openai.APIError as error:
             raise InputError(self._reason(error)) from error
         return ChatMessage(role=MessageRole.ASSISTANT, content=content, token_usage=usage)
+
+    def _turn(
+        self,
+        messages: list[ChatMessage | dict],
+        stop_sequences: list[str],
+        settings: dict[str, Any],
+        interruption: Interruption,
+    ) -> tuple[str, TokenUsage]:
+        import openai
+
+        while True:
+            interruption.check()
+            sent = (stop_sequences or None) if self.knows_stops else None
+            try:
+                stream = self._stream(messages, sent, settings, interruption.seconds_left())
+                return self._read(stream, stop_sequences, interruption)
+            except (openai.APIStatusError, openai.APIConnectionError):
+                raise
+            except openai.APIError as error:
+                # Said in the stream. `transformers serve` 5.23 takes stop strings but fails on them with pictures'
+                # processors; here they are looked for anyway.
+                if not sent:
+                    raise
+                logger.info("The server fails on stop strings (%s); they are kept from it.", error)
+                self.knows_stops = False
 
     def _stream(
         self,

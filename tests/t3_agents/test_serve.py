@@ -33,10 +33,10 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, turns, failures=(), models=("some-model",), pause=0.0, usage=True):
+    def __init__(self, turns, failures=(), models=("some-model",), pause=0.0, fails_on_stops=False):
         super().__init__(("127.0.0.1", 0), Handler)
         self.turns, self.failures, self.models = list(turns), list(failures), list(models)
-        self.pause, self.usage = pause, usage
+        self.pause, self.fails_on_stops = pause, fails_on_stops
         self.requests, self.sent = [], 0
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -62,12 +62,14 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
+        if "stop" in body and self.server.fails_on_stops:
+            self.wfile.write(b'data: {"error": "no attribute get_vocab"}\n\n')
+            return
         text = self.server.turns.pop(0)
         pieces = [text[i : i + 3] for i in range(0, len(text), 3)]
         chunks = [{"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]
-        if self.server.usage:
-            usage = {"prompt_tokens": 11, "completion_tokens": 5, "total_tokens": 16}
-            chunks.append({"choices": [], "usage": usage})
+        usage = {"prompt_tokens": 11, "completion_tokens": 5, "total_tokens": 16}
+        chunks.append({"choices": [], "usage": usage})
         try:
             for chunk in chunks:
                 record = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m", **chunk}
@@ -130,6 +132,12 @@ class TestServerModel:
         assert answer.content == "one" and answer.token_usage.output_tokens >= 2
         time.sleep(0.3)
         assert server.sent < 1000, "the server was told to stop"
+
+    def test_a_server_that_fails_on_stop_strings_is_not_told_them(self, serve):
+        server = serve(["one STOP two", "three"], fails_on_stops=True)
+        model = ServerModel(api_base=server.url)
+        assert [model.generate([user("x")], stop_sequences=["STOP"]).content for _ in range(2)] == ["one ", "three"]
+        assert ["stop" in request for request in server.requests] == [True, False, False]
 
     def test_settings_are_those_of_the_protocol(self, serve):
         server = serve(["a", "b"])
@@ -295,6 +303,8 @@ def test_served_and_in_process_write_the_same(tiny_vlm, make_picture):
             words = local.processor.tokenizer.decode(ours.raw.output_ids, skip_special_tokens=True)
             assert theirs.content == words.rstrip("\ufffd")  # half a character is not sent
             assert theirs.token_usage.input_tokens == ours.token_usage.input_tokens
+        half = served.generate(messages, stop_sequences=[words[3:6]])
+        assert half.content == words[: words.index(words[3:6])]
     finally:
         process.terminate()
         process.wait(30)
