@@ -91,9 +91,8 @@ def talk(generate: Generate, words: str, steps: int, images: list[Image.Image]) 
     return seconds, produced
 
 
-def make_ways(options: argparse.Namespace) -> dict[str, tuple[Generate, bool]]:
+def make_ways(controller: VLMModel, options: argparse.Namespace) -> dict[str, tuple[Generate, bool]]:
     """By name, how a turn is written, and whether pictures are shown."""
-    controller = VLMModel.from_pretrained(options.controller)
     settings = {"max_new_tokens": options.new_tokens, "min_new_tokens": options.new_tokens}
     folder = embedded_controller() if options.controller == EMBEDDED else options.controller
     stock = TransformersModel(str(folder), device_map=str(controller.model.device), torch_dtype=controller.model.dtype)
@@ -134,8 +133,9 @@ def make_ways(options: argparse.Namespace) -> dict[str, tuple[Generate, bool]]:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Seconds by way, round and step, and the ids that were produced."""
-    ways = make_ways(options)
-    words = first_words(VLMModel.from_pretrained(options.controller, device="cpu"), options.prompt_tokens)
+    controller = VLMModel.from_pretrained(options.controller)
+    ways = make_ways(controller, options)
+    words = first_words(controller, options.prompt_tokens)
     colours = ["red", "green", "blue", "yellow", "black"]
     images = [Image.new("RGB", (192, 192), colours[step % 5]) for step in range(options.steps)]
     names = list(ways)

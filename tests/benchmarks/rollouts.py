@@ -1,0 +1,134 @@
+"""Tasks per minute: sixteen agents that share one model, against one agent at a time without reuse.
+
+    python tests/benchmarks/rollouts.py --agent runs/quickstart/train/agent --dataset runs/quickstart/dataset
+
+All tasks run with sixteen agents. One agent at a time runs every n-th of them, with keys and values thrown away after
+each turn, as stock smolagents does; its rate is that of this part. Both decode greedily, and on the tasks that both
+ran the answers are compared. The last line is JSON; `results/rollouts.json` holds it with the command, the machine and
+the versions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import statistics
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from packing import machine, peak_bytes, reset_peak
+
+from t3_agents.agent import T3Agent, load_agent
+from t3_agents.benchmarks.scenarios import load_tasks
+from t3_agents.models import VLMModel, best_device, use_fastest_num_threads
+from t3_agents.rollout import RolloutLimits, rollout
+from t3_agents.task import Task
+from t3_agents.trajectory import Trajectory
+
+
+ROOT = Path(__file__).parents[2]
+RESULTS = Path(__file__).parent / "results" / "rollouts.json"
+PACKAGES = ("torch", "transformers", "smolagents", "t3-agents")
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--agent", default="embedded", help="saved agent, or name or folder of a bare controller")
+    parser.add_argument("--dataset", required=True, help="folder or Hub id of a dataset with scenario tasks")
+    parser.add_argument("--tasks", type=int, default=64, help="tasks for the agents that share the model")
+    parser.add_argument("--workers", type=int, default=16, help="agents that share the model")
+    parser.add_argument("--reference-tasks", type=int, default=16, help="of these tasks, those of the single agent")
+    parser.add_argument("--max-steps", type=int, default=6)
+    parser.add_argument("--max-new-tokens", type=int, default=64, help="tokens of a turn")
+    parser.add_argument("--threads", type=int, help="torch threads; the fastest number by default")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    return parser.parse_args(argv)
+
+
+def run(
+    name: str, model: VLMModel, tasks: list[Task], workers: int, options: argparse.Namespace
+) -> tuple[dict[str, Any], list[Trajectory]]:
+    """Figures of a rollout, and its trajectories in the order of the tasks."""
+
+    def make_agent() -> T3Agent:
+        return load_agent(options.agent, model=model)
+
+    reset_peak()
+    begin = time.perf_counter()
+    limits = RolloutLimits(max_steps=options.max_steps)
+    by_id = {trajectory.task.id: trajectory for trajectory in rollout(make_agent, tasks, workers, limits)}
+    seconds = time.perf_counter() - begin
+    trajectories = [by_id[task.id] for task in tasks]
+    steps = [step for trajectory in trajectories for step in trajectory.actions]
+    figures = {
+        "tasks": len(tasks),
+        "workers": workers,
+        "seconds": round(seconds, 1),
+        "tasks_per_minute": round(60 * len(tasks) / seconds, 3),
+        "steps": len(steps),
+        "output_tokens_per_second": round(sum(step.output_tokens for step in steps) / seconds, 2),
+        "answered": sum(trajectory.answer is not None for trajectory in trajectories),
+        "peak_rss_mib": round(peak_bytes() / 2**20),
+    }
+    print(f"{name}: {figures}", flush=True)
+    return figures, trajectories
+
+
+def main(argv: list[str]) -> int:
+    options = parse(argv)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    else:
+        use_fastest_num_threads()
+    before = machine()
+    tasks = load_tasks(options.dataset)
+    random.Random(0).shuffle(tasks)
+    tasks = tasks[: options.tasks]
+    first = load_agent(options.agent).model
+    shared, single = (
+        VLMModel(
+            first.model, first.processor, **{**first.generation, "max_new_tokens": options.max_new_tokens}, **more
+        )
+        for more in ({"max_batch_size": options.workers}, {"max_batch_size": 1, "max_cached_tokens": 0})
+    )
+    step = max(1, len(tasks) // max(1, options.reference_tasks))
+    part = tasks[::step][: options.reference_tasks]
+    # The reference runs before and after, so that a load that changes counts for both.
+    half = len(part) // 2
+    runs = {}
+    runs["one, first half"], one = run("one, first half", single, part[:half], 1, options)
+    runs["shared"], together = run("shared", shared, tasks, options.workers, options)
+    runs["one, second half"], rest = run("one, second half", single, part[half:], 1, options)
+    answers = {trajectory.task.id: trajectory.answer for trajectory in together}
+    same = [trajectory.answer == answers[trajectory.task.id] for trajectory in [*one, *rest]]
+    seconds = runs["one, first half"]["seconds"] + runs["one, second half"]["seconds"]
+    one_per_minute = 60 * len(part) / seconds
+    summary = {
+        "tasks_per_minute_vs_one": round(runs["shared"]["tasks_per_minute"] / one_per_minute, 3),
+        "tasks_per_minute": runs["shared"]["tasks_per_minute"],
+        "tasks_per_minute_one": round(one_per_minute, 3),
+        "same_answers": round(statistics.mean(same), 3),
+    }
+    record = {
+        **summary,
+        "runs": runs,
+        "reference": f"{len(part)} of the {len(tasks)} tasks, evenly taken, one agent at a time, nothing reused",
+        "command": " ".join(["python", str(Path(__file__).relative_to(ROOT)), *argv]),
+        "machine": {**before, "device": best_device(), "load_after": [round(value, 2) for value in os.getloadavg()]},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+    }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(record, indent=2) + "\n")
+    print(json.dumps(summary))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
