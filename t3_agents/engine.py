@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .encoding import ChatEncoder, Conversation, image_key
+from .encoding import ChatEncoder, Conversation
 from .errors import InputError
 from .interruption import Interruption
 
@@ -50,11 +50,7 @@ class Request:
     done: bool = False
 
     def __post_init__(self):
-        # Different pictures have the same token ids, so kept keys and values are looked up by ids and pixels.
-        self.keys: list[Any] = list(self.conversation.ids)
-        for (start, end), image in zip(self.conversation.image_spans, self.conversation.images, strict=True):
-            digest = image_key(image)
-            self.keys[start:end] = [(digest, offset) for offset in range(end - start)]
+        self.keys = self.conversation.keys()
         self.abandoned = False
 
     def check(self) -> None:

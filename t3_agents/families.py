@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .engine import Request
 
-MULTI_MODAL_ROPE = ("qwen2_vl", "qwen2_5_vl")
+MULTI_MODAL_ROPE = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 """Model types whose multi-modal positions are known to continue behind kept keys and values."""
 
 
@@ -39,7 +39,7 @@ def reason_against_slots(model: Any) -> str | None:
     if types != {"full_attention"} or getattr(config, "sliding_window", None):
         return f"{name} has layers without full attention"
     if _is_multi_modal(config) and model.config.model_type not in MULTI_MODAL_ROPE:
-        return f"{name} has multi-modal positions of another kind than {' and '.join(MULTI_MODAL_ROPE)}"
+        return f"{name} has multi-modal positions of another kind than {', '.join(MULTI_MODAL_ROPE)}"
     return None
 
 
