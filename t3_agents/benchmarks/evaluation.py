@@ -1,168 +1,237 @@
-"""Measure an agent on held-out tasks: answers, tool choices and code that runs."""
+"""Measure an agent on GTA, GAIA or held-out tasks; score a run again; compare two runs."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..options import parse_options
-from ..storage import RunFolder, write_atomic
-from ..tracing import start_tracing, stop_tracing
-from ..trajectory import Trajectory
+from ..storage import SETTINGS_FILE, RunFolder, write_atomic
+from ..task import require
 
 
-BENCHMARKS = ("scenarios",)
+if TYPE_CHECKING:
+    from smolagents import CodeAgent
+
+    from .config import RunConfig, ScoreConfig
+
+USAGE = """\
+usage: t3 eval BENCHMARK --agent AGENT --output FOLDER [--option VALUE ...]
+       t3 eval score RUN [--option VALUE ...]
+       t3 eval compare RUN RUN
+
+  scenarios  held-out tasks of a dataset that `t3 build` made
+  gta        GTA, by the benchmark's own rules
+  gaia       GAIA, by the rules of its leaderboard
+  score      score a run again without running it
+  compare    compare two scored runs on the same tasks
+
+t3 eval BENCHMARK --help lists its options."""
 
 
-@dataclass
-class EvalConfig:
-    """Evaluate an agent on the held-out tasks of a dataset: `t3 eval scenarios --agent ... --dataset ... --output
-    ...`.
+def evaluate(config: RunConfig, make_agent: Callable[[], CodeAgent] | None = None) -> dict[str, Any]:
+    """Run an agent on a benchmark and score it.
 
-    Args:
-        agent (`str`): folder or Hub id of a saved agent, or of a bare controller (`embedded`, any vision-language
-            model).
-        dataset (`str`): folder or Hub id of the dataset with the tasks.
-        output (`str`): folder of the run; the same command on it goes on where it was stopped.
-        split (`str`, *optional*, defaults to `"test"`): split of the tasks.
-        subset (`str`, *optional*, defaults to `"all"`): `all`, `seen`, `unseen` or `vision` families.
-        blank (`bool`, *optional*, defaults to `False`): replace every picture by a plain one, to see what the pictures
-            bring.
-        api_base (`str`, *optional*): URL of an OpenAI-compatible server that runs the controller, see `t3 serve`.
-        api_model (`str`, *optional*): the controller's name there, where the server lists several.
-        toolbox (`str`, *optional*, defaults to `"embedded"`): tools of a bare controller.
-        prompt (`str`, *optional*, defaults to `"compact"`): prompt of a bare controller.
-        num_workers (`int`, *optional*, defaults to 16): tasks at the same time; they share batches of the model.
-        max_steps (`int`, *optional*, defaults to 6): steps per task.
-        max_consecutive_errors (`int`, *optional*, defaults to 5): failed steps in a row per task.
-        max_new_tokens (`int`, *optional*): tokens per turn; the agent's own setting by default.
-        time_budget (`float`, *optional*): seconds per task.
-        limit (`int`, *optional*): only the first tasks.
-        executor (`str`, *optional*, defaults to `"sandbox"`): where code runs, see [`T3Agent`].
-        trace (`str`, *optional*): file for OpenTelemetry spans, or URL of an OTLP collector.
-    """
-
-    agent: str
-    dataset: str
-    output: str
-    split: str = "test"
-    subset: str = "all"
-    blank: bool = False
-    api_base: str | None = None
-    api_model: str | None = None
-    toolbox: str = "embedded"
-    prompt: str = "compact"
-    num_workers: int = 16
-    max_steps: int = 6
-    max_consecutive_errors: int = 5
-    max_new_tokens: int | None = None
-    time_budget: float | None = None
-    limit: int | None = None
-    executor: str = "sandbox"
-    trace: str | None = None
-
-    def settings(self) -> dict[str, Any]:
-        """What decides the rows of a run."""
-        return {name: value for name, value in asdict(self).items() if name not in ("output", "num_workers", "trace")}
-
-
-def evaluate(config: EvalConfig) -> list[Trajectory]:
-    """Run the agent on the tasks and write `scores.json` beside the trajectories.
+    The folder then holds the trajectories, `scores.jsonl` (a row per task and seed) and `results.json`.
 
     Args:
-        config ([`EvalConfig`]): what to run.
+        config ([`EvalConfig`], [`GTAConfig`] or [`GAIAConfig`]): what to run.
+        make_agent (`Callable[[], CodeAgent]`, *optional*): makes the agent, a [`T3Agent`] or any CodeAgent of
+            smolagents, for each worker; `config.agent` is then its name in the results. Agents may share a model that
+            can be called from several threads.
 
     Returns:
-        `list[Trajectory]`: one per task.
+        `dict`: the content of `results.json`.
 
     Raises:
         InputError: when agent, dataset or options cannot be used.
         RunFolderError: when the output folder holds another run.
     """
-    from .runner import run_tasks
-    from .scenarios import blank_images, load_tasks
-    from .scoring import score
+    from .results import task_digest
+    from .suites import SUITES
 
-    tasks = load_tasks(config.dataset, config.split, config.subset)[: config.limit]
-    if config.blank:
-        tasks = [blank_images(task) for task in tasks]
+    config.check()
+    if make_agent is None and len(config.seeds) > 1 and config.temperature is None:
+        raise InputError("Several seeds give the same run without sampling: set a temperature, for example 0.7.")
+    settings = config.settings()
+    suite = SUITES[config.benchmark][0](settings)
+    loaded = suite.load()
+    if not config.skip_bad_rows:
+        loaded.refuse_bad()
+    if not loaded.tasks:
+        raise InputError(f"{loaded.name} has no rows that can be used.")
+    chosen = loaded.tasks[: config.limit]
+    suite.check_scoring(chosen, config.score_config())
+    tasks = suite.prepare(chosen)
+    settings["data"] = {
+        "name": loaded.name,
+        "revision": loaded.revision,
+        "split": loaded.split,
+        "digest": task_digest(tasks),
+        "skipped_rows": len(loaded.bad),
+    }
+    with RunFolder(config.output, settings):
+        make = _agents_of(config) if make_agent is None else lambda seed: make_agent()
+        _run_seeds(lambda seed: suite.wrap(make(seed), seed), tasks, config)
+        return _score(Path(config.output), settings, config.score_config())
+
+
+def _agents_of(config: RunConfig) -> Callable[[int], CodeAgent]:
+    from .agents import AgentFactory
+
+    return AgentFactory(
+        config.agent,
+        config.toolbox,
+        config.prompt,
+        api_base=config.api_base,
+        max_new_tokens=config.max_new_tokens,
+        temperature=config.temperature,
+        max_batch_size=config.num_workers,
+        max_steps=config.max_steps,
+        max_consecutive_errors=config.max_consecutive_errors,
+        token_budget=config.token_budget,
+        time_budget=config.time_budget,
+    )
+
+
+def _run_seeds(make: Callable[[int], Any], tasks: Sequence[Any], config: RunConfig) -> None:
+    """Run the tasks with every seed; with several, each has a shard of its own that shares the blobs."""
+    from .runner import BLOBS_FOLDER, TRAJECTORIES_FILE, run_tasks
+
     folder = Path(config.output)
-    with RunFolder(folder, {"command": "eval", **config.settings()}):
-        trajectories = run_tasks(_agent_factory(config), tasks, folder, num_workers=config.num_workers)
-        parts = {"all": trajectories}
-        for trajectory in trajectories:
-            parts.setdefault("unseen" if trajectory.task.origin.get("unseen") else "seen", []).append(trajectory)
-            parts.setdefault(f"family {trajectory.task.origin.get('family')}", []).append(trajectory)
-        scores = {name: score(part) for name, part in parts.items()}
-        write_atomic(folder / "scores.json", json.dumps(scores, indent=2) + "\n")
-    return trajectories
+    if len(config.seeds) == 1:
+        run_tasks(lambda: make(config.seeds[0]), tasks, folder, num_workers=config.num_workers)
+        return
+    (folder / BLOBS_FOLDER).mkdir(exist_ok=True)
+    rows = []
+    for seed in config.seeds:
+        part = folder / "seeds" / str(seed)
+        part.mkdir(parents=True, exist_ok=True)
+        if not (part / BLOBS_FOLDER).exists():
+            (part / BLOBS_FOLDER).symlink_to(Path("..") / ".." / BLOBS_FOLDER, target_is_directory=True)
+        run_tasks(lambda seed=seed: make(seed), tasks, part, num_workers=config.num_workers)
+        rows.append((part / TRAJECTORIES_FILE).read_bytes())
+    write_atomic(folder / TRAJECTORIES_FILE, b"".join(rows))
 
 
-def _agent_factory(config: EvalConfig) -> Callable[[], Any]:
-    """Makes agents that share one model, loaded at the first call: a finished run needs none."""
-    import threading
+def score_run(config: ScoreConfig) -> dict[str, Any]:
+    """Score the trajectories of a run and write `scores.jsonl` and `results.json`.
 
-    from ..agent import load_agent
-    from ..models import VLMModel
+    Args:
+        config ([`ScoreConfig`]): the run and how to score it.
 
-    lock = threading.Lock()
-    first: list[Any] = []
+    Returns:
+        `dict`: the content of `results.json`.
 
-    def make() -> Any:
-        limits = {
-            "max_steps": config.max_steps,
-            "max_consecutive_errors": config.max_consecutive_errors,
-            "time_budget": config.time_budget,
-            "executor_type": config.executor,
-        }
-        with lock:
-            model = first[0].model if first else None
-            server = {"api_base": config.api_base, "api_model": config.api_model}
-            tools = {"toolbox": config.toolbox, "prompt": config.prompt}
-            agent = load_agent(config.agent, model=model, **tools, **server, **limits)
-            if not first:
-                if isinstance(agent.model, VLMModel):
-                    agent.model.engine.max_batch_size = config.num_workers
-                if config.max_new_tokens is not None:
-                    agent.model.generation["max_new_tokens"] = config.max_new_tokens
-                first.append(agent)
-        return agent
+    Raises:
+        InputError: when the folder holds no run of `t3 eval`, or it cannot be scored in this way.
+    """
+    folder = Path(config.run)
+    try:
+        settings = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{folder} holds no run: it has no {SETTINGS_FILE}.") from None
+    except ValueError:
+        raise InputError(f"{folder / SETTINGS_FILE} is not JSON.") from None
+    if require(settings, "command", str, SETTINGS_FILE) != "eval" or "data" not in settings:
+        raise InputError(f"{folder} holds no run of this version of `t3 eval`.")
+    return _score(folder, settings, config)
 
-    return make
+
+def _score(folder: Path, settings: dict[str, Any], config: ScoreConfig) -> dict[str, Any]:
+    from .gta_scoring import check_scoring
+    from .results import make_results, read_trajectories, write_results
+    from .statistics import RESAMPLES
+    from .suites import SUITES, prices_of
+
+    suite = SUITES[settings["benchmark"]][0](settings)
+    check_scoring(config.scoring)
+    prices = prices_of(config)
+    trajectories = read_trajectories(folder)
+    scores, details = suite.score(trajectories, config, prices)
+    data = dict(settings["data"])
+    description = {
+        "benchmark": settings["benchmark"],
+        "mode": settings.get("mode", "end_to_end"),
+        "scoring": config.scoring if settings["benchmark"] == "gta" else suite.scoring,
+        "scoring_details": {
+            **details,
+            "skipped_rows": data.pop("skipped_rows"),
+            "intervals": f"percentiles of {RESAMPLES} bootstrap resamples of the tasks, seed 0",
+            "prices": None if prices is None else {"input": prices[0], "output": prices[1]},
+        },
+        "dataset": data,
+        "agent": _agent_of(trajectories, settings["agent"]),
+        "seeds": settings["seeds"],
+    }
+    results = make_results(description, scores)
+    write_results(folder, results, scores)
+    for name, text in suite.extra_files(trajectories).items():
+        write_atomic(folder / name, text)
+    return results
+
+
+def _agent_of(trajectories: Sequence[Any], name: str) -> dict[str, Any]:
+    made_by = trajectories[0].provenance if trajectories else {}
+    return {
+        "name": Path(name).resolve().name if Path(name).exists() else name,
+        "controller": made_by.get("controller"),
+        "revision": made_by.get("revision"),
+        "toolbox": [tool["name"] for tool in made_by.get("toolbox", [])],
+        "prompt": made_by.get("prompt"),
+    }
 
 
 def main(argv: list[str]) -> int:
-    """`t3 eval`: parse the options, run, print a table."""
-    if argv and not argv[0].startswith("-"):
-        benchmark, argv = argv[0], argv[1:]
-        if benchmark not in BENCHMARKS:
-            raise InputError(f"There is no benchmark `{benchmark}`; choose one of: {', '.join(BENCHMARKS)}.")
-    config = parse_options(EvalConfig, argv, prog="t3 eval scenarios")
+    """`t3 eval`: run a benchmark, score a run again, or compare two runs; prints a table."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0
+    # Without a name, the options are those of the scenarios.
+    command, argv = (argv[0], argv[1:]) if not argv[0].startswith("-") else ("scenarios", argv)
+    if command == "score":
+        return _main_score(argv)
+    if command == "compare":
+        return _main_compare(argv)
+    from .suites import SUITES
+
+    if command not in SUITES:
+        raise InputError(f"There is no benchmark `{command}`; choose one of: {', '.join(SUITES)}, score, compare.")
+    config = parse_options(SUITES[command][1], argv, prog=f"t3 eval {command}")
     from ..models import use_fastest_num_threads
+    from .console import print_results
 
     use_fastest_num_threads()
-    if config.trace:
-        start_tracing(config.trace)
-    evaluate(config)
-    stop_tracing()
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("tasks", "n", "AnsAcc", "ToolAcc", "CodeExec", title="Wilson 95 % intervals in brackets")
-    for name, scores in json.loads((Path(config.output) / "scores.json").read_text()).items():
-        table.add_row(
-            name, str(scores["n"]), *(_cell(scores, metric) for metric in ("ans_acc", "tool_acc", "code_exec"))
-        )
-    Console().print(table)
+    print_results(evaluate(config), config.output)
     return 0
 
 
-def _cell(scores: dict[str, Any], metric: str) -> str:
-    if scores[metric] is None:
-        return "-"
-    low, high = scores["ci95"][metric]
-    return f"{100 * scores[metric]:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
+def _main_score(argv: list[str]) -> int:
+    from .config import ScoreConfig
+    from .console import print_results
+
+    config = parse_options(ScoreConfig, _named(argv, "run"), prog="t3 eval score")
+    print_results(score_run(config), config.run)
+    return 0
+
+
+def _main_compare(argv: list[str]) -> int:
+    from .compare import compare_runs
+    from .config import CompareConfig
+    from .console import print_comparison
+
+    config = parse_options(CompareConfig, _named(argv, "first", "second"), prog="t3 eval compare")
+    print_comparison(compare_runs(config.first, config.second))
+    return 0
+
+
+def _named(argv: list[str], *names: str) -> list[str]:
+    """Leading arguments without a name as options of these names."""
+    plain = next((place for place, text in enumerate(argv) if text.startswith("-")), len(argv))
+    if plain > len(names):
+        raise InputError(f"`{argv[len(names)]}` is one argument too many.")
+    given = [text for name, value in zip(names, argv[:plain], strict=False) for text in (f"--{name}", value)]
+    return given + argv[plain:]

@@ -171,7 +171,7 @@ def end_to_end_counts(
         embed (`Callable`, *optional*): embeddings; without them open answers and pictures are left out.
 
     Returns:
-        `dict`: `ans_acc` and `ans_acc_with_image` (score, 1) where the task counts, and per category `f1_<category>`
+        `dict`: `ans_acc` and `ans_acc_image` (score, 1) where the task counts, and per category `f1_<category>`
             (found, predicted, expected).
 
     Raises:
@@ -182,9 +182,9 @@ def end_to_end_counts(
     counts: dict[str, list[float]] = {}
     score = answer_score(answer or None, known, embed)  # end to end, an empty answer is none
     if score is not None:
-        counts["ans_acc"] = counts["ans_acc_with_image"] = [score, 1]
+        counts["ans_acc"] = counts["ans_acc_image"] = [score, 1]
     elif not known and embed is not None:
-        counts["ans_acc_with_image"] = [image_score(turns, solution, embed), 1]
+        counts["ans_acc_image"] = [image_score(turns, solution, embed), 1]
     called = [call["name"] for call in map(call_of, turns) if call]
     expected = [call["name"] for call in map(call_of, solution) if call]
     unknown = sorted(set(expected) - set(TOOLS))

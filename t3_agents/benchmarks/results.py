@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -205,24 +205,14 @@ def read_scores(folder: str | Path) -> list[TaskScore]:
     return [TaskScore.from_dict(row) for row in read_rows(path)]
 
 
-def seed_folder(folder: str | Path, seed: int, seeds: Sequence[int]) -> Path:
-    """Where the trajectories of a seed lie: the run's own folder, or `seed-N` in it when there are several seeds."""
-    return Path(folder) / f"seed-{seed}" if len(seeds) > 1 else Path(folder)
-
-
-def read_trajectories(folder: str | Path, seeds: Sequence[int]) -> Iterator[tuple[int, Trajectory]]:
-    """Seed and trajectory of every finished task of a run.
-
-    Args:
-        folder (`str` or `Path`): the run.
-        seeds (`Sequence[int]`): its seeds, as `results.json` and `settings.json` name them.
+def read_trajectories(folder: str | Path) -> list[Trajectory]:
+    """The finished trajectories of a run, of all its seeds.
 
     Raises:
-        InputError: when a row cannot be read.
+        InputError: when the folder holds no run, or a row cannot be read.
     """
-    for seed in seeds:
-        place = seed_folder(folder, seed, seeds)
-        if not (place / TRAJECTORIES_FILE).is_file():
-            raise InputError(f"{place} holds no {TRAJECTORIES_FILE}.")
-        for row in read_rows(place / TRAJECTORIES_FILE):
-            yield seed, Trajectory.from_dict(row, BlobStore(place / BLOBS_FOLDER))
+    folder = Path(folder)
+    if not (folder / TRAJECTORIES_FILE).is_file():
+        raise InputError(f"{folder} holds no run: it has no {TRAJECTORIES_FILE}.")
+    blobs = BlobStore(folder / BLOBS_FOLDER)
+    return [Trajectory.from_dict(row, blobs) for row in read_rows(folder / TRAJECTORIES_FILE)]

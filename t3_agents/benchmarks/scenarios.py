@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,12 @@ from typing import Any
 from PIL import Image as PILImage
 
 from ..errors import InputError
-from ..task import File, Task
+from ..task import File, Task, decode_image
+from ..trajectory import Trajectory
+from .results import TaskScore
+from .rows import LoadedTasks
+from .scoring import FINAL_ANSWER, base_score, calls_in_place, is_correct
+from .taxonomy import error_type
 
 
 SUBSETS: dict[str, Callable[[Task], bool]] = {
@@ -24,6 +29,17 @@ SUBSETS: dict[str, Callable[[Task], bool]] = {
 
 
 def load_tasks(dataset: str | Path, split: str = "test", subset: str = "all") -> list[Task]:
+    """[`load_scenarios`], where every row must be usable.
+
+    Raises:
+        InputError: as there, and when a row cannot be used.
+    """
+    loaded = load_scenarios(dataset, split, subset)
+    loaded.refuse_bad()
+    return loaded.tasks
+
+
+def load_scenarios(dataset: str | Path, split: str = "test", subset: str = "all") -> LoadedTasks:
     """Tasks of a dataset folder or Hub repo, sorted by family.
 
     Args:
@@ -45,16 +61,30 @@ def load_tasks(dataset: str | Path, split: str = "test", subset: str = "all") ->
         reason = str(error).strip().split("\n")[0]
         raise InputError(f"`{dataset}` has no tasks to evaluate on (config tasks, split {split}): {reason}") from error
     rows = rows.cast_column("images", List(Image(decode=False)))
-    tasks = [task for task in map(_task_of, rows) if SUBSETS[subset](task)]
-    if not tasks:
+    loaded = LoadedTasks([], folder.resolve().name if folder.is_dir() else str(dataset), split)
+    seen: set[str] = set()
+    for row in rows:
+        try:
+            if row["id"] in seen:
+                raise InputError("the id is there twice")
+            seen.add(row["id"])
+            loaded.tasks.append(_task_of(row))
+        except InputError as error:
+            loaded.bad[row["id"]] = str(error)
+    loaded.tasks = [task for task in loaded.tasks if task.id not in loaded.bad and SUBSETS[subset](task)]
+    if not loaded.tasks and not loaded.bad:
         raise InputError(f"`{dataset}` has no tasks in split {split}, subset {subset}.")
-    return sorted(tasks, key=lambda task: (str(task.origin.get("family")), task.id))
+    loaded.tasks.sort(key=lambda task: (str(task.origin.get("family")), task.id))
+    return loaded
 
 
 def _task_of(row: dict[str, Any]) -> Task:
     files = {file["path"]: File.from_bytes(file["bytes"], file["path"]) for file in row["files"]}
     pictures = [path for path in row["paths"] if path not in files]
+    if len(pictures) != len(row["images"]):
+        raise InputError(f"there are {len(row['images'])} pictures for {len(pictures)} paths")
     for path, image in zip(pictures, row["images"], strict=True):
+        decode_image(image["bytes"] or b"", path)
         files[path] = File.from_bytes(image["bytes"], path)
     return Task(
         id=row["id"],
@@ -77,3 +107,28 @@ def blank_images(task: Task) -> Task:
         return File.from_bytes(buffer.getvalue(), file.path)
 
     return replace(task, files=tuple(blank(file) if file.is_image else file for file in task.files))
+
+
+def score_scenarios(trajectories: Sequence[Trajectory], prices: tuple[float, float] | None = None) -> list[TaskScore]:
+    """Score runs on scenarios, by the rules in `scoring.py`.
+
+    Args:
+        trajectories (`Sequence[Trajectory]`): what was run.
+        prices (`tuple[float, float]`, *optional*): of a million input and output tokens.
+    """
+    scores = []
+    for trajectory in trajectories:
+        task = trajectory.task
+        score = base_score(trajectory, prices)
+        score.correct = is_correct(trajectory)
+        places = calls_in_place(trajectory, task.tools)
+        score.counts["tool_acc"] = [sum(places), len(places)]
+        if score.correct is not None:
+            score.counts = {"ans_acc": [int(score.correct), 1], **score.counts}
+        score.error_type = error_type(trajectory, score.correct, [tool for tool in task.tools if tool != FINAL_ANSWER])
+        score.groups = {
+            "split": "unseen" if task.origin.get("unseen") else "seen",
+            "family": str(task.origin.get("family")),
+        }
+        scores.append(score)
+    return scores

@@ -29,6 +29,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..trajectory import Trajectory
+from .results import TaskScore
 
 
 METRICS = ("ans_acc", "tool_acc", "code_exec")
@@ -256,12 +257,12 @@ def tool_acc(predictions: Sequence[Sequence[str]], references: Sequence[Sequence
     check_calls(predictions, references)
     return _rate(
         "tool_acc",
-        [
-            index < len(found) and found[index] == tool
-            for found, known in zip(predictions, references, strict=True)
-            for index, tool in enumerate(known)
-        ],
+        [right for found, known in zip(predictions, references, strict=True) for right in _in_place(found, known)],
     )
+
+
+def _in_place(found: Sequence[str], known: Sequence[str]) -> list[bool]:
+    return [index < len(found) and found[index] == tool for index, tool in enumerate(known)]
 
 
 def code_exec(predictions: Sequence[Sequence[bool]]) -> dict[str, Any]:
@@ -297,6 +298,36 @@ def is_correct(trajectory: Trajectory) -> bool | None:
     if known is None or not normalise(known):
         return None
     return answers_match(trajectory.answer, known)
+
+
+def calls_in_place(trajectory: Trajectory, expected: Sequence[str]) -> list[bool]:
+    """For each expected call, whether it was made in its place; see [`tool_acc`]."""
+    return _in_place(tools_called(trajectory), [tool for tool in expected if tool != FINAL_ANSWER])
+
+
+def base_score(trajectory: Trajectory, prices: tuple[float, float] | None = None) -> TaskScore:
+    """What every benchmark counts of a run: CodeExec, tokens, time and cost, and how it ended without an answer.
+
+    Args:
+        trajectory ([`Trajectory`]): the run.
+        prices (`tuple[float, float]`, *optional*): of a million input and of a million output tokens.
+    """
+    read, written = trajectory.provenance.get("formatting_tokens", [0, 0])
+    read += sum(step.input_tokens for step in trajectory.steps)
+    written += sum(step.output_tokens for step in trajectory.steps)
+    ran = turns_ran(trajectory)
+    return TaskScore(
+        task_id=trajectory.task.id,
+        seed=trajectory.provenance.get("seed", 0),
+        counts={"code_exec": [sum(ran), len(ran)]},
+        reason=trajectory.provenance.get("failure") or (trajectory.end_reason if trajectory.answer is None else None),
+        usage={
+            "input_tokens": read,
+            "output_tokens": written,
+            "seconds": round(sum(step.seconds for step in trajectory.steps), 3),
+            "cost": None if prices is None else (read * prices[0] + written * prices[1]) / 1e6,
+        },
+    )
 
 
 def score(trajectories: Iterable[Trajectory]) -> dict[str, Any]:

@@ -245,14 +245,14 @@ class TestPictures:
     def test_arguments_of_the_calls_that_make_one(self, turns, score):
         assert gta.image_score(turns, self.solution, words) == pytest.approx(score)
         counts = gta.end_to_end_counts(turns, self.solution, None, words)
-        assert counts["ans_acc_with_image"] == pytest.approx([score, 1])
+        assert counts["ans_acc_image"] == pytest.approx([score, 1])
         assert "ans_acc" not in counts
 
     def test_a_solution_that_makes_none_is_always_right(self):
         assert gta.image_score([], [call("OCR", image="a")], words) == 1
 
     def test_without_embeddings_it_is_left_out(self):
-        assert "ans_acc_with_image" not in gta.end_to_end_counts([], self.solution, None, None)
+        assert "ans_acc_image" not in gta.end_to_end_counts([], self.solution, None, None)
 
 
 class TestEndToEnd:
@@ -273,7 +273,7 @@ class TestEndToEnd:
     )
     def test_the_last_turn_is_the_answer(self, turns, right):
         counts = self.counts(turns)
-        assert counts["ans_acc"] == counts["ans_acc_with_image"] == [right, 1]
+        assert counts["ans_acc"] == counts["ans_acc_image"] == [right, 1]
 
     def test_an_empty_answer_is_wrong_even_without_a_group(self):
         assert self.counts([say("")], reference=known())["ans_acc"] == [0, 1]

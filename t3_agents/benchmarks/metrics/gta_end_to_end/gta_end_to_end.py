@@ -22,7 +22,7 @@ Args:
     embedding_model (`str`, *optional*, defaults to `"sentence-transformers/all-mpnet-base-v2"`): folder or Hub id of
         the model for open answers and pictures, or `embedded`; `none` leaves these rows out.
 Returns:
-    ans_acc, ans_acc_with_image, f1_perception, f1_operation, f1_logic, f1_creativity (`float`): fractions in 0..1; 0
+    ans_acc, ans_acc_image, f1_perception, f1_operation, f1_logic, f1_creativity (`float`): fractions in 0..1; 0
         where nothing was counted, as the benchmark's evaluator has it.
     n (`int`): number of tasks.
     embedding_model (`str`): the model that was used, or `None`.
