@@ -152,6 +152,7 @@ def _score(folder: Path, settings: dict[str, Any], config: ScoreConfig) -> dict[
     prices = prices_of(config)
     trajectories = read_trajectories(folder)
     scores, details = suite.score(trajectories, config, prices)
+    scores.sort(key=lambda score: (score.task_id, score.seed))  # whatever was finished first
     data = dict(settings["data"])
     description = {
         "benchmark": settings["benchmark"],

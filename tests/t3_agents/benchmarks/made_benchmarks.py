@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import threading
@@ -129,7 +130,9 @@ GTA_ROWS = [
 
 
 def final_words(known):
-    return "Done." if not known else known[0] if isinstance(known, list) else " ".join(g[0] for g in known["whitelist"])
+    return (
+        "Done." if not known else known[0] if isinstance(known, list) else " ".join(g[0] for g in known["whitelist"])
+    )
 
 
 def gta_row(number):
@@ -140,12 +143,13 @@ def gta_row(number):
         dialogs += [solution, {"role": "tool", "name": name, "content": {"type": "text", "content": f"{name} saw 5"}}]
     dialogs.append({"role": "assistant", "content": final_words(known)})
     names = [solution["tool_calls"][0]["function"]["name"] for solution in calls]
-    return {
+    row = {
         "tools": [{"name": name, "inputs": [], "outputs": []} for name in dict.fromkeys([*names, "OCR"])],
         "files": [{"type": "image", "path": "image/photo.png", "url": None}],
         "dialogs": dialogs,
         "gt_answer": known,
     }
+    return copy.deepcopy(row)
 
 
 def draw(path):

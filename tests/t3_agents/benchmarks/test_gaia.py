@@ -163,7 +163,11 @@ def bad_data(data, tmp_path):
     (place / "empty.txt").write_bytes(b"")
     lines = []
     for number, (name, (edit, _)) in enumerate(BAD.items()):
-        row = {**gaia_rows("validation")[0], "task_id": f"bad-{number}", "Question": f"made question 0 {SECRET} {name}"}
+        row = {
+            **gaia_rows("validation")[0],
+            "task_id": f"bad-{number}",
+            "Question": f"made question 0 {SECRET} {name}",
+        }
         edit(row)
         lines.append(json.dumps(row))
     good = json.dumps(gaia_rows("validation")[0])

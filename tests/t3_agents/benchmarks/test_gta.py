@@ -101,7 +101,8 @@ def test_end_to_end_the_score_is_the_constructed_one(run):
 def test_every_task_has_a_row_with_its_reason(run):
     output, _ = run
     rows = {score.task_id: score for score in read_scores(output)}
-    assert [row for row, score in rows.items() if score.correct] == ["0", "1", "4", "7", "8", "9", "10"]
+    assert sorted(rows) == list(rows)
+    assert {row for row, score in rows.items() if score.correct} == {"0", "1", "4", "7", "8", "9", "10"}
     assert rows["6"].reason == rows["14"].reason == "max_steps"
     assert rows["12"].correct is None
     assert rows["12"].counts["ans_acc"] == pytest.approx([1, 1], abs=1e-5)
@@ -161,8 +162,8 @@ def test_a_stock_code_agent_is_a_baseline(data, embedding, tmp_path):
         return CodeAgent(tools, model, code_block_tags=("```py", "```<end_action>"), max_steps=4, verbosity_level=0)
 
     results = evaluate(config(data, tmp_path / "run", embedding, scoring="official"), make)
-    # At the limit of steps smolagents asks for an answer: the two that think on give one, without code around it.
-    assert values(results)["ans_acc"] == pytest.approx(9 / 16, abs=0.05)
+    # At the limit of steps smolagents asks for an answer, so that the two that think on give one, which is wrong.
+    assert results["breakdown"]["answer"]["closed"]["ans_acc"]["value"] == pytest.approx(7 / 12)
     assert values(results)["tool_acc"] == pytest.approx(17 / 22)
     assert values(results)["f1_logic"] == pytest.approx(f1(2, 2, 2))
     trajectories = read_trajectories(tmp_path / "run")
@@ -229,8 +230,9 @@ class TestLoading:
         (folder / "toolmeta.json").unlink()
         with pytest.raises(InputError, match="toolmeta.json"):
             load_gta(folder)
+        (folder / "dataset.json").unlink()
         with pytest.raises(InputError, match="no dataset.json"):
-            load_gta(tmp_path)
+            load_gta(folder)
 
     def test_a_second_request_ends_the_solution(self, data, tmp_path):
         folder = shutil.copytree(data, tmp_path / "gta")
@@ -386,7 +388,8 @@ def test_code_without_a_call_is_an_error(code):
 
 
 @pytest.mark.parametrize(
-    ("code", "answer"), [("final_answer('5')", "5"), ("final_answer(answer=5)", "5"), ("a = 'x'\nfinal_answer(a)", "x")]
+    ("code", "answer"),
+    [("final_answer('5')", "5"), ("final_answer(answer=5)", "5"), ("a = 'x'\nfinal_answer(a)", "x")],
 )
 def test_the_answer_that_is_written(code, answer):
     assert predicted_turn(code, INPUTS) == {"role": "assistant", "content": answer}

@@ -1,0 +1,58 @@
+import pytest
+
+from t3_agents.benchmarks.taxonomy import ERROR_TYPES, error_type
+from t3_agents.task import Task
+from t3_agents.trajectory import Step, Trajectory
+
+
+def step(code="print(1)", error=None, tools=()):
+    return Step(code=code, error=error, tools=list(tools))
+
+
+def call(name, error=None, **arguments):
+    return {"name": name, "arguments": arguments, "error": error}
+
+
+def run(*steps, answer=None, end_reason="max_steps", calls=()):
+    return Trajectory(
+        task=Task(id="a", query="b"),
+        steps=list(steps),
+        answer=answer,
+        end_reason="answer" if answer is not None else end_reason,
+        provenance={"calls": list(calls)},
+    )
+
+
+WITHOUT_ANSWER = [
+    (run(step(code="", error="no code block was found")), "no_code"),
+    (run(step(), step(code="print((", error="not valid Python")), "syntax"),
+    (run(step(code="print((", error="x"), step(error="NameError")), "runtime"),
+    (run(step(error="NameError"), step()), "gave_up"),
+    (run(), "gave_up"),
+    (run(end_reason="failed"), "runtime"),
+    (run(step(code="", error="x"), end_reason="failed"), "runtime"),
+    (run(step(), end_reason="time_budget"), "gave_up"),
+]
+
+
+@pytest.mark.parametrize(("trajectory", "kind"), WITHOUT_ANSWER)
+def test_a_run_without_an_answer_is_what_its_last_turn_was(trajectory, kind):
+    assert error_type(trajectory, False) == error_type(trajectory, None) == kind
+    assert kind in ERROR_TYPES
+
+
+WITH_ANSWER = [
+    (run(step(), answer="  "), "gave_up"),
+    (run(step(), answer="5"), "wrong_tool"),
+    (run(step(tools=["ocr"]), answer="5", calls=[call("ocr", image="a")]), "wrong_summary"),
+    (run(step(tools=["ocr"]), answer="5", calls=[call("ocr", image="b")]), "wrong_argument"),
+    (run(step(), answer="5", calls=[call("ocr", image="a"), call("ocr", "InputError", image="c")]), "wrong_argument"),
+    (run(step(), answer="5", calls=[call("search", query="a")]), "wrong_tool"),
+]
+
+
+@pytest.mark.parametrize(("trajectory", "kind"), WITH_ANSWER)
+def test_a_wrong_answer_is_blamed_on_the_first_thing_that_was_missing(trajectory, kind):
+    assert error_type(trajectory, False, ["ocr"], [("ocr", {"image": "a"})]) == kind
+    assert error_type(trajectory, True, ["ocr"]) is None
+    assert error_type(trajectory, None, ["ocr"]) is None
