@@ -91,7 +91,8 @@ def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_rows(data, tmp_path
 
 
 def test_a_finished_run_makes_no_agent(data, tmp_path):
-    first = evaluate(config(data, tmp_path / "run"), lambda m=gaia_script(): gaia_agent(m))
+    model = gaia_script()
+    first = evaluate(config(data, tmp_path / "run"), lambda: gaia_agent(model))
 
     def refuse():
         raise AssertionError("an agent was made")
@@ -174,7 +175,8 @@ class TestCompare:
         }
         answers = found["metrics"]["ans_acc"]
         assert (answers["first"], answers["second"]) == (0.5, 0.6)
-        assert answers["ci95"][0] < answers["difference"] == pytest.approx(0.1) < answers["ci95"][1]
+        assert answers["difference"] == pytest.approx(0.1)
+        assert answers["ci95"][0] < 0 < 0.1 < answers["ci95"][1]
 
     def test_a_run_with_itself(self, pair):
         found = compare_runs(pair[0], pair[0])
@@ -265,7 +267,6 @@ class TestStatistics:
     def test_the_interval_is_repeatable(self):
         counts = np.array([[1, 1], [0, 1], [1, 1], [1, 1]])
         assert bootstrap_interval(counts) == bootstrap_interval(counts)
-        assert bootstrap_interval(counts) != bootstrap_interval(counts, seed=1) or True
         assert bootstrap_interval(np.zeros((0, 2))) == [None, None]
         assert bootstrap_interval(np.zeros((3, 2))) == [None, None]
 

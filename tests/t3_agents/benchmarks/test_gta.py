@@ -142,9 +142,8 @@ def test_step_by_step_the_score_is_the_constructed_one(data, embedding, tmp_path
 
 
 def test_the_past_of_a_step_is_the_solution(data, embedding, tmp_path):
-    evaluate(
-        config(data, tmp_path / "run", embedding, mode="step_by_step", limit=11), lambda m=step_script(): gta_agent(m)
-    )
+    model = step_script()
+    evaluate(config(data, tmp_path / "run", embedding, mode="step_by_step", limit=11), lambda: gta_agent(model))
     (last,) = [t for t in read_trajectories(tmp_path / "run") if t.task.id == "10.2"]
     assert [step.tools for step in last.steps[:-1]] == [["Calculator"], ["GoogleSearch"]]
     assert last.steps[0].code == "print(Calculator(expression='2+3'))"
@@ -359,7 +358,6 @@ class TestRefusals:
             )
 
 
-INPUTS = {name: keys for name, keys in GTA_INPUTS.items()}
 WRITTEN = [
     ("print(OCR(image='a.png'))", "OCR", {"image": "a.png"}),
     ("x = OCR('a.png')\nprint(x)", "OCR", {"image": "a.png"}),
@@ -376,13 +374,13 @@ WRITTEN = [
 
 @pytest.mark.parametrize(("code", "name", "arguments"), WRITTEN)
 def test_the_first_call_that_is_written(code, name, arguments):
-    function = predicted_turn(code, INPUTS)["tool_calls"][0]["function"]
+    function = predicted_turn(code, GTA_INPUTS)["tool_calls"][0]["function"]
     assert function == {"name": name, "arguments": arguments}
 
 
 @pytest.mark.parametrize("code", ["", "  ", "print((", "print(5)", "Segment(image='a')", "x = 5"])
 def test_code_without_a_call_is_an_error(code):
-    turn = predicted_turn(code, INPUTS)
+    turn = predicted_turn(code, GTA_INPUTS)
     assert turn["error"]
     assert turn["tool_calls"][0]["function"]["name"] == ""
 
@@ -392,7 +390,7 @@ def test_code_without_a_call_is_an_error(code):
     [("final_answer('5')", "5"), ("final_answer(answer=5)", "5"), ("a = 'x'\nfinal_answer(a)", "x")],
 )
 def test_the_answer_that_is_written(code, answer):
-    assert predicted_turn(code, INPUTS) == {"role": "assistant", "content": answer}
+    assert predicted_turn(code, GTA_INPUTS) == {"role": "assistant", "content": answer}
 
 
 def test_every_tool_has_a_counterpart_in_the_paper():
