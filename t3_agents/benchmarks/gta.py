@@ -26,22 +26,22 @@ HUB_ID = "Jize1/GTA"
 DATASET_FILE, TOOLS_FILE = "dataset.json", "toolmeta.json"
 
 GTA_TO_PAPER: dict[str, tuple[str, ...]] = {
-    "OCR": ("visualizer",),
+    "OCR": ("visualizer", "ocr"),
     "ImageDescription": ("visualizer",),
     "RegionAttributeDescription": ("visualizer",),
-    "TextToBbox": ("objectlocation",),
-    "DrawBox": ("image_edit",),
-    "AddText": ("image_edit",),
+    "TextToBbox": ("objectlocation", "facedetection"),
+    "CountGivenObject": ("objectlocation", "facedetection", "visualizer"),
+    "MathOCR": ("visualizer", "ocr"),
     "GoogleSearch": ("ask_search_agent",),
     "Calculator": (),
     "Solver": (),
     "Plot": (),
-    "MathOCR": ("visualizer",),
-    "CountGivenObject": ("visualizer",),
+    "DrawBox": ("image_edit",),
+    "AddText": ("image_edit",),
     "TextToImage": ("image_generator",),
     "ImageStylization": ("image_edit",),
 }
-"""Tool of the paper's toolbox that does the work of each of GTA's; none where Python itself does it."""
+"""Which tools of the paper do the job of a GTA tool; an empty tuple where an agent writes Python code instead."""
 
 
 def load_gta(dataset: str | Path = HUB_ID, revision: str | None = None) -> LoadedTasks:
@@ -241,7 +241,8 @@ def score_end_to_end(
         score = base_score(trajectory, prices)
         own = uses_gta_tools(trajectory)
         calls = [call for call in map(call_of, origin["solution"]) if call]
-        expected = [name for call in calls for name in ((call["name"],) if own else GTA_TO_PAPER[call["name"]])]
+        expected = [(call["name"],) if own else GTA_TO_PAPER[call["name"]] for call in calls]
+        expected = [names for names in expected if names]
         counts: dict[str, list[float]] = {}
         if scoring == "paper":
             value = gta_scoring.paper_score(trajectory.answer, origin["gt_answer"])

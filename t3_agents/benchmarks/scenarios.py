@@ -121,11 +121,12 @@ def score_scenarios(trajectories: Sequence[Trajectory], prices: tuple[float, flo
         task = trajectory.task
         score = base_score(trajectory, prices)
         score.correct = is_correct(trajectory)
-        places = calls_in_place(trajectory, task.tools)
+        expected = [(tool,) for tool in task.tools if tool != FINAL_ANSWER]
+        places = calls_in_place(trajectory, expected)
         score.counts["tool_acc"] = [sum(places), len(places)]
         if score.correct is not None:
             score.counts = {"ans_acc": [int(score.correct), 1], **score.counts}
-        score.error_type = error_type(trajectory, score.correct, [tool for tool in task.tools if tool != FINAL_ANSWER])
+        score.error_type = error_type(trajectory, score.correct, expected)
         score.groups = {
             "split": "unseen" if task.origin.get("unseen") else "seen",
             "family": str(task.origin.get("family")),

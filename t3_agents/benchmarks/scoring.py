@@ -257,12 +257,16 @@ def tool_acc(predictions: Sequence[Sequence[str]], references: Sequence[Sequence
     check_calls(predictions, references)
     return _rate(
         "tool_acc",
-        [right for found, known in zip(predictions, references, strict=True) for right in _in_place(found, known)],
+        [
+            right
+            for found, known in zip(predictions, references, strict=True)
+            for right in _in_place(found, [(tool,) for tool in known])
+        ],
     )
 
 
-def _in_place(found: Sequence[str], known: Sequence[str]) -> list[bool]:
-    return [index < len(found) and found[index] == tool for index, tool in enumerate(known)]
+def _in_place(found: Sequence[str], known: Sequence[Sequence[str]]) -> list[bool]:
+    return [index < len(found) and found[index] in tools for index, tools in enumerate(known)]
 
 
 def code_exec(predictions: Sequence[Sequence[bool]]) -> dict[str, Any]:
@@ -300,9 +304,9 @@ def is_correct(trajectory: Trajectory) -> bool | None:
     return answers_match(trajectory.answer, known)
 
 
-def calls_in_place(trajectory: Trajectory, expected: Sequence[str]) -> list[bool]:
-    """For each expected call, whether it was made in its place; see [`tool_acc`]."""
-    return _in_place(tools_called(trajectory), [tool for tool in expected if tool != FINAL_ANSWER])
+def calls_in_place(trajectory: Trajectory, expected: Sequence[Sequence[str]]) -> list[bool]:
+    """For each expected call, whether one of the tools that may do it was called in its place; see [`tool_acc`]."""
+    return _in_place(tools_called(trajectory), expected)
 
 
 def base_score(trajectory: Trajectory, prices: tuple[float, float] | None = None) -> TaskScore:

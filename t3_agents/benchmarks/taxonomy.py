@@ -35,7 +35,7 @@ def kind_of_step(step: Step) -> str | None:
 def error_type(
     trajectory: Trajectory,
     correct: bool | None,
-    expected_tools: Sequence[str] = (),
+    expected_tools: Sequence[Sequence[str]] = (),
     expected_arguments: Sequence[tuple[str, dict]] = (),
 ) -> str | None:
     """The kind of error of a run, by the rules at [`ERROR_TYPES`].
@@ -44,7 +44,8 @@ def error_type(
         trajectory ([`Trajectory`]): the run; `provenance["calls"]` holds the calls of tools, where they were kept.
         correct (`bool`, *optional*): whether the answer is right; where that is not known, only a missing answer is an
             error.
-        expected_tools (`Sequence[str]`, *optional*): tools of the known solution.
+        expected_tools (`Sequence[Sequence[str]]`, *optional*): for each call of the known solution the tools that may
+            do it.
         expected_arguments (`Sequence[tuple[str, dict]]`, *optional*): name and arguments of its calls.
 
     Returns:
@@ -60,7 +61,7 @@ def error_type(
         return "gave_up"
     calls = trajectory.provenance.get("calls", [])
     called = {call["name"] for call in calls} | {tool for step in trajectory.actions for tool in step.tools}
-    if set(expected_tools) - called:
+    if not all(called & set(tools) for tools in expected_tools):
         return "wrong_tool"
     made = [(call["name"], call["arguments"]) for call in calls if not call["error"]]
     if any(call["error"] for call in calls) or any(call not in made for call in expected_arguments):

@@ -395,3 +395,33 @@ def test_the_answer_that_is_written(code, answer):
 
 def test_every_tool_has_a_counterpart_in_the_paper():
     assert set(GTA_TO_PAPER) == set(TOOLS)
+
+
+def test_another_toolbox_is_scored_by_the_written_mapping(data, embedding, tmp_path):
+    from smolagents import tool
+
+    @tool
+    def visualizer(image_path: str, question: str) -> str:
+        """Answers a question about a picture.
+
+        Args:
+            image_path: the picture.
+            question: the question.
+        """
+        return "5"
+
+    look = "```py\nprint(visualizer('image/photo.png', 'What is it?'))\n```<end_action>"
+    from made_benchmarks import GTA_ROWS, Script, say
+
+    from t3_agents.agent import T3Agent
+
+    model = Script({number: [look, say("5")] for number in range(len(GTA_ROWS))})
+    results = evaluate(
+        config(data, tmp_path / "run", embedding), lambda: T3Agent([visualizer], model, prompt="compact")
+    )
+    # A look does the work of OCR (10 tasks) and ImageDescription (4); Python does that of Calculator (2 calls).
+    assert values(results)["tool_acc"] == pytest.approx(14 / 20)
+    assert results["metrics"]["tool_acc"]["n"] == 10 + 2 + 4 + 4
+    # Names and arguments of GTA's tools are not there to be compared.
+    assert set(results["metrics"]) == {"ans_acc", "tool_acc", "code_exec"}
+    assert results["scoring_details"]["unscored"] == {"open": 0, "picture": 4}

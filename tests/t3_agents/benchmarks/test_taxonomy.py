@@ -53,6 +53,6 @@ WITH_ANSWER = [
 
 @pytest.mark.parametrize(("trajectory", "kind"), WITH_ANSWER)
 def test_a_wrong_answer_is_blamed_on_the_first_thing_that_was_missing(trajectory, kind):
-    assert error_type(trajectory, False, ["ocr"], [("ocr", {"image": "a"})]) == kind
-    assert error_type(trajectory, True, ["ocr"]) is None
-    assert error_type(trajectory, None, ["ocr"]) is None
+    assert error_type(trajectory, False, [("ocr", "visualizer")], [("ocr", {"image": "a"})]) == kind
+    assert error_type(trajectory, True, [("ocr",)]) is None
+    assert error_type(trajectory, None, [("ocr",)]) is None
