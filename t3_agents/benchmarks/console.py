@@ -66,7 +66,7 @@ def print_results(results: dict[str, Any], folder: str) -> None:
             table.add_row(value, str(first["n"]) if first else counted, *(_cell(metrics.get(m)) for m in shown))
         console.print(table)
     usage = results["usage"]["mean"]
-    cost = "" if usage["cost"] is None else f", cost {usage['cost']:.4f}"
+    cost = "" if usage["cost"] is None else f", cost {usage['cost']:.3g}"
     if usage["seconds"] is not None:
         console.print(
             f"per task: {usage['input_tokens']:.0f} input and {usage['output_tokens']:.0f} output tokens, "

@@ -161,7 +161,7 @@ def _score(folder: Path, settings: dict[str, Any], config: ScoreConfig) -> dict[
         "scoring_details": {
             **details,
             "skipped_rows": data.pop("skipped_rows"),
-            "intervals": f"percentiles of {RESAMPLES} bootstrap resamples of the tasks, seed 0",
+            "intervals": f"{RESAMPLES} bootstrap resamples of the tasks, seed 0; Wilson's where all are equal",
             "prices": None if prices is None else {"input": prices[0], "output": prices[1]},
         },
         "dataset": data,

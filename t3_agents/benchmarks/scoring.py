@@ -19,7 +19,6 @@ scorers of their own, and numbers under the two sets of rules cannot be compared
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -30,6 +29,7 @@ from typing import Any
 from ..errors import InputError
 from ..trajectory import Trajectory
 from .results import TaskScore
+from .statistics import wilson_interval
 
 
 METRICS = ("ans_acc", "tool_acc", "code_exec")
@@ -125,32 +125,6 @@ def answers_match(prediction: str | None, reference: str) -> bool:
         a.same_as(b) if isinstance(a, _Quantity) and isinstance(b, _Quantity) else a == b
         for a, b in zip(found, known, strict=True)
     )
-
-
-def wilson_interval(successes: int, n: int) -> list[float | None]:
-    """95 % score interval of a share.
-
-    Source: E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", Journal of the
-    American Statistical Association 22 (1927). It takes the trials for independent; calls and turns of one trajectory
-    are not quite, so the intervals of ToolAcc and CodeExec are somewhat too narrow.
-
-    Args:
-        successes (`int`): how many trials succeeded.
-        n (`int`): how many there were.
-
-    Returns:
-        `list`: lower and upper bound in 0..1; two `None` without trials.
-    """
-    if not 0 <= successes <= n:
-        raise InputError(f"{successes} successes out of {n} trials are not possible.")
-    if n == 0:
-        return [None, None]
-    z = 1.959963984540054
-    share = successes / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    # At 0 and n the bound is exact; rounding would leave 1e-17.
-    return [0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half]
 
 
 def _rate(name: str, outcomes: Sequence[bool]) -> dict[str, Any]:

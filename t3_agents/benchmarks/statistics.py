@@ -54,7 +54,8 @@ def bootstrap_interval(counts: np.ndarray, seed: int = 0) -> list[float | None]:
     """95 % interval of a pooled metric: percentiles over `RESAMPLES` resamples of the tasks.
 
     Source: B. Efron, "Bootstrap Methods: Another Look at the Jackknife", The Annals of Statistics 7 (1979). Tasks are
-    drawn whole, so calls, turns and seeds of one task need not be independent.
+    drawn whole, so calls, turns and seeds of one task need not be independent. A share of 0 or 1 in all tasks, which
+    resampling cannot vary, has its [`wilson_interval`] over tasks.
 
     Args:
         counts (`np.ndarray`): shape `(tasks, 2 or 3)`, see [`pool`].
@@ -63,9 +64,38 @@ def bootstrap_interval(counts: np.ndarray, seed: int = 0) -> list[float | None]:
     Returns:
         `list`: lower and upper bound; two `None` when nothing was counted.
     """
-    if not len(counts) or math.isnan(pool(counts.sum(axis=0))):
+    if not len(counts) or math.isnan(value := float(pool(counts.sum(axis=0)))):
         return [None, None]
+    if counts.shape[1] == 2 and value in (0, 1):
+        tasks = int((counts[:, 1] > 0).sum())
+        return wilson_interval(int(value) * tasks, tasks)
     return _resample(counts.astype(float), pool, seed)
+
+
+def wilson_interval(successes: int, n: int) -> list[float | None]:
+    """95 % score interval of a share.
+
+    Source: E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", Journal of the
+    American Statistical Association 22 (1927). It takes the trials for independent; calls and turns of one trajectory
+    are not quite, so the intervals of ToolAcc and CodeExec are somewhat too narrow.
+
+    Args:
+        successes (`int`): how many trials succeeded.
+        n (`int`): how many there were.
+
+    Returns:
+        `list`: lower and upper bound in 0..1; two `None` without trials.
+    """
+    if not 0 <= successes <= n:
+        raise InputError(f"{successes} successes out of {n} trials are not possible.")
+    if n == 0:
+        return [None, None]
+    z = 1.959963984540054
+    share = successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    # At 0 and n the bound is exact; rounding would leave 1e-17.
+    return [0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half]
 
 
 def pass_at_k(num_runs: int, num_right: int, k: int) -> float:

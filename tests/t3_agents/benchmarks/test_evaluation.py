@@ -300,3 +300,11 @@ class TestStatistics:
         assert metrics["ans_acc"]["value"] == metrics["pass@1"]["value"] == pytest.approx(0.5)
         assert metrics["pass@2"]["value"] == pytest.approx(2 / 3)
         assert metrics["ans_acc"]["n"] == 6 and metrics["pass@2"]["n"] == 3
+
+    def test_no_task_right_leaves_room_above(self):
+        low, high = bootstrap_interval(np.array([[0, 3]] * 6))
+        assert low == 0
+        assert 0.3 < high < 0.5  # as Wilson has it for 0 of 6
+        low, high = bootstrap_interval(np.array([[1, 1]] * 6))
+        assert 0.5 < low < 0.7
+        assert high == 1
