@@ -17,7 +17,7 @@ from ..task import Task
 from ..trajectory import Step, Trajectory, render_messages
 from ..turns import parse_turn
 from .gta_scoring import TOOLS, Embed, Turn, assistant_turns, call_of, step_counts
-from .results import TaskScore
+from .results import TaskScore, total_usage
 from .scoring import FINAL_ANSWER, base_score
 
 
@@ -219,19 +219,15 @@ def score_steps(
         parts.sort(key=lambda trajectory: trajectory.task.origin["place"])
         origin = parts[0].task.origin
         turns = [_turn_of(part) for part in parts]
-        failed = [score for score in (base_score(part, prices) for part in parts)]
-        usage = {
-            name: None if any(s.usage[name] is None for s in failed) else sum(s.usage[name] for s in failed)
-            for name in failed[0].usage
-        }
+        of_turns = [base_score(part, prices) for part in parts]
         scores.append(
             TaskScore(
                 task_id=row,
                 seed=seed,
                 counts=step_counts(turns, assistant_turns(origin["solution"]), origin["gt_answer"], embed),
                 groups={"tool": sorted(set(parts[0].task.tools))},
-                reason=next((score.reason for score in failed if score.reason), None),
-                usage=usage,
+                reason=next((score.reason for score in of_turns if score.reason), None),
+                usage=total_usage(of_turns)["total"],
             )
         )
     return scores

@@ -130,9 +130,9 @@ GTA_ROWS = [
 
 
 def final_words(known):
-    return (
-        "Done." if not known else known[0] if isinstance(known, list) else " ".join(g[0] for g in known["whitelist"])
-    )
+    if not known:
+        return "Done."
+    return known[0] if isinstance(known, list) else " ".join(group[0] for group in known["whitelist"])
 
 
 def gta_row(number):
