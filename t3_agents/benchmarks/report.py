@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from ..errors import InputError
 from ..storage import write_atomic
@@ -18,6 +15,7 @@ from ..trajectory import Step, Trajectory
 from .markdown import PathScrubber, fenced, inline, table
 from .plots import LABELS, draw_families, draw_results
 from .scoring import METRICS, is_correct, score
+from .thumbnails import png_bytes, shrunk
 
 
 REPORT_JSON, REPORT_MD = "report.json", "report.md"
@@ -346,18 +344,17 @@ class _Page:
     def _file(self, file: File) -> str:
         """A picture to look at, or a link to a copy of another file."""
         name = inline(file.path)
+        absent = f"{name} (its content is not at hand)"
+        if file.is_image:
+            # Drawn anew: no metadata, a format that every browser shows, and a size that fits the page.
+            image = shrunk(file, MAX_SIDE)
+            if image is None:
+                return absent
+            return f"{name}\n\n![{name}]({self._keep(file.sha256, '.png', png_bytes(image))})"
         try:
             data = file.read_bytes()
-            image = file.open_image() if file.is_image else None
         except (InputError, OSError):
-            return f"{name} (its content is not at hand)"
-        if image:
-            # Drawn anew: no metadata, a format that every browser shows, and a size that fits the page.
-            image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
-            buffer = io.BytesIO()
-            image.save(buffer, format="PNG")
-            link = self._keep(file.sha256, ".png", buffer.getvalue())
-            return f"{name}\n\n![{name}]({link})"
+            return absent
         suffix = Path(file.path).suffix.lower()
         suffix = ".txt" if suffix in _ACTIVE or not re.fullmatch(r"\.[a-z0-9]{1,8}", suffix) else suffix
         return f"[{name}]({self._keep(file.sha256, suffix, data)})"

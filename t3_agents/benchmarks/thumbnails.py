@@ -1,0 +1,87 @@
+"""Pictures of a report: shrunk, drawn anew without metadata, and within a budget of bytes."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from PIL import Image
+
+from ..errors import InputError
+from ..task import File
+
+
+MAX_BYTES = 16 * 2**20
+"""Pictures (bytes) in one page: more would make it slow to open on a phone."""
+SIDES = (800, 512, 320, 200)
+"""Longest side (pixels): the first one at which all pictures fit the budget is taken."""
+
+
+def shrunk(file: File, side: int) -> Image.Image | None:
+    """A picture with at most `side` pixels along its longest side, RGB; `None` when it cannot be read."""
+    try:
+        image = file.open_image()
+    except (InputError, OSError):
+        return None
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return image
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """The picture as a PNG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture in a page: its data URL and its size in pixels."""
+
+    url: str
+    width: int
+    height: int
+
+
+def _encoded(image: Image.Image) -> tuple[str, bytes]:
+    """PNG for drawings, JPEG for photographs: whichever is smaller."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=80)
+    return min(("png", png_bytes(image)), ("jpeg", buffer.getvalue()), key=lambda pair: len(pair[1]))
+
+
+class Pictures:
+    """The pictures of a page by the digest of their content.
+
+    Args:
+        files (`Iterable[File]`): every picture of the page, in order of appearance; equal ones are kept once.
+        max_bytes (`int`, *optional*, defaults to 16 MiB): budget. Where even the smallest size does not fit, the last
+            pictures are left out.
+    """
+
+    def __init__(self, files: Iterable[File], max_bytes: int = MAX_BYTES):
+        wanted = {file.sha256: file for file in files}
+        for side in SIDES:
+            self.side = side
+            encoded = {}
+            for sha256, file in wanted.items():
+                image = shrunk(file, side)
+                if image is not None:
+                    encoded[sha256] = (image.size, *_encoded(image))
+            if sum(len(data) for _, _, data in encoded.values()) <= max_bytes:
+                break
+        self.left_out: set[str] = set()
+        self._pictures: dict[str, Picture] = {}
+        for sha256, ((width, height), kind, data) in encoded.items():
+            max_bytes -= len(data)
+            if max_bytes < 0:
+                self.left_out.add(sha256)
+                continue
+            url = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+            self._pictures[sha256] = Picture(url, width, height)
+
+    def get(self, file: File) -> Picture | None:
+        """The picture; `None` when it cannot be read or was left out."""
+        return self._pictures.get(file.sha256)
