@@ -1,0 +1,193 @@
+"""The numbers of evaluations as tables of plain text, for the Markdown and the HTML report alike."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from .published import Column, PublishedTable
+from .scored_run import Attempt, ScoredRun
+
+
+LABELS = {
+    "ans_acc": "AnsAcc",
+    "ans_acc_image": "AnsAcc with image generation",
+    "tool_acc": "ToolAcc",
+    "code_exec": "CodeExec",
+    "inst_acc": "InstAcc",
+    "arg_acc": "ArgAcc",
+    "summ_acc": "SummAcc",
+}
+MAX_EXAMPLES = 3
+"""Tasks that are named per kind of error."""
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of plain text.
+
+    Args:
+        title (`str`): caption.
+        header (`list[str]`), rows (`list[list[str]]`): the first cell of a row names it.
+        own (`set[int]`): rows of own runs, where others are beside them.
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    own: frozenset[int] = frozenset()
+
+
+@dataclass
+class ErrorKind:
+    """One kind of error: how many attempts had it in each run, and some of them as examples."""
+
+    name: str
+    counts: list[int]
+    examples: list[tuple[int, Attempt]] = field(default_factory=list)
+
+
+def label_of(metric: str) -> str:
+    """Name of a metric as people write it."""
+    return LABELS.get(metric) or metric.replace("_", " ")
+
+
+def percent(metric: Mapping[str, Any] | None) -> str:
+    """`53.8 [47.1, 60.4]`: a share in per cent and its 95 % interval."""
+    if metric is None or metric["value"] is None:
+        return NOTHING
+    text = f"{100 * metric['value']:.1f}"
+    low, high = metric.get("ci95") or (None, None)
+    return text if low is None or high is None else f"{text} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _cell(results: Mapping[str, Any], column: Column) -> str:
+    metrics = results["metrics"]
+    if column.group is not None:
+        metrics = results["breakdown"].get(column.group, {}).get(column.value, {})
+    return percent(metrics.get(column.metric))
+
+
+def results_table(runs: Sequence[ScoredRun], published: PublishedTable | None) -> Table:
+    """One row per run, and below them what was published."""
+    if published:
+        columns = list(published.columns)
+        shown = {column.metric for column in columns if column.group is None}
+    else:
+        columns, shown = [], set()
+    names = dict.fromkeys(name for run in runs for name in run.results["metrics"] if name not in shown)
+    extra = [Column(label_of(name), name) for name in names]
+    rows = []
+    for run in runs:
+        cells = [_cell(run.results, column) for column in [*columns, *extra]]
+        rows.append(
+            [run.name, run.results["agent"].get("controller") or NOTHING, f"here, {run.results['scoring']}", *cells]
+        )
+    for row in published.rows if published else ():
+        values = [NOTHING if value is None else f"{value:g}" for value in row.values]
+        rows.append([row.method, row.controller, "paper", *values, *[NOTHING] * len(extra)])
+    header = ["agent", "controller", "scored", *(column.label for column in [*columns, *extra])]
+    return Table("Results in per cent, with 95 % intervals", header, rows, frozenset(range(len(runs))))
+
+
+def comparability_notes(runs: Sequence[ScoredRun], published: PublishedTable | None) -> list[str]:
+    """Sentences on what can and what cannot be compared with the published numbers, and with each other."""
+    notes = []
+    if len({run.results["scoring"] for run in runs}) > 1 or len({run.results["mode"] for run in runs}) > 1:
+        notes.append("The runs were scored in different ways: their numbers cannot be compared with each other.")
+    if len({_tasks_of(run) for run in runs}) > 1:
+        notes.append("The runs are not about the same tasks: compare them on tasks that all have.")
+    if published is None:
+        return [*notes, "There are no published numbers on these tasks to compare with."]
+    notes.append(f"Published numbers: {published.source} ({published.url}). {published.caution}")
+    for run in runs:
+        scoring, mode, tasks = run.results["scoring"], run.results["mode"], run.results["num_tasks"]
+        reasons = []
+        if published.scoring is not None and scoring != published.scoring:
+            reasons.append(f"it has the {scoring} scoring, the published ones the {published.scoring} scoring")
+        if mode != "end_to_end":
+            reasons.append(f"it is a {mode.replace('_', '-')} evaluation, the published ones are end-to-end")
+        if tasks != published.tasks:
+            reasons.append(f"it has {tasks} tasks, the benchmark {published.tasks}")
+        if reasons:
+            notes.append(f"{run.name} cannot be compared with the published numbers: {'; '.join(reasons)}.")
+    return notes
+
+
+def _tasks_of(run: ScoredRun) -> tuple[str, ...]:
+    return tuple(sorted({attempt.trajectory.task.id for attempt in run.attempts}))
+
+
+def breakdown_tables(runs: Sequence[ScoredRun]) -> list[Table]:
+    """One table per group of tasks, such as levels or tools, with every metric that has numbers there."""
+    groups = dict.fromkeys(group for run in runs for group in run.results["breakdown"])
+    tables = []
+    for group in groups:
+        parts = [run.results["breakdown"].get(group, {}) for run in runs]
+        values = sorted({value for part in parts for value in part})
+        metrics = dict.fromkeys(name for part in parts for value in part.values() for name in value)
+        several = len(runs) > 1
+        rows = [
+            [value, *([run.name] if several else []), str(_count(part[value])), *_cells(part[value], metrics)]
+            for value in values
+            for run, part in zip(runs, parts, strict=True)
+            if value in part
+        ]
+        header = [group, *(["agent"] if several else []), "n", *map(label_of, metrics)]
+        tables.append(Table(f"By {group}, in per cent with 95 % intervals", header, rows))
+    return tables
+
+
+def _count(metrics: Mapping[str, Any]) -> Any:
+    first = metrics.get("ans_acc") or next(iter(metrics.values()), {})
+    return first.get("n", NOTHING)
+
+
+def _cells(metrics: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    return [percent(metrics.get(name)) for name in names]
+
+
+def error_kinds(runs: Sequence[ScoredRun]) -> list[ErrorKind]:
+    """Kinds of error, the most frequent first, each with the first attempts that had it."""
+    kinds: dict[str, ErrorKind] = {}
+    for index, run in enumerate(runs):
+        for attempt in run.attempts:
+            if attempt.error_type is None:
+                continue
+            kind = kinds.setdefault(attempt.error_type, ErrorKind(attempt.error_type, [0] * len(runs)))
+            kind.counts[index] += 1
+            if len(kind.examples) < MAX_EXAMPLES:
+                kind.examples.append((index, attempt))
+    return sorted(kinds.values(), key=lambda kind: (-sum(kind.counts), kind.name))
+
+
+def outcomes(run: ScoredRun) -> Counter[str]:
+    """How many attempts were right, wrong and not scored."""
+    return Counter(attempt.outcome for attempt in run.attempts)
+
+
+def usage_means(run: ScoredRun) -> dict[str, float | None]:
+    """Tokens, seconds and cost per attempt; `None` where it is not known of every attempt."""
+    means: dict[str, float | None] = {}
+    for name in ("input_tokens", "output_tokens", "seconds", "cost"):
+        values = [attempt.usage.get(name) for attempt in run.attempts]
+        means[name] = fmean(values) if values and None not in values else None
+    return means
+
+
+def usage_table(runs: Sequence[ScoredRun]) -> Table:
+    """Means per task and seed."""
+    rows = []
+    for run in runs:
+        means = usage_means(run)
+        number = {name: NOTHING if mean is None else f"{mean:,.0f}" for name, mean in means.items()}
+        seconds = NOTHING if means["seconds"] is None else f"{means['seconds']:.1f}"
+        cost = NOTHING if means["cost"] is None else f"{means['cost']:.4g}"
+        rows.append([run.name, number["input_tokens"], number["output_tokens"], seconds, cost])
+    header = ["agent", "tokens read", "tokens written", "seconds", "cost"]
+    return Table("Means per task", header, rows)

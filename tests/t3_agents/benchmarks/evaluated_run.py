@@ -1,0 +1,126 @@
+"""Small evaluations for the tests of reports: real runs of a scripted agent, with scores that are known."""
+
+import io
+import json
+from pathlib import Path
+
+from PIL import Image
+
+from t3_agents.agent import T3Agent
+from t3_agents.benchmarks.runner import run_tasks
+from t3_agents.benchmarks.scoring import wilson_interval
+from t3_agents.models import ScriptedModel
+from t3_agents.task import File, Task
+
+
+HOSTILE = (
+    "</code></pre></script><script>alert(1)</script><img src=x onerror=alert(2)> [a](javascript:alert(3)) "
+    "{{ 7 * 7 }} {% raw %} ${alert(4)} \u202eevil\u2066 \x00\x1b[31m &amp; \" ' `"
+)
+
+
+def png(colour="red", size=(40, 30)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def turn(code: str, thought: str = "think") -> str:
+    return f"Thought: {thought}\nCode:\n```py\n{code}\n```<end_action>"
+
+
+def make_tasks(number: int, words: str = "How many?") -> list[Task]:
+    """Tasks with a picture, a table and a known answer; the picture of every second one is the same."""
+    return [
+        Task(
+            id=f"task-{i}",
+            query=f"{words} ({i})",
+            files=(
+                File.from_bytes(png((200, 0, 20 * (i // 2)), (64, 48)), "files/photo.png"),
+                File.from_bytes(f"a,b\n{i},secret-{i}\n".encode(), "files/table.csv"),
+                File.from_bytes(b"%PDF-1.4 none", "files/letter.pdf"),
+            ),
+            ground_truth="7",
+            tools=("ocr",),
+            origin={"level": str(1 + i % 3)},
+        )
+        for i in range(number)
+    ]
+
+
+def script_of(index: int, right: bool, output: str = "seen") -> list[str]:
+    """Two or three turns: one draws a picture, one may fail, one answers."""
+    drawing = f"print({output!r})\nopen('drawing.ppm', 'w').write('P3 8 6 255 ' + '0 90 {index} ' * 48)"
+    answer = turn(f"final_answer({7 if right else 8})", "I know.")
+    return [turn(drawing, "I draw."), *([] if right else [turn("1 / 0", "I divide.")]), answer]
+
+
+def metric(right: int, n: int) -> dict:
+    return {"value": right / n if n else None, "ci95": wilson_interval(right, n), "n": n}
+
+
+def make_run(
+    folder: Path,
+    right: list[bool],
+    benchmark: str = "gta",
+    name: str = "user/agent",
+    words: str = "How many?",
+    output: str = "seen",
+    scored: bool = True,
+    **results,
+) -> Path:
+    """Run a scripted agent over one task per entry of `right`, and score it as the entries say."""
+    tasks = make_tasks(len(right), words)
+    scripts = [script_of(index, answer, output) for index, answer in enumerate(right)]
+    turns = [said for script in scripts for said in script]
+    agent = T3Agent(tools=[], model=ScriptedModel(turns), prompt="compact")
+    run_tasks(lambda: agent, tasks, folder)
+    if scored:
+        write_scores(folder, tasks, right, benchmark, name, **results)
+    return folder
+
+
+def write_scores(folder: Path, tasks: list[Task], right: list[bool], benchmark: str, name: str, **results) -> None:
+    rows = [
+        {
+            "task_id": task.id,
+            "seed": 0,
+            "correct": answer,
+            "scores": {"ans_acc": float(answer)},
+            "groups": {"level": task.origin["level"], "tool": list(task.tools)},
+            "error_type": None if answer else "wrong_answer",
+            "reason": None if answer else f"answered 8 to: {task.query}",
+            "usage": {"input_tokens": 900, "output_tokens": 100, "seconds": 1.5, "cost": None},
+        }
+        for task, answer in zip(tasks, right, strict=True)
+    ]
+    lines = [json.dumps(row) + "\n" for row in rows]
+    (folder / "scores.jsonl").write_text("".join(lines))
+    levels = sorted({row["groups"]["level"] for row in rows})
+    by_level = {
+        level: {
+            "ans_acc": metric(
+                sum(row["correct"] for row in rows if row["groups"]["level"] == level),
+                sum(row["groups"]["level"] == level for row in rows),
+            )
+        }
+        for level in levels
+    }
+    content = {
+        "format": "t3-results/1",
+        "benchmark": benchmark,
+        "mode": "end_to_end",
+        "scoring": "official",
+        "scoring_details": {"embedding": "all-mpnet-base-v2"},
+        "dataset": {"name": benchmark, "revision": None, "split": "test", "digest": "0" * 64},
+        "agent": {"name": name, "controller": "scripted", "revision": None, "toolbox": ["ocr"], "prompt": "compact"},
+        "num_tasks": len(tasks),
+        "seeds": [0],
+        "metrics": {"ans_acc": metric(sum(right), len(right)), "code_exec": metric(2 * len(right), 3 * len(right))},
+        "breakdown": {"level": by_level},
+        "usage": {},
+        "versions": {"t3-agents": "0.1.0"},
+        "created": "2026-01-02T03:04:05Z",
+        **results,
+    }
+    (folder / "results.json").write_text(json.dumps(content))
