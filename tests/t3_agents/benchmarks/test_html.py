@@ -260,7 +260,7 @@ def test_the_page_in_a_browser(hostile, tmp_path, size):
         page.wait_for_function("[...document.images].every(image => image.naturalWidth > 0)")
         # Code scrolls by itself; the page does not.
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        scrolling = "[...document.querySelectorAll('pre')].filter(b => b.scrollWidth > b.clientWidth)"
+        scrolling = "[...document.querySelectorAll('article pre')].filter(b => b.scrollWidth > b.clientWidth)"
         assert page.evaluate(f"{scrolling}.length > 0 && {scrolling}.every(block => block.tabIndex === 0)")
         browser.close()
     assert problems == []
