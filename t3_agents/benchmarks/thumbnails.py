@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from PIL import Image
@@ -17,6 +17,8 @@ MAX_BYTES = 16 * 2**20
 """Pictures (bytes) in one page: more would make it slow to open on a phone."""
 SIDES = (800, 512, 320, 200)
 """Longest side (pixels): the first one at which all pictures fit the budget is taken."""
+MAX_DRAWING_COLOURS = 1024
+"""A picture with more colours than that is kept as a photograph."""
 
 
 def shrunk(file: File, side: int) -> Image.Image | None:
@@ -25,14 +27,14 @@ def shrunk(file: File, side: int) -> Image.Image | None:
         image = file.open_image()
     except (InputError, OSError):
         return None
-    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
     return image
 
 
 def png_bytes(image: Image.Image) -> bytes:
     """The picture as a PNG file."""
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
+    image.save(buffer, format="PNG")
     return buffer.getvalue()
 
 
@@ -46,10 +48,18 @@ class Picture:
 
 
 def _encoded(image: Image.Image) -> tuple[str, bytes]:
-    """PNG for drawings, JPEG for photographs: whichever is smaller."""
+    """PNG for drawings, which have few colours, JPEG for photographs."""
+    if image.getcolors(MAX_DRAWING_COLOURS) is not None:
+        return "png", png_bytes(image)
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=80)
-    return min(("png", png_bytes(image)), ("jpeg", buffer.getvalue()), key=lambda pair: len(pair[1]))
+    return "jpeg", buffer.getvalue()
+
+
+def _encode_all(files: Mapping[str, File], side: int) -> dict[str, tuple[tuple[int, int], str, bytes]]:
+    """Size, format and bytes of the pictures that can be read."""
+    images = ((sha256, shrunk(file, side)) for sha256, file in files.items())
+    return {sha256: (image.size, *_encoded(image)) for sha256, image in images if image is not None}
 
 
 class Pictures:
@@ -63,15 +73,14 @@ class Pictures:
 
     def __init__(self, files: Iterable[File], max_bytes: int = MAX_BYTES):
         wanted = {file.sha256: file for file in files}
-        for side in SIDES:
-            self.side = side
-            encoded = {}
-            for sha256, file in wanted.items():
-                image = shrunk(file, side)
-                if image is not None:
-                    encoded[sha256] = (image.size, *_encoded(image))
-            if sum(len(data) for _, _, data in encoded.values()) <= max_bytes:
-                break
+        encoded = _encode_all(wanted, SIDES[0])
+        self.side = SIDES[0]
+        for side in SIDES[1:]:
+            size = sum(len(data) for _, _, data in encoded.values())
+            # Bytes go with the area: a size that cannot fit is passed over without encoding it.
+            if size <= max_bytes or (side != SIDES[-1] and size * (side / self.side) ** 2 > 1.5 * max_bytes):
+                continue
+            self.side, encoded = side, _encode_all(wanted, side)
         self.left_out: set[str] = set()
         self._pictures: dict[str, Picture] = {}
         for sha256, ((width, height), kind, data) in encoded.items():
