@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,8 +44,9 @@ def page_of(run: str | Path) -> str:
     """
     from .benchmarks.html import render_page
     from .benchmarks.runner import BLOBS_FOLDER, TRAJECTORIES_FILE
-    from .benchmarks.scored_run import Attempt, ScoredRun, read_trajectories
-    from .storage import BlobStore
+    from .benchmarks.scored_run import Attempt, ScoredRun, in_reading_order
+    from .storage import BlobStore, read_rows
+    from .trajectory import Trajectory
 
     folder = Path(run)
     if (folder / TRAJECTORIES_FILE).is_file():
@@ -53,9 +55,10 @@ def page_of(run: str | Path) -> str:
         blobs = BlobStore(folder / BLOBS_FOLDER)
         shards = sorted(folder.glob("shards/*.jsonl"))
         single = folder / "trajectory.json"
-        trajectories = [t for shard in shards for t in read_trajectories(shard, blobs)]
+        records = [row for shard in shards for row in read_rows(shard)]
         if single.is_file():
-            trajectories.append(_single(single, blobs))
+            records.append(_read_single(single))
+        trajectories = in_reading_order(Trajectory.from_dict(record, blobs) for record in records)
         scored = ScoredRun(folder.resolve().name, [Attempt(trajectory) for trajectory in trajectories])
     if not scored.attempts:
         raise InputError(
@@ -64,16 +67,11 @@ def page_of(run: str | Path) -> str:
     return render_page([scored], hide=[folder])
 
 
-def _single(path: Path, blobs: Any) -> Any:
-    import json
-
-    from .trajectory import Trajectory
-
+def _read_single(path: Path) -> Any:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         raise InputError(f"{path} is not JSON: run `t3 run` again with another output folder.") from None
-    return Trajectory.from_dict(record, blobs)
 
 
 def make_server(render: Callable[[], str], port: int = 0) -> tuple[ThreadingHTTPServer, str]:

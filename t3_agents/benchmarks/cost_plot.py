@@ -48,7 +48,7 @@ def points_of(runs: Sequence[ScoredRun], metric: str = "ans_acc") -> tuple[str, 
         cost = mean["cost"] if money else (None if None in tokens else sum(tokens))
         if cost and result and result["value"] is not None:
             value = result["value"]
-            low, high = (value if bound is None else bound for bound in result.get("ci95") or (None, None))
+            low, high = (value if bound is None else bound for bound in result["ci95"])
             points.append(Point(run.name, cost, value, low, high))
     return "cost per task" if money else "tokens per task (read and written)", points
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from ..errors import InputError
 from ..storage import write_atomic
 from .cost_plot import draw_cost_accuracy
-from .html import OUTCOMES, render_page, settings_of
+from .html import render_page, settings_of
 from .markdown import PathScrubber, inline, table
 from .published import PublishedTable, published_results
-from .scored_run import RESULTS_FILE, ScoredRun
+from .results import RESULTS_FILE
+from .scored_run import OUTCOMES, ScoredRun
 from .tables import (
     Table,
     breakdown_tables,
@@ -142,10 +143,9 @@ def _errors(runs: Sequence[ScoredRun], questions: bool) -> str:
     rows = []
     for kind in kinds:
         examples = []
-        for _, attempt in kind.examples:
-            reason = attempt.score.get("reason") if questions else None
-            said = f": {inline(_one_line(reason))}" if reason else ""
-            examples.append(f"{inline(attempt.trajectory.task.id)}{said}")
+        for score in kind.examples:
+            said = f": {inline(_one_line(score.reason))}" if questions and score.reason else ""
+            examples.append(f"{inline(score.task_id)}{said}")
         rows.append([inline(kind.name.replace("_", " ")), *map(str, kind.counts), "; ".join(examples)])
     header = ["error", *(inline(run.name) for run in runs), "examples"]
     return "\n\n".join(["## Errors", table(header, rows)])

@@ -20,11 +20,12 @@ from ..turns import shorten
 from .cost_plot import draw_cost_accuracy
 from .markdown import PathScrubber
 from .published import published_results
-from .scored_run import Attempt, ScoredRun
+from .scored_run import OUTCOMES, Attempt, ScoredRun, task_of
 from .tables import (
     breakdown_tables,
     comparability_notes,
     error_kinds,
+    label_of,
     outcomes,
     results_table,
     usage_table,
@@ -39,7 +40,6 @@ MAX_PREVIEW = 4_000
 """Characters of a text file."""
 
 _TEXT_TYPES = ("text/", "application/json", "application/jsonl", "application/xml")
-OUTCOMES = ("right", "wrong", "not scored")
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class _Page:
         task = attempts[0][1].trajectory.task
         groups: dict[str, None] = {}
         for _, attempt in attempts:
-            groups.update((f"{name}: {value}", None) for name, values in attempt.groups.items() for value in values)
+            groups.update(dict.fromkeys(attempt.groups))
         facets = [[run.name, attempt.outcome, attempt.error_type or ""] for run, attempt in attempts]
         words = " ".join(task.query.split()) if self.questions else f"task {task.id}"
         return Card(
@@ -147,7 +147,8 @@ class _Page:
         texts = {
             "answer": self.text(trajectory.answer),
             "failure": self.text(None if failure is None else str(failure)),
-            "reason": self.text(attempt.score.get("reason")),
+            "reason": self.text(attempt.score.reason if attempt.score else None),
+            "scores": _scores(attempt),
         }
         return AttemptView(run.name, attempt, steps, texts)
 
@@ -193,6 +194,12 @@ def _pictures(runs: Sequence[ScoredRun]) -> Iterable[File]:
             yield from attempt.trajectory.images
 
 
+def _scores(attempt: Attempt) -> str:
+    """Metrics of one task in per cent, where something was counted."""
+    scores = attempt.score.to_dict()["scores"] if attempt.score else {}
+    return ", ".join(f"{label_of(name)} {100 * value:.0f} %" for name, value in scores.items() if value is not None)
+
+
 def _digest(text: str) -> str:
     """How a Content-Security-Policy names an inline script or style."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
@@ -203,7 +210,7 @@ def _options(runs: Sequence[ScoredRun], cards: Sequence[Card]) -> dict[str, list
     found = {
         "run": [run.name for run in runs],
         "outcome": [name for name in OUTCOMES if any(outcomes(run)[name] for run in runs)],
-        "error": sorted({a.error_type for run in runs for a in run.attempts if a.error_type}),
+        "error": sorted({score.error_type for run in runs for score in run.scores if score.error_type}),
         "group": sorted({group for card in cards for group in card.groups}),
     }
     return {name: choices for name, choices in found.items() if len(choices) > 1 or (choices and name == "error")}
@@ -226,10 +233,15 @@ def settings_of(run: ScoredRun) -> list[tuple[str, str]]:
         "created": results.get("created"),
     }
     return [
-        (name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else str(value))
-        for name, value in named.items()
-        if value not in (None, [], "")
+        (name.replace("_", " "), _written(value)) for name, value in named.items() if value not in (None, [], {}, "")
     ]
+
+
+def _written(value: Any) -> str:
+    """A value of a record in words."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_written(item)}" for name, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def render_page(
@@ -278,7 +290,8 @@ def render_page(
         "plot": Markup(draw_cost_accuracy(scored)),  # escaped by its own template
         "usage": usage_table(runs),
         "cards": cards,
-        "numbers": {card.task.id: card.number for card in cards},
+        # Step by step, a row of the benchmark is several tasks: its first one stands for it.
+        "numbers": {task_of(card.attempts[0].attempt.trajectory): card.number for card in reversed(cards)},
         "options": _options(runs, cards),
         "prompts": prompts,
         "questions": questions,

@@ -15,7 +15,8 @@ from ..storage import write_atomic
 from ..task import File
 from .eval_report import HIDDEN_QUESTIONS
 from .markdown import PathScrubber
-from .scored_run import RESULTS_FILE, Attempt, ScoredRun
+from .results import RESULTS_FILE
+from .scored_run import Attempt, ScoredRun
 
 
 LOG_VERSION = 2
@@ -89,7 +90,7 @@ def _header(run: ScoredRun, samples: list[dict[str, Any]]) -> dict[str, Any]:
                 "value": {
                     "name": "value",
                     "value": metric["value"],
-                    "metadata": {"ci95": metric.get("ci95"), "n": metric.get("n")},
+                    "metadata": {"ci95": metric["ci95"], "n": metric["n"]},
                 }
             },
         }
@@ -132,7 +133,7 @@ def _samples(run: ScoredRun, questions: bool) -> Iterator[dict[str, Any]]:
     seeds = sorted({attempt.seed for attempt in run.attempts})
     for attempt in run.attempts:
         trajectory, usage = attempt.trajectory, attempt.usage
-        tokens = {name: int(usage[name] or 0) for name in ("input_tokens", "output_tokens")}
+        tokens = {name: usage[name] for name in ("input_tokens", "output_tokens")}
         answer = (trajectory.answer or "") if questions else HIDDEN
         said = {"role": "assistant", "content": answer, "source": "generate", "model": _model(run)}
         yield {
@@ -142,7 +143,7 @@ def _samples(run: ScoredRun, questions: bool) -> Iterator[dict[str, Any]]:
             "target": (trajectory.task.ground_truth or "") if questions else HIDDEN,
             "messages": _messages(attempt, _model(run)) if questions else [],
             "output": {"model": _model(run), "choices": [{"message": said, "stop_reason": "stop"}]},
-            "scores": _scores(attempt.score, answer, questions),
+            "scores": _scores(attempt, answer, questions),
             "metadata": {
                 "task_id": trajectory.task.id,
                 "seed": attempt.seed,
@@ -155,15 +156,18 @@ def _samples(run: ScoredRun, questions: bool) -> Iterator[dict[str, Any]]:
                 "failure": trajectory.provenance.get("failure") if questions else None,
             },
             "model_usage": {_model(run): {**tokens, "total_tokens": sum(tokens.values())}},
-            "total_time": float(usage["seconds"] or 0.0),
+            "total_time": float(usage["seconds"]),
         }
 
 
-def _scores(score: Mapping[str, Any], answer: str, questions: bool) -> dict[str, Any]:
-    explanation = (score.get("reason") or "") if questions else ""
+def _scores(attempt: Attempt, answer: str, questions: bool) -> dict[str, Any]:
+    """Metrics of the task. Step by step they are those of a whole row, and stand at its last turn."""
+    if attempt.score is None or not attempt.trajectory.task.origin.get("is_last", True):
+        return {}
+    explanation = (attempt.score.reason or "") if questions else ""
     return {
         name: {"value": value, "answer": answer, "explanation": explanation}
-        for name, value in score.get("scores", {}).items()
+        for name, value in attempt.score.to_dict()["scores"].items()
         if value is not None
     }
 

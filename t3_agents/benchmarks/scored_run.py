@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..storage import BlobStore, read_rows
 from ..task import require
 from ..trajectory import Trajectory
-from .runner import BLOBS_FOLDER, TRAJECTORIES_FILE
+from .results import RESULTS_FILE, TaskScore, read_results, read_scores, read_trajectories
 
 
-RESULTS_FILE, SCORES_FILE = "results.json", "scores.jsonl"
-RESULTS_FORMAT = "t3-results/1"
+OUTCOMES = ("right", "wrong", "no verdict")
+"""What an answer is; there is no verdict where a run was not scored, or its answer is scored by degrees."""
+
+
+def outcome_of(score: TaskScore | None) -> str:
+    """One of `OUTCOMES`."""
+    return {True: "right", False: "wrong"}.get(score.correct if score else None, "no verdict")
+
+
+def task_of(trajectory: Trajectory) -> str:
+    """Id of the benchmark's row: that of the task, but step by step a row is several tasks."""
+    return trajectory.task.origin.get("row", trajectory.task.id)
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One trajectory and its row of `scores.jsonl`, which is empty when it was not scored."""
+    """One trajectory and its score, `None` when it was not scored. Step by step, the turns of a row share one."""
 
     trajectory: Trajectory
-    score: Mapping[str, Any] = field(default_factory=dict)
+    score: TaskScore | None = None
 
     @property
     def seed(self) -> int:
@@ -32,33 +40,29 @@ class Attempt:
 
     @property
     def outcome(self) -> str:
-        """`right`, `wrong` or `not scored`."""
-        return {True: "right", False: "wrong"}.get(self.score.get("correct"), "not scored")
+        return outcome_of(self.score)
 
     @property
     def error_type(self) -> str | None:
-        return self.score.get("error_type")
+        return self.score.error_type if self.score else None
 
     @property
-    def groups(self) -> dict[str, list[str]]:
-        """Parts of the tasks to which this one belongs, for example `{"level": ["1"], "tool": ["ocr"]}`."""
-        found = {}
-        for name, value in self.score.get("groups", {}).items():
-            values = value if isinstance(value, list) else [value]
-            found[str(name)] = [str(item) for item in values if item is not None]
-        return found
+    def groups(self) -> list[str]:
+        """Parts of the tasks to which this one belongs, for example `["level: 1", "tool: ocr"]`."""
+        found = self.score.groups if self.score else {}
+        return [
+            f"{name}: {value}"
+            for name, values in found.items()
+            for value in ([values] if isinstance(values, str) else values)
+        ]
 
     @property
-    def usage(self) -> dict[str, float | None]:
-        """Tokens, seconds and cost, by the score's row or else by the steps."""
-        steps = self.trajectory.steps
-        counted = {
-            "input_tokens": sum(step.input_tokens for step in steps),
-            "output_tokens": sum(step.output_tokens for step in steps),
-            "seconds": sum(step.seconds for step in steps),
-            "cost": None,
+    def usage(self) -> dict[str, float]:
+        """Tokens and seconds of the steps."""
+        return {
+            name: sum(getattr(step, name) for step in self.trajectory.steps)
+            for name in ("input_tokens", "output_tokens", "seconds")
         }
-        return {**counted, **self.score.get("usage", {})}
 
 
 @dataclass(frozen=True)
@@ -67,87 +71,60 @@ class ScoredRun:
 
     Args:
         name (`str`): what it is called in a report.
-        attempts (`list[Attempt]`): one per task and seed, in the order of the run.
+        attempts (`list[Attempt]`): one per task and seed.
+        scores (`list[TaskScore]`, *optional*): the rows of `scores.jsonl`.
         results (`dict`, *optional*): the content of `results.json`; `None` when the run was not scored.
     """
 
     name: str
     attempts: Sequence[Attempt]
+    scores: Sequence[TaskScore] = ()
     results: Mapping[str, Any] | None = None
 
     @classmethod
     def read(cls, folder: str | Path) -> ScoredRun:
-        """Read a run folder. `scores.jsonl` and `results.json` may be missing, but not one of the two.
+        """Read a run folder, scored or not.
 
         Raises:
             InputError: when the folder holds no run, or a record in it cannot be used.
         """
         folder = Path(folder)
-        path = folder / TRAJECTORIES_FILE
-        if not path.is_file():
-            raise InputError(f"{folder} holds no run (no {TRAJECTORIES_FILE}): name the output folder of `t3 eval`.")
-        trajectories = read_trajectories(path, BlobStore(folder / BLOBS_FOLDER))
-        results = _read_results(folder / RESULTS_FILE)
-        if (results is None) != (not (folder / SCORES_FILE).is_file()):
-            raise InputError(
-                f"{folder} has only one of {SCORES_FILE} and {RESULTS_FILE}: score it again with `t3 eval score`."
-            )
-        scores = _read_scores(folder / SCORES_FILE) if results is not None else {}
+        trajectories = in_reading_order(read_trajectories(folder))
+        if not (folder / RESULTS_FILE).is_file():
+            return cls(folder.resolve().name, [Attempt(trajectory) for trajectory in trajectories])
+        results, scores = read_results(folder), read_scores(folder)
+        _check_results(results)
+        by_task = {(score.task_id, score.seed): score for score in scores}
         attempts = []
         for trajectory in trajectories:
-            attempt = Attempt(trajectory)
-            attempts.append(Attempt(trajectory, scores.get((trajectory.task.id, attempt.seed), {})))
-        name = _short_name(results["agent"]["name"]) if results else folder.resolve().name
-        return cls(name, attempts, results)
+            seed = Attempt(trajectory).seed
+            attempts.append(Attempt(trajectory, by_task.get((task_of(trajectory), seed))))
+        return cls(results["agent"]["name"], attempts, scores, results)
 
     @property
     def benchmark(self) -> str | None:
         return self.results["benchmark"] if self.results else None
 
 
-def read_trajectories(path: Path, blobs: BlobStore) -> list[Trajectory]:
-    """Trajectories of a shard, sorted by the group that their tasks come from, in which they are easier to read."""
-    trajectories = [Trajectory.from_dict(row, blobs) for row in read_rows(path)]
-    return sorted(trajectories, key=lambda t: (str(t.task.origin.get("family", "")), t.task.id))
+def in_reading_order(trajectories: Iterable[Trajectory]) -> list[Trajectory]:
+    """Trajectories by the family of their tasks, otherwise as they came."""
+    return sorted(trajectories, key=lambda trajectory: str(trajectory.task.origin.get("family", "")))
 
 
-def _short_name(name: str) -> str:
-    """A Hub id as it is; of a folder only its last part."""
-    return Path(name).name if Path(name).is_absolute() or name.startswith(".") else name
+def _check_results(results: Mapping[str, Any]) -> None:
+    """Check what a report shows of `results.json`.
 
-
-def _read_results(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise InputError(f"{path} is not JSON: score the run again with `t3 eval score`.") from None
-    version = require(results, "format", str, "results")
-    if version != RESULTS_FORMAT:
-        raise InputError(f"{path.name} has format `{version}`; this version reads `{RESULTS_FORMAT}`.")
-    parts = {"benchmark": str, "mode": str, "scoring": str, "dataset": dict, "agent": dict, "num_tasks": int}
-    for name, kind in {**parts, "metrics": dict, "breakdown": dict}.items():
+    Raises:
+        InputError: naming the part that is missing or of a wrong type.
+    """
+    parts = {"benchmark": str, "mode": str, "scoring": str, "scoring_details": dict, "dataset": dict, "agent": dict}
+    for name, kind in {**parts, "num_tasks": int, "metrics": dict, "breakdown": dict, "usage": dict}.items():
         require(results, name, kind, "results")
     require(results["agent"], "name", str, "results' agent")
     for metrics in (results["metrics"], *(part for parts in results["breakdown"].values() for part in parts.values())):
         for name, metric in metrics.items():
-            owner = f"metric `{name}`"
-            value = require(metric, "value", (int, float, type(None)), owner)
-            bounds = require(metric, "ci95", (list, type(None)), owner, default=None)
-            numbers = [number for number in (value, *(bounds or ())) if number is not None]
-            if (bounds is not None and len(bounds) != 2) or not all(0 <= number <= 1 for number in numbers):
-                raise InputError(f"The {owner} of {path.name} must be a fraction with two bounds, all in 0..1.")
-    return results
-
-
-def _read_scores(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    rows = {}
-    for row in read_rows(path):
-        key = (require(row, "task_id", str, "score"), require(row, "seed", int, "score", default=0))
-        require(row, "correct", (bool, type(None)), "score")
-        require(row, "error_type", (str, type(None)), "score", default=None)
-        require(row, "groups", dict, "score", default={})
-        require(row, "usage", dict, "score", default={})
-        rows[key] = row
-    return rows
+            value = require(metric, "value", (int, float, type(None)), f"metric `{name}`")
+            bounds = require(metric, "ci95", list, f"metric `{name}`")
+            numbers = [number for number in (value, *bounds) if number is not None]
+            if len(bounds) != 2 or not all(0 <= number <= 1 for number in numbers):
+                raise InputError(f"The metric `{name}` must be a fraction with two bounds, all in 0..1.")

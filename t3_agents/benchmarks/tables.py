@@ -9,7 +9,8 @@ from statistics import fmean
 from typing import Any
 
 from .published import Column, PublishedTable
-from .scored_run import Attempt, ScoredRun
+from .results import USAGE, TaskScore
+from .scored_run import ScoredRun, outcome_of, task_of
 
 
 LABELS = {
@@ -20,6 +21,10 @@ LABELS = {
     "inst_acc": "InstAcc",
     "arg_acc": "ArgAcc",
     "summ_acc": "SummAcc",
+    "f1_perception": "Tool F1, perception",
+    "f1_operation": "Tool F1, operation",
+    "f1_logic": "Tool F1, logic",
+    "f1_creativity": "Tool F1, creativity",
 }
 MAX_EXAMPLES = 3
 """Tasks that are named per kind of error."""
@@ -45,16 +50,16 @@ class Table:
 
 @dataclass
 class ErrorKind:
-    """One kind of error: how many attempts had it in each run, and some of them as examples."""
+    """One kind of error: how many tasks had it in each run, and the first scores of each run as examples."""
 
     name: str
     counts: list[int]
-    examples: list[tuple[int, Attempt]] = field(default_factory=list)
+    examples: list[TaskScore] = field(default_factory=list)
 
 
 def label_of(metric: str) -> str:
     """Name of a metric as people write it."""
-    return LABELS.get(metric) or metric.replace("_", " ")
+    return LABELS.get(metric, metric)
 
 
 def percent(metric: Mapping[str, Any] | None) -> str:
@@ -62,8 +67,8 @@ def percent(metric: Mapping[str, Any] | None) -> str:
     if metric is None or metric["value"] is None:
         return NOTHING
     text = f"{100 * metric['value']:.1f}"
-    low, high = metric.get("ci95") or (None, None)
-    return text if low is None or high is None else f"{text} [{100 * low:.1f}, {100 * high:.1f}]"
+    low, high = metric["ci95"]
+    return text if low is None else f"{text} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _cell(results: Mapping[str, Any], column: Column) -> str:
@@ -120,7 +125,7 @@ def comparability_notes(runs: Sequence[ScoredRun], published: PublishedTable | N
 
 
 def _tasks_of(run: ScoredRun) -> tuple[str, ...]:
-    return tuple(sorted({attempt.trajectory.task.id for attempt in run.attempts}))
+    return tuple(sorted({task_of(attempt.trajectory) for attempt in run.attempts}))
 
 
 def breakdown_tables(runs: Sequence[ScoredRun]) -> list[Table]:
@@ -153,31 +158,32 @@ def _cells(metrics: Mapping[str, Any], names: Sequence[str]) -> list[str]:
 
 
 def error_kinds(runs: Sequence[ScoredRun]) -> list[ErrorKind]:
-    """Kinds of error, the most frequent first, each with the first attempts that had it."""
+    """Kinds of error, the most frequent first, each with the first tasks that had it."""
     kinds: dict[str, ErrorKind] = {}
     for index, run in enumerate(runs):
-        for attempt in run.attempts:
-            if attempt.error_type is None:
+        for score in run.scores:
+            if score.error_type is None:
                 continue
-            kind = kinds.setdefault(attempt.error_type, ErrorKind(attempt.error_type, [0] * len(runs)))
+            kind = kinds.setdefault(score.error_type, ErrorKind(score.error_type, [0] * len(runs)))
             kind.counts[index] += 1
             if len(kind.examples) < MAX_EXAMPLES:
-                kind.examples.append((index, attempt))
+                kind.examples.append(score)
     return sorted(kinds.values(), key=lambda kind: (-sum(kind.counts), kind.name))
 
 
 def outcomes(run: ScoredRun) -> Counter[str]:
-    """How many attempts were right, wrong and not scored."""
-    return Counter(attempt.outcome for attempt in run.attempts)
+    """How many answers were right, wrong and without a verdict."""
+    scores = run.scores or [attempt.score for attempt in run.attempts]
+    return Counter(outcome_of(score) for score in scores)
 
 
 def usage_means(run: ScoredRun) -> dict[str, float | None]:
-    """Tokens, seconds and cost per attempt; `None` where it is not known of every attempt."""
-    means: dict[str, float | None] = {}
-    for name in ("input_tokens", "output_tokens", "seconds", "cost"):
-        values = [attempt.usage.get(name) for attempt in run.attempts]
-        means[name] = fmean(values) if values and None not in values else None
-    return means
+    """Tokens, seconds and cost per task and seed; `None` where it is not known."""
+    if run.results is not None:
+        means = run.results["usage"].get("mean", {})
+        return {name: means.get(name) for name in USAGE}
+    values = [attempt.usage for attempt in run.attempts]
+    return {name: fmean(usage[name] for usage in values) if values and name in values[0] else None for name in USAGE}
 
 
 def usage_table(runs: Sequence[ScoredRun]) -> Table:

@@ -1,14 +1,13 @@
 """Small evaluations for the tests of reports: real runs of a scripted agent, with scores that are known."""
 
 import io
-import json
 from pathlib import Path
 
 from PIL import Image
 
 from t3_agents.agent import T3Agent
+from t3_agents.benchmarks.results import TaskScore, make_results, task_digest, write_results
 from t3_agents.benchmarks.runner import run_tasks
-from t3_agents.benchmarks.scoring import wilson_interval
 from t3_agents.models import ScriptedModel
 from t3_agents.task import File, Task
 
@@ -55,10 +54,6 @@ def script_of(index: int, right: bool, output: str = "seen") -> list[str]:
     return [turn(drawing, "I draw."), *([] if right else [turn("1 / 0", "I divide.")]), answer]
 
 
-def metric(right: int, n: int) -> dict:
-    return {"value": right / n if n else None, "ci95": wilson_interval(right, n), "n": n}
-
-
 def make_run(
     folder: Path,
     right: list[bool],
@@ -81,46 +76,25 @@ def make_run(
 
 
 def write_scores(folder: Path, tasks: list[Task], right: list[bool], benchmark: str, name: str, **results) -> None:
-    rows = [
-        {
-            "task_id": task.id,
-            "seed": 0,
-            "correct": answer,
-            "scores": {"ans_acc": float(answer)},
-            "groups": {"level": task.origin["level"], "tool": list(task.tools)},
-            "error_type": None if answer else "wrong_answer",
-            "reason": None if answer else f"answered 8 to: {task.query}",
-            "usage": {"input_tokens": 900, "output_tokens": 100, "seconds": 1.5, "cost": None},
-        }
+    scores = [
+        TaskScore(
+            task_id=task.id,
+            correct=answer,
+            counts={"ans_acc": [answer, 1], "code_exec": [2, 2 if answer else 3]},
+            groups={"level": task.origin["level"], "tool": list(task.tools)},
+            error_type=None if answer else "wrong_summary",
+            reason=None if answer else f"answered 8 to: {task.query}",
+            usage={"input_tokens": 900, "output_tokens": 100, "seconds": 1.5, "cost": None},
+        )
         for task, answer in zip(tasks, right, strict=True)
     ]
-    lines = [json.dumps(row) + "\n" for row in rows]
-    (folder / "scores.jsonl").write_text("".join(lines))
-    levels = sorted({row["groups"]["level"] for row in rows})
-    by_level = {
-        level: {
-            "ans_acc": metric(
-                sum(row["correct"] for row in rows if row["groups"]["level"] == level),
-                sum(row["groups"]["level"] == level for row in rows),
-            )
-        }
-        for level in levels
-    }
-    content = {
-        "format": "t3-results/1",
+    description = {
         "benchmark": benchmark,
         "mode": "end_to_end",
         "scoring": "official",
-        "scoring_details": {"embedding": "all-mpnet-base-v2"},
-        "dataset": {"name": benchmark, "revision": None, "split": "test", "digest": "0" * 64},
+        "scoring_details": {"embedding_model": "all-mpnet-base-v2", "unscored": {"open": 2}},
+        "dataset": {"name": benchmark, "revision": None, "split": "test", "digest": task_digest(tasks)},
         "agent": {"name": name, "controller": "scripted", "revision": None, "toolbox": ["ocr"], "prompt": "compact"},
-        "num_tasks": len(tasks),
         "seeds": [0],
-        "metrics": {"ans_acc": metric(sum(right), len(right)), "code_exec": metric(2 * len(right), 3 * len(right))},
-        "breakdown": {"level": by_level},
-        "usage": {},
-        "versions": {"t3-agents": "0.1.0"},
-        "created": "2026-01-02T03:04:05Z",
-        **results,
     }
-    (folder / "results.json").write_text(json.dumps(content))
+    write_results(folder, {**make_results(description, scores), **results}, scores)

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 from t3_agents.benchmarks.eval_report import read_runs, write_report
 from t3_agents.benchmarks.html import MAX_TEXT, render_page
+from t3_agents.benchmarks.results import read_results, read_scores, write_results
 from t3_agents.benchmarks.scored_run import Attempt, ScoredRun
 from t3_agents.benchmarks.thumbnails import SIDES
 from t3_agents.task import File, Task
@@ -67,10 +69,10 @@ def hostile(tmp_path_factory):
         row["provenance"]["failure"] = HOSTILE
         lines.append(json.dumps(row) + "\n")
     (run / "trajectories.jsonl").write_text("".join(lines))
-    scores = [json.loads(line) for line in (run / "scores.jsonl").read_text().splitlines()]
-    for row in scores:
-        row.update(error_type=HOSTILE, reason=HOSTILE, groups={HOSTILE: HOSTILE})
-    (run / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in scores))
+    scores = [
+        replace(score, error_type=HOSTILE, reason=HOSTILE, groups={HOSTILE: HOSTILE}) for score in read_scores(run)
+    ]
+    write_results(run, read_results(run), scores)
     return run
 
 
@@ -180,7 +182,7 @@ def test_a_picture_that_is_gone_or_broken_is_named():
 def test_a_run_without_scores_is_shown_as_trajectories(tmp_path):
     run = ScoredRun.read(make_run(tmp_path / "run", [True, False], scored=False))
     html = render_page([run])
-    assert "not scored" in html and "Published" not in html and "1 / 0" in html
+    assert "no verdict" in html and "Published" not in html and "1 / 0" in html
     assert [e["text"] for e in Page(html).all("h1")] == ["run"]
 
 

@@ -14,6 +14,7 @@ def log(tmp_path_factory):
     run = make_run(folder / "run", [True, False, True, True, True, True, False])
     rows = [json.loads(line) for line in (run / "trajectories.jsonl").read_text().splitlines()]
     rows[2].update(answer="half \ud800", end_reason="failed", provenance={"failure": "RuntimeError: gone"})
+    rows[0]["steps"][0].update(input_tokens=900, output_tokens=100)
     (run / "trajectories.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return export_inspect_log(run, folder / "run.eval")
 
