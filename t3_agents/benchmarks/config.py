@@ -50,6 +50,38 @@ class CompareConfig:
 
 
 @dataclass(kw_only=True)
+class ReportConfig:
+    """Write the report of a scored run into its folder: `t3 eval report RUN [OTHER ...]`.
+
+    Args:
+        run (`str`): folder of the run.
+        compare_with (`list[str]`, *optional*): folders of further runs, to be shown beside it.
+        questions (`bool`, *optional*): show questions, files, answers and steps; by default for all benchmarks but
+            GAIA, whose rules keep them out of what is published.
+    """
+
+    run: str
+    compare_with: list[str] = field(default_factory=list)
+    questions: bool | None = None
+
+
+@dataclass(kw_only=True)
+class ExportConfig:
+    """Write a scored run as a log of inspect_ai: `t3 eval export RUN FILE.eval`.
+
+    Args:
+        run (`str`): folder of the run.
+        output (`str`): the file, `<name>.eval`.
+        questions (`bool`, *optional*): write questions, pictures, answers and conversations; by default for all
+            benchmarks but GAIA.
+    """
+
+    run: str
+    output: str
+    questions: bool | None = None
+
+
+@dataclass(kw_only=True)
 class RunConfig:
     """What all benchmarks have in common.
 

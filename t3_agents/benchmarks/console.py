@@ -7,33 +7,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from .tables import label_of, percent
 
-LABELS = {
-    "ans_acc": "AnsAcc",
-    "ans_acc_image": "AnsAcc with image generation",
-    "tool_acc": "ToolAcc",
-    "code_exec": "CodeExec",
-    "inst_acc": "InstAcc",
-    "arg_acc": "ArgAcc",
-    "summ_acc": "SummAcc",
-    "f1_perception": "Tool F1, perception",
-    "f1_operation": "Tool F1, operation",
-    "f1_logic": "Tool F1, logic",
-    "f1_creativity": "Tool F1, creativity",
-}
+
 _COLUMNS = ("ans_acc", "tool_acc", "code_exec", "inst_acc", "arg_acc", "summ_acc")
-
-
-def _label(metric: str) -> str:
-    return LABELS.get(metric, metric)
-
-
-def _cell(metric: dict[str, Any] | None, interval: bool = True) -> str:
-    if metric is None or metric["value"] is None:
-        return "-"
-    low, high = metric["ci95"]
-    value = f"{100 * metric['value']:.1f}"
-    return f"{value} [{100 * low:.1f}, {100 * high:.1f}]" if interval and low is not None else value
 
 
 def print_results(results: dict[str, Any], folder: str) -> None:
@@ -55,15 +32,15 @@ def print_results(results: dict[str, Any], folder: str) -> None:
         console.print(line, markup=False, highlight=False)
     table = Table("metric", "% [95 % interval]", "n")
     for name, metric in results["metrics"].items():
-        table.add_row(_label(name), _cell(metric), str(metric["n"]))
+        table.add_row(label_of(name), percent(metric), str(metric["n"]))
     console.print(table)
     for group, parts in results["breakdown"].items():
         shown = [name for name in _COLUMNS if name in results["metrics"]]
-        table = Table(group, "n", *(f"{_label(name)} %" for name in shown))
+        table = Table(group, "n", *(f"{label_of(name)} %" for name in shown))
         for value, metrics in parts.items():
             counted = str(max((metric["n"] for metric in metrics.values()), default=0))
             first = metrics.get(shown[0]) if shown else None
-            table.add_row(value, str(first["n"]) if first else counted, *(_cell(metrics.get(m)) for m in shown))
+            table.add_row(value, str(first["n"]) if first else counted, *(percent(metrics.get(m)) for m in shown))
         console.print(table)
     usage = results["usage"]["mean"]
     cost = "" if usage["cost"] is None else f", cost {usage['cost']:.3g}"
@@ -107,11 +84,11 @@ def print_comparison(comparison: dict[str, Any]) -> None:
     table = Table("metric, %", first, second, "difference [95 % interval]")
     for name, metric in comparison["metrics"].items():
         if metric["difference"] is None:
-            table.add_row(_label(name), "-", "-", "-")
+            table.add_row(label_of(name), "-", "-", "-")
             continue
         low, high = (100 * bound for bound in metric["ci95"])
         table.add_row(
-            _label(name),
+            label_of(name),
             f"{100 * metric['first']:.1f}",
             f"{100 * metric['second']:.1f}",
             f"{100 * metric['difference']:+.1f} [{low:+.1f}, {high:+.1f}]",

@@ -22,14 +22,21 @@ USAGE = """\
 usage: t3 eval BENCHMARK --agent AGENT --output FOLDER [--option VALUE ...]
        t3 eval score RUN [--option VALUE ...]
        t3 eval compare RUN RUN
+       t3 eval report RUN [RUN ...]
+       t3 eval export RUN FILE.eval
 
   scenarios  held-out tasks of a dataset that `t3 build` made
   gta        GTA, by the benchmark's own rules
   gaia       GAIA, by the rules of its leaderboard
   score      score a run again without running it
   compare    compare two scored runs on the same tasks
+  report     write report.md and report.html, with every trajectory, into the run's folder
+  export     write a scored run as a log of inspect_ai, which datasets reads too
 
 t3 eval BENCHMARK --help lists its options."""
+
+
+_ON_RUNS = ("score", "compare", "report", "export")
 
 
 def evaluate(config: RunConfig, make_agent: Callable[[], CodeAgent] | None = None) -> dict[str, Any]:
@@ -197,10 +204,14 @@ def main(argv: list[str]) -> int:
         return _main_score(argv)
     if command == "compare":
         return _main_compare(argv)
+    if command == "report":
+        return _main_report(argv)
+    if command == "export":
+        return _main_export(argv)
     from .suites import SUITES
 
     if command not in SUITES:
-        raise InputError(f"There is no benchmark `{command}`; choose one of: {', '.join(SUITES)}, score, compare.")
+        raise InputError(f"There is no benchmark `{command}`; choose one of: {', '.join([*SUITES, *_ON_RUNS])}.")
     config = parse_options(SUITES[command][1], argv, prog=f"t3 eval {command}")
     from ..models import use_fastest_num_threads
     from .console import print_results
@@ -226,6 +237,25 @@ def _main_compare(argv: list[str]) -> int:
 
     config = parse_options(CompareConfig, _named(argv, "first", "second"), prog="t3 eval compare")
     print_comparison(compare_runs(config.first, config.second))
+    return 0
+
+
+def _main_report(argv: list[str]) -> int:
+    from .config import ReportConfig
+    from .eval_report import write_report
+
+    config = parse_options(ReportConfig, _named(argv, "run", *("compare_with+" for _ in argv)), prog="t3 eval report")
+    paths = write_report(config.run, config.compare_with, config.questions)
+    print(f"Report: {paths.html}   {paths.markdown}")
+    return 0
+
+
+def _main_export(argv: list[str]) -> int:
+    from .config import ExportConfig
+    from .inspect_log import export_inspect_log
+
+    config = parse_options(ExportConfig, _named(argv, "run", "output"), prog="t3 eval export")
+    print(f"Log: {export_inspect_log(config.run, config.output, config.questions)}")
     return 0
 
 

@@ -11,6 +11,7 @@ from t3_agents.benchmarks.cost_plot import draw_cost_accuracy, points_of
 from t3_agents.benchmarks.eval_report import read_runs, write_report
 from t3_agents.benchmarks.scored_run import ScoredRun
 from t3_agents.benchmarks.tables import error_kinds, percent, usage_means
+from t3_agents.cli import main as t3
 from t3_agents.errors import InputError
 
 
@@ -193,3 +194,17 @@ def test_a_metric_without_numbers_is_a_dash(tmp_path):
     run = make_run(tmp_path / "run", [True], metrics={"ans_acc": {"value": None, "ci95": [None, None], "n": 0}})
     cells = cells_of(write_report(run).markdown.read_text())
     assert cells[cells.index("user/agent") + 3] == "–"
+
+
+def test_the_commands(runs, tmp_path, capsys):
+    first, second = str(runs / "first"), str(runs / "second")
+    assert t3(["eval", "report", first, second]) == 0
+    assert "report.html" in capsys.readouterr().out
+    assert "user/second" in (runs / "first" / "report.md").read_text()
+    assert t3(["eval", "report", first, "--questions", "false"]) == 0
+    page = (runs / "first" / "report.html").read_text()
+    assert "secret-" not in page and "user/second" not in page
+    assert t3(["eval", "export", first, str(tmp_path / "log.eval")]) == 0
+    assert (tmp_path / "log.eval").is_file()
+    assert t3(["eval", "report", str(tmp_path)]) == 2
+    assert "holds no run" in capsys.readouterr().err
