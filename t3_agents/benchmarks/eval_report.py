@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..storage import write_atomic
+from .compare import compare_runs
 from .cost_plot import draw_cost_accuracy
 from .html import render_page, settings_of
 from .markdown import PathScrubber, inline, table
@@ -18,6 +19,7 @@ from .tables import (
     Table,
     breakdown_tables,
     comparability_notes,
+    differences_table,
     error_kinds,
     outcomes,
     results_table,
@@ -68,12 +70,13 @@ def write_report(
         raise InputError(f"A report is about one benchmark, not {runs[0].benchmark} and {others[0]}.")
     if questions is None:
         questions = runs[0].benchmark not in HIDDEN_QUESTIONS
+    differences, notes = _differences(runs, folders)
     plot = draw_cost_accuracy(runs, background="white")
     paths = ReportPaths(folder / REPORT_HTML, folder / REPORT_MD, folder / PLOT_FILE if plot else None)
-    write_atomic(paths.html, render_page(runs, questions, folders))
+    write_atomic(paths.html, render_page(runs, questions, folders, differences, notes))
     if paths.plot:
         write_atomic(paths.plot, plot)
-    write_atomic(paths.markdown, PathScrubber(*folders)(_markdown(runs, paths, questions)))
+    write_atomic(paths.markdown, PathScrubber(*folders)(_markdown(runs, paths, questions, differences, notes)))
     return paths
 
 
@@ -98,12 +101,29 @@ def read_runs(folders: Sequence[Path]) -> list[ScoredRun]:
     ]
 
 
-def _markdown(runs: Sequence[ScoredRun], paths: ReportPaths, questions: bool) -> str:
+def _differences(runs: Sequence[ScoredRun], folders: Sequence[Path]) -> tuple[Table | None, list[str]]:
+    """Paired differences to the first run, and sentences on runs that have none."""
+    compared, notes = [], []
+    for run, folder in zip(runs[1:], folders[1:], strict=True):
+        try:
+            compared.append((run, compare_runs(folders[0], folder)))
+        except InputError as error:  # other rules or other tasks: the numbers stand side by side only
+            notes.append(str(error))
+    return differences_table(runs[0], compared), notes
+
+
+def _markdown(
+    runs: Sequence[ScoredRun],
+    paths: ReportPaths,
+    questions: bool,
+    differences: Table | None,
+    notes: Sequence[str],
+) -> str:
     published = published_results(runs[0].benchmark)
     sections = [
         f"# {inline(runs[0].benchmark)}: {inline(runs[0].name)}",
         _outcomes(runs),
-        _results(runs, published),
+        _results(runs, published, differences, notes),
         "\n\n".join(["## By group", *map(_table, breakdown_tables(runs))]) if breakdown_tables(runs) else "",
         _errors(runs, questions),
         _cost(runs, paths),
@@ -131,9 +151,12 @@ def _outcomes(runs: Sequence[ScoredRun]) -> str:
     return "\n".join(lines)
 
 
-def _results(runs: Sequence[ScoredRun], published: PublishedTable | None) -> str:
-    notes = [inline(note) for note in comparability_notes(runs, published)]
-    return "\n\n".join(["## Results", _table(results_table(runs, published)), *notes])
+def _results(
+    runs: Sequence[ScoredRun], published: PublishedTable | None, differences: Table | None, notes: Sequence[str]
+) -> str:
+    said = [inline(note) for note in [*comparability_notes(runs, published), *notes]]
+    parts = ["## Results", _table(results_table(runs, published)), *said]
+    return "\n\n".join([*parts, _table(differences)] if differences else parts)
 
 
 def _errors(runs: Sequence[ScoredRun], questions: bool) -> str:

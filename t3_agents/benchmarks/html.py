@@ -22,6 +22,7 @@ from .markdown import PathScrubber
 from .published import published_results
 from .scored_run import OUTCOMES, Attempt, ScoredRun, task_of
 from .tables import (
+    Table,
     breakdown_tables,
     comparability_notes,
     error_kinds,
@@ -245,7 +246,12 @@ def _written(value: Any) -> str:
 
 
 def render_page(
-    runs: Sequence[ScoredRun], questions: bool = True, hide: Sequence[Path] = (), max_bytes: int = MAX_BYTES
+    runs: Sequence[ScoredRun],
+    questions: bool = True,
+    hide: Sequence[Path] = (),
+    differences: Table | None = None,
+    notes: Sequence[str] = (),
+    max_bytes: int = MAX_BYTES,
 ) -> str:
     """The page of one or more runs. Runs without results are shown as trajectories alone.
 
@@ -256,6 +262,7 @@ def render_page(
         runs (`list[ScoredRun]`): the first one is the page's subject.
         questions (`bool`, *optional*, defaults to `True`): show task texts, files and what the runs wrote.
         hide (`list[Path]`, *optional*): folders whose places are taken out of texts, as those of this machine are.
+        differences ([`Table`], *optional*), notes (`list[str]`, *optional*): of a comparison, shown with the results.
         max_bytes (`int`, *optional*): budget of the pictures.
 
     Returns:
@@ -284,7 +291,8 @@ def render_page(
         "scored": scored,
         "counts": [(run.name, [(name, outcomes(run)[name]) for name in OUTCOMES]) for run in runs],
         "results": results_table(scored, published) if scored else None,
-        "notes": comparability_notes(scored, published) if scored else [],
+        "notes": [*comparability_notes(scored, published), *map(page.text, notes)] if scored else [],
+        "differences": differences,
         "breakdown": breakdown_tables(scored),
         "errors": error_kinds(runs),
         "plot": Markup(draw_cost_accuracy(scored)),  # escaped by its own template

@@ -128,6 +128,36 @@ def _tasks_of(run: ScoredRun) -> tuple[str, ...]:
     return tuple(sorted({task_of(attempt.trajectory) for attempt in run.attempts}))
 
 
+def differences_table(first: ScoredRun, others: Sequence[tuple[ScoredRun, Mapping[str, Any]]]) -> Table | None:
+    """How other runs differ from the first, paired over the tasks that both have.
+
+    Args:
+        first ([`ScoredRun`]): what they are compared with.
+        others (`list[tuple]`): runs, each with what [`~compare.compare_runs`] gave for the first and it.
+
+    Returns:
+        [`Table`], or `None` without other runs.
+    """
+    if not others:
+        return None
+    metrics = list(dict.fromkeys(name for _, comparison in others for name in comparison["metrics"]))
+    rows = []
+    for run, comparison in others:
+        cells = [_difference(comparison["metrics"].get(name)) for name in metrics]
+        answers = comparison["answers"] or {"p_value": None}
+        p_value = NOTHING if answers["p_value"] is None else f"{answers['p_value']:.3g}"
+        rows.append([run.name, str(comparison["num_tasks"]), *cells, p_value])
+    header = ["agent", "tasks", *map(label_of, metrics), "p (McNemar, answers)"]
+    return Table(f"Differences to {first.name} in points, paired by task, with 95 % intervals", header, rows)
+
+
+def _difference(metric: Mapping[str, Any] | None) -> str:
+    if metric is None or metric["difference"] is None:
+        return NOTHING
+    low, high = (100 * bound for bound in metric["ci95"])
+    return f"{100 * metric['difference']:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
 def breakdown_tables(runs: Sequence[ScoredRun]) -> list[Table]:
     """One table per group of tasks, such as levels or tools, with every metric that has numbers there."""
     groups = dict.fromkeys(group for run in runs for group in run.results["breakdown"])

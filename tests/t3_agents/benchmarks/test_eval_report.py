@@ -79,7 +79,8 @@ def test_what_cannot_be_compared_is_said(runs, tmp_path):
     steps = make_run(tmp_path / "steps", [True], scoring="paper", num_tasks=229, mode="step_by_step")
     assert "step-by-step evaluation" in write_report(steps).markdown.read_text().replace("\\", "")
     both = write_report(same, [steps]).markdown.read_text()
-    assert "scored in different ways" in both
+    assert "scored in different ways" in both and "The runs cannot be compared" in both
+    assert "Differences" not in both
     own = make_run(tmp_path / "own", [True], benchmark="scenarios")
     assert "no published numbers" in write_report(own).markdown.read_text()
 
@@ -112,6 +113,15 @@ def test_hostile_names_stay_text(tmp_path):
     assert {attrs.get("href", attrs.get("src")) for attrs in links} == {"report.html", "cost_accuracy.svg"}
     assert not {"\u202e", "\x00", "\x1b"} & set(markdown)
     assert str(Path(run).resolve().parent) not in markdown
+
+
+def test_differences_are_paired_by_task(runs):
+    paths = write_report(runs / "first", [runs / "second"])
+    cells = cells_of(paths.markdown.read_text())
+    row = cells.index("user/second", cells.index("p (McNemar, answers)"))
+    # Of four tasks, the second run has one right that the first has not.
+    assert cells[row + 1] == "4" and cells[row + 2].startswith("+25.0 [+0.0, +") and cells[row + 4] == "1"
+    assert "Differences to user/first" in paths.html.read_text()
 
 
 def test_runs_of_one_name_are_told_apart(runs, tmp_path):
