@@ -126,5 +126,6 @@ def _check_results(results: Mapping[str, Any]) -> None:
             value = require(metric, "value", (int, float, type(None)), f"metric `{name}`")
             bounds = require(metric, "ci95", list, f"metric `{name}`")
             numbers = [number for number in (value, *bounds) if number is not None]
-            if len(bounds) != 2 or not all(0 <= number <= 1 for number in numbers):
-                raise InputError(f"The metric `{name}` must be a fraction with two bounds, all in 0..1.")
+            # Not at most 1: GTA's evaluator counts more right turns than turns where a picture is asked for.
+            if len(bounds) != 2 or not all(isinstance(number, (int, float)) and number >= 0 for number in numbers):
+                raise InputError(f"The metric `{name}` must be a fraction with two bounds, none below 0.")

@@ -167,7 +167,7 @@ def test_the_plot_draws_what_is_known(runs, tmp_path):
     ("change", "says"),
     [
         ({"format": "t3-results/9"}, "t3-results/9"),
-        ({"metrics": {"ans_acc": {"value": 53.0, "ci95": [None, None], "n": 1}}}, "fraction"),
+        ({"metrics": {"ans_acc": {"value": -0.5, "ci95": [None, None], "n": 1}}}, "fraction"),
         ({"metrics": {"ans_acc": {"value": 0.5, "ci95": [0.1], "n": 1}}}, "two bounds"),
         ({"metrics": {"ans_acc": {"n": 1}}}, "no field `value`"),
         ({"agent": {}}, "no field `name`"),
