@@ -21,6 +21,7 @@ from .tables import (
     comparability_notes,
     differences_table,
     error_kinds,
+    further_table,
     outcomes,
     results_table,
     usage_table,
@@ -155,8 +156,8 @@ def _results(
     runs: Sequence[ScoredRun], published: PublishedTable | None, differences: Table | None, notes: Sequence[str]
 ) -> str:
     said = [inline(note) for note in [*comparability_notes(runs, published), *notes]]
-    parts = ["## Results", _table(results_table(runs, published)), *said]
-    return "\n\n".join([*parts, _table(differences)] if differences else parts)
+    tables = [_table(content) for content in (further_table(runs, published), differences) if content]
+    return "\n\n".join(["## Results", _table(results_table(runs, published)), *said, *tables])
 
 
 def _errors(runs: Sequence[ScoredRun], questions: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,8 +108,15 @@ class ScoredRun:
 
 
 def in_reading_order(trajectories: Iterable[Trajectory]) -> list[Trajectory]:
-    """Trajectories by the family of their tasks, otherwise as they came."""
-    return sorted(trajectories, key=lambda trajectory: str(trajectory.task.origin.get("family", "")))
+    """Trajectories by family and id of their tasks, numbers in ids by their value: a run ends them in any order."""
+
+    def place(trajectory: Trajectory) -> tuple[str, list[tuple[int, str]]]:
+        parts = re.findall(r"[0-9]+|[^0-9]+", trajectory.task.id)
+        # Where one id has a number and another has text, numbers come first.
+        number_first = [(int(part), "") if part.isdecimal() else (10**30, part) for part in parts]
+        return str(trajectory.task.origin.get("family", "")), number_first
+
+    return sorted(trajectories, key=place)
 
 
 def _check_results(results: Mapping[str, Any]) -> None:

@@ -79,25 +79,34 @@ def _cell(results: Mapping[str, Any], column: Column) -> str:
 
 
 def results_table(runs: Sequence[ScoredRun], published: PublishedTable | None) -> Table:
-    """One row per run, and below them what was published."""
-    if published:
-        columns = list(published.columns)
-        shown = {column.metric for column in columns if column.group is None}
-    else:
-        columns, shown = [], set()
-    names = dict.fromkeys(name for run in runs for name in run.results["metrics"] if name not in shown)
-    extra = [Column(label_of(name), name) for name in names]
+    """One row per run with the metrics that were published, and below them what was published; all metrics where
+    nothing was."""
+    columns = published.columns if published else _unpublished(runs, None)
     rows = []
     for run in runs:
-        cells = [_cell(run.results, column) for column in [*columns, *extra]]
-        rows.append(
-            [run.name, run.results["agent"].get("controller") or NOTHING, f"here, {run.results['scoring']}", *cells]
-        )
+        controller = run.results["agent"].get("controller") or NOTHING
+        cells = [_cell(run.results, column) for column in columns]
+        rows.append([run.name, controller, f"here, {run.results['scoring']}", *cells])
     for row in published.rows if published else ():
-        values = [NOTHING if value is None else f"{value:g}" for value in row.values]
-        rows.append([row.method, row.controller, "paper", *values, *[NOTHING] * len(extra)])
-    header = ["agent", "controller", "scored", *(column.label for column in [*columns, *extra])]
+        values = [NOTHING if value is None else f"{value:.2f}" for value in row.values]
+        rows.append([row.method, row.controller, "paper", *values])
+    header = ["agent", "controller", "scored", *(column.label for column in columns)]
     return Table("Results in per cent, with 95 % intervals", header, rows, frozenset(range(len(runs))))
+
+
+def further_table(runs: Sequence[ScoredRun], published: PublishedTable | None) -> Table | None:
+    """The metrics of the runs that were not published, or `None` when there are no others."""
+    columns = _unpublished(runs, published) if published else []
+    if not columns:
+        return None
+    rows = [[run.name, *(_cell(run.results, column) for column in columns)] for run in runs]
+    return Table("Further metrics in per cent, with 95 % intervals", ["agent", *(c.label for c in columns)], rows)
+
+
+def _unpublished(runs: Sequence[ScoredRun], published: PublishedTable | None) -> list[Column]:
+    shown = {column.metric for column in published.columns if column.group is None} if published else set()
+    names = dict.fromkeys(name for run in runs for name in run.results["metrics"] if name not in shown)
+    return [Column(label_of(name), name) for name in names]
 
 
 def comparability_notes(runs: Sequence[ScoredRun], published: PublishedTable | None) -> list[str]:

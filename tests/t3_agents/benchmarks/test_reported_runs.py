@@ -35,6 +35,7 @@ def test_gta_end_to_end(gta):
         assert percent(results["metrics"][name]) in html
     assert "Tool F1, perception" in html and "53.85" in html
     run = ScoredRun.read(gta / "end_to_end")
+    assert [attempt.trajectory.task.id for attempt in run.attempts] == [str(number) for number in range(20)]
     assert all(attempt.score for attempt in run.attempts) and len(run.attempts) == results["num_tasks"]
     rows = [score.correct for score in read_scores(gta / "end_to_end")]
     assert outcomes(run) == {"right": rows.count(True), "wrong": rows.count(False), "no verdict": rows.count(None)}
