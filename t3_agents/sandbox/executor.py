@@ -184,7 +184,6 @@ class SandboxExecutor(PythonExecutor):
             self._sandbox.begin()
             self._begun = True
             self._unsent = [self._tools_message(), {"variables": self._variables, "images": self._images}]
-        self._sandbox.resume()
         while self._unsent:
             self._sandbox.send(self._unsent.pop(0))
 
@@ -210,7 +209,6 @@ class SandboxExecutor(PythonExecutor):
         cpu_before = sandbox.cpu_seconds()
         # A result must name its step, so that one that was sent in advance is passed over.
         step = secrets.token_hex(8)
-        sandbox.resume()
         sandbox.send({"code": code, "step": step})
         while True:
             try:
@@ -221,7 +219,6 @@ class SandboxExecutor(PythonExecutor):
                     if not is_over and time.monotonic() >= deadline:
                         is_over, deadline = True, time.monotonic() + _GRACE_SECONDS
                         sandbox.signal(signal.SIGUSR1)
-                    sandbox.resume()
                     sandbox.send(
                         {**reply, "number": frame.get("number")}, max(_GRACE_SECONDS, deadline - time.monotonic())
                     )

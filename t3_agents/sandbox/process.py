@@ -312,15 +312,24 @@ class Sandbox:
     # Frames
 
     def send(self, message: dict[str, Any], seconds: float = 10) -> None:
-        """Send a frame to the running process.
+        """Send a frame and let the process go on.
 
         Raises:
             SandboxEnded: when it does not take it.
         """
         data = json.dumps(message).encode()
-        self._socket.settimeout(seconds)
+        data = struct.pack(">I", len(data)) + data
         try:
-            self._socket.sendall(struct.pack(">I", len(data)) + data)
+            # What fits is there before the process wakes up, which then wakes up once only.
+            try:
+                self._socket.settimeout(0)
+                data = data[self._socket.send(data) :]
+            except BlockingIOError:
+                pass
+            self.resume()
+            if data:
+                self._socket.settimeout(seconds)
+                self._socket.sendall(data)
         except TimeoutError:
             raise SandboxEnded("it no longer listened to the agent") from None
         except OSError:
@@ -339,6 +348,7 @@ class Sandbox:
             SandboxEnded: when the process is gone, uses too much, or sends what is no frame.
         """
         tick, next_disk = time.monotonic() + _TICK, time.monotonic() + 0.25
+        is_quick = True
         while True:
             frame = self._next_frame()
             if frame is not None:
@@ -349,14 +359,15 @@ class Sandbox:
             if now >= tick:
                 self.check_use(cpu_before)
                 self.drain()
-                tick = now + _TICK
+                tick, is_quick = now + _TICK, False
             if now >= next_disk:
                 check_disk()
                 next_disk = now + 0.25
-            # What is printed beyond the limit is taken at ticks only, which slows an endless print down.
+            # Prints of a quick step wait for its end. What is printed beyond the limit is taken at ticks only,
+            # which slows an endless print down.
             poll = select.poll()
             poll.register(self._socket, select.POLLIN)
-            if self._output_open and not self.printed.is_full:
+            if self._output_open and not is_quick and not self.printed.is_full:
                 poll.register(self._output, select.POLLIN)
             ready = [handle for handle, _ in poll.poll(1000 * max(0, min(tick, deadline) - now))]
             if self._output in ready:
