@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import html
 import importlib.resources
@@ -9,6 +10,7 @@ import json
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -17,7 +19,7 @@ from typing import Any
 
 from ..errors import InputError, MissingExtraError
 from ..parts import PartError, cache_dir
-from .text import content_words
+from .text import content_words, words_of
 
 
 _INDEX_FORMAT = "1"
@@ -25,6 +27,7 @@ _PASSAGE_CHARS = 600
 # Records that do not say what they are about.
 _UNNAMED = {"xx.json": "World", "ee.json": "European Union"}
 _MAX_FILE = 16 * 2**20
+_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,17 @@ class Index:
         return list(islice((hit for hit in found if not subjects or hit[0].subject in subjects), limit))
 
 
+@functools.lru_cache(maxsize=4)
+def _index(folder: str | None) -> Index:
+    return Index(folder)
+
+
+def shared_index(folder: str | None = None) -> Index:
+    """The [`Index`] of a folder, loaded once per process."""
+    with _lock:
+        return _index(folder)
+
+
 def _key(folder: str | None, version: str) -> str:
     import importlib.metadata
 
@@ -216,3 +230,17 @@ def _key(folder: str | None, version: str) -> str:
             status = path.stat()
             parts.append(f"{path}\0{status.st_size}\0{status.st_mtime_ns}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def best_sentences(passage: Passage, asked: set[str], limit: int) -> str:
+    """The sentence that shares most words with the question, and those after it as long as there is room."""
+    sentences = [part for part in re.split(r"(?<=[.;!?])\s+", passage.text) if part.strip()]
+    asked = asked - content_words(passage.title)
+    overlaps = [len(asked & set(words_of(sentence))) for sentence in sentences]
+    start = overlaps.index(max(overlaps))
+    text = sentences[start]
+    for sentence in sentences[start + 1 :]:
+        if len(text) + 1 + len(sentence) > limit:
+            break
+        text += f" {sentence}"
+    return text.rstrip(";") if len(text) <= limit else text[:limit].rsplit(" ", 1)[0] + " ..."

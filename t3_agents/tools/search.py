@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import re
-import threading
 
 from ..errors import InputError
 from .base import WorkspaceTool
-from .corpus import Index, Passage
-from .text import content_words, words_of
+from .corpus import Passage, best_sentences, shared_index
+from .text import content_words
 
 
 # Share of the query's words that a passage must hold to count as an answer; less where the country is right.
@@ -29,13 +27,6 @@ _TERMS = {
     r"\bspoken\b": "language",
     r"\bcity\b": "urban area",
 }
-
-_lock = threading.Lock()
-
-
-@functools.lru_cache(maxsize=4)
-def _index(folder: str | None) -> Index:
-    return Index(folder)
 
 
 class AskSearchAgent(WorkspaceTool):
@@ -57,29 +48,38 @@ class AskSearchAgent(WorkspaceTool):
     def forward(self, query: str) -> str:
         if not isinstance(query, str) or not query.strip():
             raise InputError("`query` must be a few words to search for.")
-        # The abbreviation would be lost among the stop words.
-        query = re.sub(r"\bU\.?S\.?(A\.?|A?\b)", "United States", query)
-        for pattern, words in _TERMS.items():
-            query = re.sub(pattern, words, query, flags=re.IGNORECASE)
-        asked = content_words(query)
-        asked = asked - _FILLER or asked
+        found, asked = find_passages(query, self.settings["corpus"])
         if not asked:
             return f"Nothing about `{query[:80]}` was found: name what to search for."
-        with _lock:
-            index = _index(self.settings["corpus"])
-        subjects, names = index.subjects(asked)
-        # A country alone asks for what it is.
-        topic = asked - names or {"background"}
-        needed = (_COVERAGE_OF_SUBJECT if subjects else _COVERAGE) * len(topic)
-        best, best_score = None, 0.0
-        for passage, score in index.search(topic, subjects):
-            if len(topic & passage.words()) >= needed:
-                score *= _fit(passage, topic)
-                if score > best_score:
-                    best, best_score = passage, score
-        if best is None:
+        if not found:
             return f"Nothing about `{query[:80]}` was found; the corpus holds facts about countries."
+        best = found[0]
         return f"{best.title}: {best_sentences(best, asked, self.settings['max_chars'])} [{best.source}]"
+
+
+def find_passages(query: str, corpus: str | None) -> tuple[list[Passage], set[str]]:
+    """Passages that hold enough of a query's words, the best first, and the stems that were looked for.
+
+    Args:
+        query (`str`): a question or a few words.
+        corpus (`str`, *optional*): a folder of texts besides the Factbook.
+    """
+    # The abbreviation would be lost among the stop words.
+    query = re.sub(r"\bU\.?S\.?(A\.?|A?\b)", "United States", query)
+    for pattern, words in _TERMS.items():
+        query = re.sub(pattern, words, query, flags=re.IGNORECASE)
+    asked = content_words(query)
+    asked = asked - _FILLER or asked
+    if not asked:
+        return [], asked
+    index = shared_index(corpus)
+    subjects, names = index.subjects(asked)
+    # A country alone asks for what it is.
+    topic = asked - names or {"background"}
+    needed = (_COVERAGE_OF_SUBJECT if subjects else _COVERAGE) * len(topic)
+    found = [(p, score) for p, score in index.search(topic, subjects) if len(topic & p.words()) >= needed]
+    found.sort(key=lambda hit: hit[1] * _fit(hit[0], topic), reverse=True)
+    return [passage for passage, _ in found], asked
 
 
 def _fit(passage: Passage, topic: set[str]) -> float:
@@ -90,17 +90,3 @@ def _fit(passage: Passage, topic: set[str]) -> float:
     field = content_words(passage.field)
     share = len(field & topic) / max(1, len(field))
     return 1 + 4 * share + 3 * (share == 1) + 2 * len(passage.labels & topic) / len(topic)
-
-
-def best_sentences(passage: Passage, asked: set[str], limit: int) -> str:
-    """The sentence that shares most words with the question, and those after it as long as there is room."""
-    sentences = [part for part in re.split(r"(?<=[.;!?])\s+", passage.text) if part.strip()]
-    asked = asked - content_words(passage.title)
-    overlaps = [len(asked & set(words_of(sentence))) for sentence in sentences]
-    start = overlaps.index(max(overlaps))
-    text = sentences[start]
-    for sentence in sentences[start + 1 :]:
-        if len(text) + 1 + len(sentence) > limit:
-            break
-        text += f" {sentence}"
-    return text.rstrip(";") if len(text) <= limit else text[:limit].rsplit(" ", 1)[0] + " ..."
