@@ -1,0 +1,143 @@
+"""Arithmetic from text: an expression is read as a syntax tree and only what is listed here is computed."""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import InputError
+
+
+MAX_CHARS = 1000
+MAX_BITS = 10_000
+"""Size of a whole number, about 3,000 digits."""
+_MAX_FACTORIAL = 1000
+
+_BINARY: dict[type, Callable] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+}
+_UNARY: dict[type, Callable] = {ast.UAdd: operator.pos, ast.USub: operator.neg, ast.Not: operator.not_}
+_COMPARE: dict[type, Callable] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
+
+
+def _factorial(number: Any) -> int:
+    if not 0 <= number <= _MAX_FACTORIAL:
+        raise InputError(f"`factorial` takes whole numbers from 0 to {_MAX_FACTORIAL}.")
+    return math.factorial(number)
+
+
+def _combinations(n: int, k: int) -> int:
+    if n > 10 * _MAX_FACTORIAL:
+        raise InputError(f"`comb` and `perm` take numbers up to {10 * _MAX_FACTORIAL}.")
+    return math.comb(n, k)
+
+
+def _permutations(n: int, k: int | None = None) -> int:
+    if n > _MAX_FACTORIAL:
+        raise InputError(f"`perm` takes numbers up to {_MAX_FACTORIAL}.")
+    return math.perm(n, k)
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    """Power whose size is known before it is computed."""
+    if isinstance(base, int) and isinstance(exponent, int) and exponent > 0:
+        if base.bit_length() * exponent > MAX_BITS:
+            raise InputError("The power is too large: use floats (2.0 ** 100) or smaller numbers.")
+    result = base**exponent
+    if isinstance(result, complex):
+        raise InputError("The root of a negative number is no real number.")
+    return result
+
+
+# Functions of `math` on one or two floats cannot take long.
+_MATH = (
+    "acos asin atan atan2 ceil copysign cos cosh degrees dist erf exp fabs floor fmod fsum gcd hypot isqrt lcm log "
+    "log10 log1p log2 prod radians sin sinh sqrt tan tanh trunc"
+).split()
+FUNCTIONS: dict[str, Callable] = {
+    **{name: getattr(math, name) for name in _MATH},
+    **{"abs": abs, "round": round, "min": min, "max": max, "sum": sum, "int": int, "float": float, "len": len},
+    **{"factorial": _factorial, "comb": _combinations, "perm": _permutations, "pow": _power},
+}
+CONSTANTS = {"pi": math.pi, "e": math.e, "tau": math.tau, "inf": math.inf}
+
+
+def calculate(expression: str) -> Any:
+    """Value of a Python expression of numbers, `+ - * / // % **`, comparisons, and functions of `math`.
+
+    Args:
+        expression (`str`): for example `round(sqrt(2) * 100, 2)`; `math.sqrt` works too. At most 1,000 characters.
+
+    Raises:
+        InputError: when it is no such expression, or its value cannot be computed; the message says why.
+    """
+    if not isinstance(expression, str) or not expression.strip() or len(expression) > MAX_CHARS:
+        raise InputError(f"`expression` must be one Python expression of up to {MAX_CHARS} characters.")
+    try:
+        tree = ast.parse(expression.strip(), mode="eval")
+        return _value(tree.body)
+    except (SyntaxError, RecursionError, MemoryError):
+        raise InputError(
+            f"`{expression[:100]}` is no Python expression; assignments and imports are not allowed."
+        ) from None
+    except InputError:
+        raise
+    except (ArithmeticError, ValueError, TypeError) as error:
+        raise InputError(f"`{expression[:100]}` cannot be computed: {error}.") from None
+
+
+def _value(node: ast.expr) -> Any:
+    match node:
+        case ast.Constant(value=bool() | int() | float() as value):
+            return value
+        case ast.Name(id=name) if name in CONSTANTS:
+            return CONSTANTS[name]
+        case ast.Attribute(value=ast.Name(id="math"), attr=name) if name in CONSTANTS:
+            return CONSTANTS[name]
+        case ast.List(elts=items) | ast.Tuple(elts=items):
+            return [_value(item) for item in items]
+        case ast.UnaryOp(op=op, operand=operand) if type(op) in _UNARY:
+            return _UNARY[type(op)](_number(operand))
+        case ast.BinOp(left=left, op=ast.Pow(), right=right):
+            return _checked(_power(_number(left), _number(right)))
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
+            return _checked(_BINARY[type(op)](_number(left), _number(right)))
+        case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARE:
+            return _COMPARE[type(op)](_number(left), _number(right))
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in FUNCTIONS:
+            return _checked(FUNCTIONS[name](*map(_value, arguments)))
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="math"), attr=name), args=arguments, keywords=[]) if (
+            name in FUNCTIONS
+        ):
+            return _checked(FUNCTIONS[name](*map(_value, arguments)))
+    raise InputError(
+        f"`{ast.unparse(node)[:80]}` is not allowed: use numbers, + - * / // % **, and functions of math."
+    )
+
+
+def _number(node: ast.expr) -> Any:
+    value = _value(node)
+    if isinstance(value, list):
+        raise InputError("A list can only be handed to sum, min, max, prod, fsum, dist or len.")
+    return value
+
+
+def _checked(value: Any) -> Any:
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        raise InputError("The number is too large: use floats (2.0 ** 100) or smaller numbers.")
+    return value
