@@ -66,6 +66,7 @@ class PretrainedAgent:
         revision: str | None = None,
         device: str | None = None,
         dtype: str | None = None,
+        trust_remote_code: bool = False,
         **kwargs: Any,
     ) -> Self:
         """Load a saved agent. No code is taken from the folder or repo: tools come by name from the installed package.
@@ -76,6 +77,8 @@ class PretrainedAgent:
             tools (`list[Tool]`, *optional*): other tools.
             revision (`str`, *optional*): branch, tag or commit of the repo.
             device (`str`, *optional*), dtype (`str`, *optional*): handed to [`VLMModel.from_pretrained`].
+            trust_remote_code (`bool`, *optional*, defaults to `False`): whether the code of tools that the agent names
+                on the Hub may be downloaded and run.
             kwargs: settings of [`T3Agent`] that override the saved ones.
 
         Raises:
@@ -99,7 +102,8 @@ class PretrainedAgent:
             if f.name not in ("tools", "controller", "generation", "code_block_tags")
         }
         settings["code_block_tags"] = tuple(config.code_block_tags)
-        tools = tools if tools is not None else [tool_from_record(record) for record in config.tools]
+        if tools is None:
+            tools = [tool_from_record(record, trust_remote_code) for record in config.tools]
         return cls(tools=tools, model=model, **{**settings, **kwargs})
 
     def push_to_hub(

@@ -1,8 +1,9 @@
 """Toolboxes by name, and tools as records that are saved with an agent.
 
-A toolbox is a set of tool classes, one for each tool name. Another backend of a tool (a model of the Hub, say) is
-another [`WorkspaceTool`] with the same `name`, `inputs` and `output_type` in another toolbox, so an agent that was
-trained with one toolbox runs with the next, and a record says which of them a tool came from.
+A toolbox is a set of tool classes with the settings they get there, one class for each tool name. Another backend of a
+tool (a model of the Hub, say) is another [`WorkspaceTool`] with the same `name`, `inputs` and `output_type` in another
+toolbox, so an agent that was trained with one toolbox runs with the next, and a record says which of them a tool came
+from. An agent takes any tool of smolagents besides, such as those of an MCP server by [`~smolagents.MCPClient`].
 """
 
 from __future__ import annotations
@@ -15,35 +16,99 @@ from smolagents import Tool
 
 from ..errors import InputError
 from ..task import reject_unknown, require
+from . import gta
 from .base import WorkspaceTool
-from .facedetection import FaceDetection
-from .image_edit import ImageEdit
+from .facedetection import FaceDetection, HubFaceDetection
+from .hub_tool import HubTool, load_hub_tool
+from .image_edit import HubImageEdit, ImageEdit
+from .image_generator import HubImageGenerator, ImageGenerator
 from .inspect_file_as_text import InspectFileAsText
-from .objectlocation import ObjectLocation
+from .objectlocation import HubObjectLocation, ObjectLocation
+from .ocr import HubOcr, Ocr
 from .search import AskSearchAgent
-from .visualizer import Visualizer
+from .segmentation import HubSegmentation, Segmentation
+from .visualizer import HubVisualizer, Visualizer
+from .web_search import WebSearchAgent
 
 
-TOOLBOXES: dict[str, tuple[type[WorkspaceTool], ...]] = {
-    "embedded": (AskSearchAgent, Visualizer, InspectFileAsText, ObjectLocation, FaceDetection, ImageEdit),
+_Toolbox = dict[type[WorkspaceTool], dict[str, Any]]
+
+_GTA_OVER_PARTS = (
+    gta.OCR,
+    gta.ImageDescription,
+    gta.RegionAttributeDescription,
+    gta.TextToBbox,
+    gta.CountGivenObject,
+    gta.MathOCR,
+    gta.TextToImage,
+    gta.ImageStylization,
+)
+_GTA_ALONE = (gta.Calculator, gta.Solver, gta.Plot, gta.DrawBox, gta.AddText)
+
+TOOLBOXES: dict[str, _Toolbox] = {
+    # The paper's tools with nothing but installed packages.
+    "embedded": dict.fromkeys(
+        (
+            AskSearchAgent,
+            Visualizer,
+            InspectFileAsText,
+            ObjectLocation,
+            FaceDetection,
+            Segmentation,
+            ImageGenerator,
+            ImageEdit,
+        ),
+        {},
+    ),
+    # The paper's tools with models of the Hub and the web.
+    "paper": dict.fromkeys(
+        (
+            WebSearchAgent,
+            HubVisualizer,
+            InspectFileAsText,
+            HubObjectLocation,
+            HubFaceDetection,
+            HubSegmentation,
+            HubImageGenerator,
+            HubImageEdit,
+        ),
+        {},
+    ),
+    # GTA's own tools, by their names in the benchmark.
+    "gta": {
+        **dict.fromkeys(_GTA_OVER_PARTS, {"backend": "hub"}),
+        gta.GoogleSearch: {"engine": "serper"},
+        **dict.fromkeys(_GTA_ALONE, {}),
+    },
+    "gta-embedded": dict.fromkeys((*_GTA_OVER_PARTS, gta.GoogleSearch, *_GTA_ALONE), {}),
+    # What GAIA's questions need: the web, files and pictures.
+    "gaia": dict.fromkeys((WebSearchAgent, InspectFileAsText, HubVisualizer, HubOcr, HubObjectLocation), {}),
+    "gaia-embedded": dict.fromkeys((AskSearchAgent, InspectFileAsText, Visualizer, Ocr, ObjectLocation), {}),
 }
 
 
 def make_toolbox(name: str = "embedded") -> list[Tool]:
-    """Fresh tools of a toolbox, with their default settings.
+    """Fresh tools of a toolbox.
+
+    Args:
+        name (`str`, *optional*, defaults to `"embedded"`): `embedded`, `paper`, `gta`, `gta-embedded`,
+            `gaia` or `gaia-embedded`.
 
     Raises:
         InputError: when there is no toolbox of this name.
     """
-    return [tool() for tool in _classes(name)]
+    return [tool(**settings) for tool, settings in _toolbox(name).items()]
 
 
 def tool_record(tool: Tool) -> dict[str, Any]:
-    """What is saved of a tool: `toolbox`, `name`, `version` and `settings`, JSON-safe.
+    """What is saved of a tool: `toolbox`, `name`, `version` and `settings`, JSON-safe; `hub` and `revision` of a tool
+    whose code is on the Hub.
 
     Raises:
         InputError: when the tool is not of a toolbox of this package.
     """
+    if isinstance(tool, HubTool):
+        return tool.record()
     for toolbox, classes in TOOLBOXES.items():
         if type(tool) in classes:
             return {"toolbox": toolbox, "name": tool.name, "version": tool.version, "settings": dict(tool.settings)}
@@ -53,18 +118,26 @@ def tool_record(tool: Tool) -> dict[str, Any]:
     )
 
 
-def tool_from_record(record: dict[str, Any]) -> Tool:
+def tool_from_record(record: dict[str, Any], trust_remote_code: bool = False) -> Tool:
     """The tool that a record of [`tool_record`] describes. No code comes from the record.
 
+    Args:
+        record (`dict`): read from JSON.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): whether a record may name a tool of the Hub, whose
+            code is then downloaded and run.
+
     Raises:
-        InputError: when the toolbox, the tool or one of its settings is unknown.
+        InputError: when the toolbox, the tool or one of its settings is unknown, or code is not trusted.
     """
-    reject_unknown(record, {"toolbox", "name", "version", "settings"}, "tool record")
+    reject_unknown(record, {"toolbox", "name", "version", "settings", "hub", "revision"}, "tool record")
+    if "hub" in record:
+        revision = require(record, "revision", (str, type(None)), "tool record", default=None)
+        return load_hub_tool(require(record, "hub", str, "tool record"), revision, trust_remote_code)
     name = require(record, "name", str, "tool record")
     toolbox = require(record, "toolbox", str, "tool record", default="embedded")
     settings = require(record, "settings", dict, "tool record", default={})
     version = require(record, "version", (str, type(None)), "tool record", default=None)
-    tools = {tool.name: tool for tool in _classes(toolbox)}
+    tools = {tool.name: tool for tool in _toolbox(toolbox)}
     if name not in tools:
         raise InputError(
             f"The toolbox `{toolbox}` has no tool `{name}` (it has {', '.join(tools)}): a tool of your own must be "
@@ -81,7 +154,7 @@ def tool_from_record(record: dict[str, Any]) -> Tool:
     return tools[name](**settings)
 
 
-def _classes(toolbox: str) -> tuple[type[WorkspaceTool], ...]:
-    if toolbox not in TOOLBOXES:
-        raise InputError(f"There is no toolbox `{toolbox}`; there are: {', '.join(TOOLBOXES)}.")
-    return TOOLBOXES[toolbox]
+def _toolbox(name: str) -> _Toolbox:
+    if name not in TOOLBOXES:
+        raise InputError(f"There is no toolbox `{name}`; there are: {', '.join(TOOLBOXES)}.")
+    return TOOLBOXES[name]

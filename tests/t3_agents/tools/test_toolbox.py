@@ -1,3 +1,6 @@
+import http.server
+import json
+import os
 import subprocess
 import sys
 import threading
@@ -5,10 +8,14 @@ import threading
 import pytest
 from smolagents import tool as as_tool
 
+from t3_agents.agent import T3Agent
 from t3_agents.errors import InputError
+from t3_agents.models import ScriptedModel
+from t3_agents.task import Task
 from t3_agents.tools.inspect_file_as_text import InspectFileAsText
-from t3_agents.tools.toolbox import make_toolbox, tool_from_record, tool_record
+from t3_agents.tools.toolbox import TOOLBOXES, make_toolbox, tool_from_record, tool_record
 from t3_agents.tools.visualizer import Visualizer
+from tests.tiny_vlm import turn
 
 
 SIGNATURES = {
@@ -17,12 +24,23 @@ SIGNATURES = {
     "inspect_file_as_text": ["file_path", "question"],
     "objectlocation": ["object", "image_path"],
     "facedetection": ["image_path"],
+    "segmentation": ["image_path", "prompt"],
+    "image_generator": ["prompt"],
     "image_edit": ["prompt", "image_path"],
 }
 
 
-def test_names_and_signatures_are_those_of_the_released_data():
-    assert {tool.name: list(tool.inputs) for tool in make_toolbox("embedded")} == SIGNATURES
+@pytest.mark.parametrize("name", ["embedded", "paper"])
+def test_names_and_signatures_are_those_of_the_released_data(name):
+    assert {tool.name: list(tool.inputs) for tool in make_toolbox(name)} == SIGNATURES
+
+
+@pytest.mark.parametrize("name", ["gta", "gaia"])
+def test_another_backend_is_called_the_same_way(name):
+    def signatures(toolbox):
+        return {tool.name: (set(tool.inputs), tool.output_type) for tool in make_toolbox(toolbox)}
+
+    assert signatures(name) == signatures(f"{name}-embedded")
 
 
 def test_unknown_toolbox():
@@ -32,17 +50,19 @@ def test_unknown_toolbox():
 
 def test_importing_the_toolbox_is_light():
     heavy = "torch transformers onnxruntime cv2 rapidocr kreuzberg bm25s openpyxl soundfile".split()
-    code = "import sys; from t3_agents.tools.toolbox import make_toolbox; make_toolbox(); "
+    code = "import sys; from t3_agents.tools.toolbox import *; [make_toolbox(name) for name in TOOLBOXES]; "
     code += f"print(set({heavy}) & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("tool", make_toolbox("embedded"), ids=lambda tool: tool.name)
-def test_records_make_the_same_tool(tool):
-    record = tool_record(tool)
-    again = tool_from_record(record)
-    assert type(again) is type(tool) and again is not tool and tool_record(again) == record
+@pytest.mark.parametrize("name", TOOLBOXES)
+def test_records_make_the_same_tool(name):
+    for tool in make_toolbox(name):
+        record = json.loads(json.dumps(tool_record(tool)))
+        again = tool_from_record(record)
+        assert type(again) is type(tool) and again is not tool and again.settings == tool.settings
+        assert tool_record(again) == record
 
 
 def test_settings_are_kept():
@@ -80,6 +100,128 @@ def test_a_tool_of_the_caller_is_not_saved():
 
     with pytest.raises(InputError, match="`double` is not of a toolbox"):
         tool_record(double)
+
+
+MCP_SERVER = """
+from mcp.server.fastmcp import FastMCP
+
+server = FastMCP("shop")
+
+
+@server.tool()
+def price(article: str, pieces: int = 1) -> str:
+    '''Price of an article in euros.'''
+    if article not in ("tea", "bread"):
+        raise ValueError(f"there is no {article}")
+    return f"{pieces * {'tea': 3, 'bread': 2}[article]} euros"
+
+
+server.run("stdio")
+"""
+
+
+def test_tools_of_an_mcp_server(tmp_path):
+    from mcp import StdioServerParameters
+    from smolagents import MCPClient
+
+    (tmp_path / "server.py").write_text(MCP_SERVER)
+    server = StdioServerParameters(command=sys.executable, args=[str(tmp_path / "server.py")])
+    with MCPClient(server, structured_output=False) as tools:
+        assert [(tool.name, set(tool.inputs)) for tool in tools] == [("price", {"article", "pieces"})]
+        script = [turn("print(price(article='tea', pieces=4))"), turn("print(price(article='gold'))")]
+        model = ScriptedModel([*script, turn("final_answer('12 euros')")])
+        agent = T3Agent([*make_toolbox("embedded"), *tools], model, prompt="compact")
+        trajectory = agent.run_task(Task.create("What do four packets of tea cost?"))
+        with pytest.raises(InputError, match="`price` is not of a toolbox"):
+            agent.get_config()
+    assert "price(article, pieces)" in trajectory.system_prompt
+    first, second, _ = trajectory.actions
+    assert first.observation == "12 euros" and first.tools == ["price"]
+    assert "there is no gold" in (second.error or second.observation)
+    assert trajectory.answer == "12 euros"
+
+
+HUB_TOOL = """
+from smolagents import Tool
+
+
+class Double(Tool):
+    name = "double"
+    description = "Doubles a number."
+    inputs = {"number": {"type": "integer", "description": "what to double"}}
+    output_type = "integer"
+
+    def forward(self, number: int) -> int:
+        return 2 * number
+"""
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class HubHandler(http.server.BaseHTTPRequestHandler):
+    """The one route of the Hub that is asked for a file of a Space."""
+
+    def do_GET(self):
+        body = HUB_TOOL.encode()
+        known = self.path in (f"/spaces/anna/double/resolve/{name}/tool.py" for name in ("main", "v1", COMMIT))
+        self.send_response(200 if known else 404)
+        if known:
+            self.send_header("x-repo-commit", COMMIT)
+            self.send_header("etag", '"1"')
+        else:
+            self.send_header("x-error-code", "RepoNotFound")
+            body = b""
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub_script(tmp_path):
+    """Run a script with a Hub on loopback, which has to be named before `huggingface_hub` is imported."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), HubHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HOME": str(tmp_path / "home"),
+    }
+
+    def run(code):
+        code = "from t3_agents.tools.hub_tool import load_hub_tool\nfrom t3_agents.tools.toolbox import *\n" + code
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
+
+    yield run
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_tool_of_the_hub(hub_script):
+    code = "tool = load_hub_tool('anna/double', 'v1', trust_remote_code=True)\n"
+    code += "print(tool.name, tool.inputs['number']['type'], tool(21), tool(number=4), tool_record(tool))\n"
+    code += "print(tool_record(tool_from_record(tool_record(tool), trust_remote_code=True)) == tool_record(tool))"
+    record = {"hub": "anna/double", "revision": COMMIT}
+    assert hub_script(code) == f"double integer 42 8 {record}\nTrue"
+
+
+def test_a_tool_of_the_hub_that_is_not_there(hub_script):
+    answer = hub_script("load_hub_tool('anna/nothing', trust_remote_code=True)")
+    assert answer.startswith(
+        "t3_agents.errors.InputError: The tool `anna/nothing` cannot be downloaded from the Hub ("
+    )
+
+
+def test_code_of_the_hub_is_not_run_without_trust(tmp_path):
+    with pytest.raises(InputError, match="read it, then pass `trust_remote_code=True`"):
+        tool_from_record({"hub": "anna/double", "revision": COMMIT})
 
 
 def test_another_version_warns():
