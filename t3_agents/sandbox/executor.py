@@ -317,8 +317,10 @@ def _tool_spec(name: str, tool: Callable[..., Any]) -> dict[str, Any]:
     parameters: list[dict[str, Any]] = []
     if isinstance(tool, Tool) and {parameter.name for parameter in declared} != set(tool.inputs):
         # A tool that wraps another one takes `*args`; its inputs tell more.
-        for key, spec in sorted(tool.inputs.items(), key=lambda item: bool(item[1].get("nullable"))):
-            parameters.append({"name": key, **({"default": None} if spec.get("nullable") else {})})
+        for key, spec in tool.inputs.items():
+            optional = "default" in spec or spec.get("nullable")
+            parameters.append({"name": key, **({"default": spec.get("default")} if optional else {})})
+        parameters.sort(key=lambda parameter: "default" in parameter)
         declared = []
     for parameter in declared:
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
