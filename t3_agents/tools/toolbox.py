@@ -22,7 +22,7 @@ from .facedetection import FaceDetection, HubFaceDetection
 from .hub_tool import HubTool, load_hub_tool
 from .image_edit import HubImageEdit, ImageEdit
 from .image_generator import HubImageGenerator, ImageGenerator
-from .inspect_file_as_text import InspectFileAsText
+from .inspect_file_as_text import HubInspectFileAsText, InspectFileAsText
 from .objectlocation import HubObjectLocation, ObjectLocation
 from .ocr import HubOcr, Ocr
 from .search import AskSearchAgent
@@ -65,7 +65,7 @@ TOOLBOXES: dict[str, _Toolbox] = {
         (
             WebSearchAgent,
             HubVisualizer,
-            InspectFileAsText,
+            HubInspectFileAsText,
             HubObjectLocation,
             HubFaceDetection,
             HubSegmentation,
@@ -82,7 +82,7 @@ TOOLBOXES: dict[str, _Toolbox] = {
     },
     "gta-embedded": dict.fromkeys((*_GTA_OVER_PARTS, gta.GoogleSearch, *_GTA_ALONE), {}),
     # What GAIA's questions need: the web, files and pictures.
-    "gaia": dict.fromkeys((WebSearchAgent, InspectFileAsText, HubVisualizer, HubOcr, HubObjectLocation), {}),
+    "gaia": dict.fromkeys((WebSearchAgent, HubInspectFileAsText, HubVisualizer, HubOcr, HubObjectLocation), {}),
     "gaia-embedded": dict.fromkeys((AskSearchAgent, InspectFileAsText, Visualizer, Ocr, ObjectLocation), {}),
 }
 
@@ -168,6 +168,7 @@ _MODULES: dict[type[WorkspaceTool], tuple[tuple[str, ...], str]] = {
     gta.GoogleSearch: _SEARCH,
     WebSearchAgent: (("ddgs", "kreuzberg"), "search,tools"),
     InspectFileAsText: (("kreuzberg", "openpyxl", "pocketsphinx", "soundfile"), "tools"),
+    HubInspectFileAsText: (("kreuzberg", "openpyxl", "soundfile"), "tools"),
     **dict.fromkeys((Visualizer, ObjectLocation, gta.ImageDescription, gta.RegionAttributeDescription), _DRAWINGS),
     **dict.fromkeys((gta.TextToBbox, gta.CountGivenObject), _DRAWINGS),
     **dict.fromkeys((Ocr, gta.OCR, gta.MathOCR), (("rapidocr", "onnxruntime"), "tools")),
