@@ -108,7 +108,7 @@ class HubImageEdit(WorkspaceTool):
 def _steps(prompt: str) -> list[tuple[str, list[str]]]:
     """The edits of a prompt, in order. Quoted text is taken out first, so that its words are no commands."""
     bare, quoted = take_quoted(prompt)
-    parts = re.split(rf"(?:,?\s+(?:and|then))+\s+(?=(?:{_VERBS}))|[;\n]+", bare, flags=re.IGNORECASE)
+    parts = re.split(rf"(?:,?\s+(?:and|then))+\s+(?=(?:{_VERBS}))|;+|(?<!:)\n+", bare, flags=re.IGNORECASE)
     return [(part, quoted) for part in parts if part.strip()]
 
 
@@ -215,7 +215,7 @@ def _draw_box(image: Image.Image, step: str) -> Image.Image:
 
 
 def _add_text(image: Image.Image, step: str) -> Image.Image:
-    match = re.search(r"\"([^\"]*)\"|“([^”]*)”|(?<!\w)'([^']*)'", step)
+    match = re.search(r"\"([^\"]*)\"|“([^”]*)”|(?<!\w)'((?:[^']|(?<=\w)'(?=\w))*)'", step)
     if not match:
         raise InputError('The text to add must stand in quotes: add the text "Hello" at 10, 20.')
     text = next(group for group in match.groups() if group is not None)

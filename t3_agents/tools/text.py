@@ -60,7 +60,8 @@ def take_quoted(text: str) -> tuple[str, list[str]]:
         quoted.append(match.group(0))
         return f"<{len(quoted) - 1}>"
 
-    return re.sub(r"\"[^\"]*\"|“[^”]*”|(?<!\w)'[^']*'(?!\w)", take, text), quoted
+    # Within single quotes, one between two letters is an apostrophe.
+    return re.sub(r"\"[^\"]*\"|“[^”]*”|(?<!\w)'(?:[^']|(?<=\w)'(?=\w))*'(?!\w)", take, text), quoted
 
 
 def put_back(text: str, quoted: list[str]) -> str:

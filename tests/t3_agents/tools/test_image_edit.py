@@ -85,3 +85,10 @@ def test_prompts_that_cannot_be_done(edit, prompt, message):
 def test_missing_picture(edit):
     with pytest.raises(InputError, match="no file"):
         edit("invert", "files/none.png")
+
+
+def test_text_of_several_lines_with_an_apostrophe(shapes, attach, workspace):
+    prompt = "Add the following text on the image at the bottom:\n'Tom's shop\n\nBuy now!' in a bold font."
+    tool = ImageEdit()
+    tool.workspace = workspace
+    assert tool(prompt=prompt, image_path=attach(shapes)) == "outputs/edit_1.png"
