@@ -27,12 +27,12 @@ from .web_engines import ENGINES
 
 
 GTA_TO_PAPER: dict[str, tuple[str, ...]] = {
-    "OCR": ("visualizer", "ocr"),
+    "OCR": ("visualizer",),
     "ImageDescription": ("visualizer",),
     "RegionAttributeDescription": ("visualizer",),
-    "TextToBbox": ("objectlocation", "facedetection"),
-    "CountGivenObject": ("objectlocation", "facedetection", "visualizer"),
-    "MathOCR": ("visualizer", "ocr"),
+    "TextToBbox": ("objectlocation",),
+    "CountGivenObject": ("visualizer",),
+    "MathOCR": ("visualizer",),
     "GoogleSearch": ("ask_search_agent",),
     "Calculator": (),
     "Solver": (),
@@ -42,7 +42,7 @@ GTA_TO_PAPER: dict[str, tuple[str, ...]] = {
     "TextToImage": ("image_generator",),
     "ImageStylization": ("image_edit",),
 }
-"""Which tools of the paper do the job of a GTA tool; an empty tuple where an agent writes Python code instead."""
+"""The paper's tool that does the work of each of GTA's; none where an agent writes Python instead."""
 
 _IMAGE = {"type": "string", "description": "path of the picture"}
 _BBOX = {"type": "string", "description": "the box as `(x1, y1, x2, y2)` in pixels"}
@@ -64,7 +64,10 @@ class GtaTool(WorkspaceTool):
         if backend not in self.parts:
             raise InputError(f"`{self.name}` has no backend `{backend}`; choose one of: {', '.join(self.parts)}.")
         super().__init__(backend=backend, part=part or {})
-        self._part = self.parts[backend](**self.settings["part"])
+        try:
+            self._part = self.parts[backend](**self.settings["part"])
+        except TypeError as error:
+            raise InputError(f"`part` holds the settings of the tool behind `{self.name}`: {error}.") from None
 
     def ask_part(self, *arguments: Any) -> Any:
         """Call the part on paths of the workspace."""

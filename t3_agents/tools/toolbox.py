@@ -124,7 +124,7 @@ def tool_from_record(record: dict[str, Any], trust_remote_code: bool = False) ->
     Args:
         record (`dict`): read from JSON.
         trust_remote_code (`bool`, *optional*, defaults to `False`): whether a record may name a tool of the Hub, whose
-            code is then downloaded and run.
+            code is then downloaded and run, a server or a folder of this machine.
 
     Raises:
         InputError: when the toolbox, the tool or one of its settings is unknown, or code is not trusted.
@@ -149,9 +149,22 @@ def tool_from_record(record: dict[str, Any], trust_remote_code: bool = False) ->
         raise InputError(
             f"The tool `{name}` has no setting `{unknown[0]}`; its settings are: {', '.join(sorted(known)) or 'none'}."
         )
+    if not trust_remote_code:
+        part = require(settings, "part", dict, f"record of `{name}`", default={})
+        _refuse_reaching_out(name, {**settings, **part})
     if version not in (None, tools[name].version):
         warnings.warn(f"`{name}` was saved in version {version}; this is version {tools[name].version}.", stacklevel=2)
     return tools[name](**settings)
+
+
+def _refuse_reaching_out(name: str, settings: dict[str, Any]) -> None:
+    """A downloaded agent must not send pictures and a key to its author's server, nor read the texts of its user."""
+    for setting in ("api_base", "corpus", "cache"):
+        if settings.get(setting) is not None:
+            raise InputError(
+                f"This agent makes `{name}` use {settings[setting]} (`{setting}`): pass `trust_remote_code=True` if "
+                "you trust it with that, or other tools with `tools=`."
+            )
 
 
 def _toolbox(name: str) -> _Toolbox:

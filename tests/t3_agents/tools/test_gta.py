@@ -52,7 +52,7 @@ def test_names_and_signatures():
 
 
 def test_the_mapping_names_tools_of_the_paper():
-    names = {tool.name for tool in make_toolbox("paper")} | {"ocr"}
+    names = {tool.name for tool in make_toolbox("paper")}
     assert {name for tools in gta.GTA_TO_PAPER.values() for name in tools} <= names
 
 
@@ -126,6 +126,8 @@ class TestPictures:
             use(gta.OCR())("files/nothing.png")
         with pytest.raises(InputError, match="no backend `cloud`"):
             gta.OCR(backend="cloud")
+        with pytest.raises(InputError, match="`part` holds the settings .* 'zoom'"):
+            gta.OCR(part={"zoom": 2})
 
 
 class TestCalculator:

@@ -12,9 +12,11 @@ from t3_agents.agent import T3Agent
 from t3_agents.errors import InputError
 from t3_agents.models import ScriptedModel
 from t3_agents.task import Task
+from t3_agents.tools import gta
 from t3_agents.tools.inspect_file_as_text import InspectFileAsText
+from t3_agents.tools.search import AskSearchAgent
 from t3_agents.tools.toolbox import TOOLBOXES, make_toolbox, tool_from_record, tool_record
-from t3_agents.tools.visualizer import Visualizer
+from t3_agents.tools.visualizer import HubVisualizer, Visualizer
 from tests.tiny_vlm import turn
 
 
@@ -100,6 +102,22 @@ def test_a_tool_of_the_caller_is_not_saved():
 
     with pytest.raises(InputError, match="`double` is not of a toolbox"):
         tool_record(double)
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        HubVisualizer(api_base="http://server"),
+        AskSearchAgent(corpus="notes"),
+        gta.OCR("hub", {"api_base": "http://server"}),
+    ],
+    ids=lambda tool: tool.name,
+)
+def test_a_record_does_not_reach_out_without_trust(tool):
+    record = tool_record(tool)
+    with pytest.raises(InputError, match=f"makes `{tool.name}` use (http://server|notes)"):
+        tool_from_record(record)
+    assert tool_from_record(record, trust_remote_code=True).settings == tool.settings
 
 
 MCP_SERVER = """
