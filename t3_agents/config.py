@@ -11,6 +11,14 @@ from typing import Any
 import yaml
 
 from .errors import InputError
+from .safe_loading import (
+    GENERATION_SETTINGS,
+    SAFE_IMPORTS,
+    check_repo_id,
+    check_template,
+    read_json,
+    strict_json,
+)
 from .task import reject_unknown, require
 from .trajectory import CODE_CLOSE, CODE_OPEN
 
@@ -86,10 +94,11 @@ class T3AgentConfig:
         Raises:
             InputError: when it is no JSON object, of another format version, or has an unknown field or a wrong type.
         """
-        try:
-            record = json.loads(text)
-        except ValueError as error:
-            raise InputError(f"{AGENT_FILE} is not JSON ({error}).") from None
+        return cls.from_record(strict_json(text, AGENT_FILE))
+
+    @classmethod
+    def from_record(cls, record: Any) -> T3AgentConfig:
+        """The settings in the parsed content of `t3_agent.json`, see [`from_json`]."""
         version = require(record, "format", str, AGENT_FILE)
         if version != FORMAT:
             raise InputError(f"{AGENT_FILE} has format `{version}`; this version reads `{FORMAT}`.")
@@ -121,4 +130,46 @@ class T3AgentConfig:
         path = Path(folder) / AGENT_FILE
         if not path.is_file():
             raise InputError(f"{folder} is not a saved agent: it has no {AGENT_FILE}.")
-        return cls.from_json(path.read_text(encoding="utf-8"))
+        return cls.from_record(read_json(path))
+
+    def check_strangers(self, additional_authorized_imports: list[str] | None = None) -> None:
+        """Refuse settings that reach out of the agent: a stranger could have written them.
+
+        Args:
+            additional_authorized_imports (`list[str]`, *optional*): what the caller allows instead of the saved ones.
+
+        Raises:
+            InputError: naming the setting and how to allow it.
+        """
+        unsafe = "pass trust_remote_code=True if you trust whoever made the agent"
+        imports = self.additional_authorized_imports if additional_authorized_imports is None else []
+        for module in imports:
+            if str(module).removesuffix(".*") not in SAFE_IMPORTS:
+                raise InputError(
+                    f"This agent lets code import `{module}`, which reaches beyond its workspace: pass "
+                    f"additional_authorized_imports yourself, or {unsafe}."
+                )
+        for name, value in self.generation.items():
+            values = value if isinstance(value, list) else [value]
+            plain = all(isinstance(entry, (bool, int, float, type(None))) for entry in values)
+            if name not in GENERATION_SETTINGS or not plain:
+                raise InputError(f"This agent sets `{name}` of `generate`, which is no plain number: {unsafe}.")
+        if self.controller.get("base") is not None:
+            check_repo_id(self.controller["base"], f"The controller in {AGENT_FILE}")
+        for record in self.tools:
+            settings = require(record, "settings", dict, "tool record", default={})
+            for name, value in settings.items():
+                if "://" in json.dumps(value):
+                    raise InputError(
+                        f"The tool `{record.get('name')}` of this agent would talk to a server (`{name}`): {unsafe}."
+                    )
+        for name, text in self._templates():
+            check_template(name, text)
+
+    def _templates(self) -> list[tuple[str, Any]]:
+        """Prompt templates by name; those of smolagents lie one level deep."""
+        found = []
+        for name, value in self.prompt_templates.items():
+            inner = value.items() if isinstance(value, dict) else [(None, value)]
+            found += [(f"{name}.{key}" if key else name, text) for key, text in inner]
+        return found

@@ -18,6 +18,8 @@ from .engine import Engine, Request
 from .errors import InputError
 from .interruption import current_interruption
 from .tracing import model_call, record_usage
+from .hub import download_model
+from .safe_loading import check_folder, check_repo_id, read_json
 
 
 EMBEDDED = "embedded"
@@ -153,9 +155,11 @@ class VLMModel(Model):
         revision: str | None = None,
         device: str | None = None,
         dtype: str | None = None,
+        token: str | bool | None = None,
+        trust_remote_code: bool = False,
         **generation: Any,
     ) -> VLMModel:
-        """Load a model.
+        """Load a model: safetensors only, and no code of its repo.
 
         Args:
             pretrained_name_or_path (`str` or `Path`): folder or Hub id of a model or of a PEFT adapter; `embedded` is
@@ -165,33 +169,44 @@ class VLMModel(Model):
             revision (`str`, *optional*): commit of `pretrained_name_or_path`.
             device (`str`, *optional*): the best device that torch finds, by default.
             dtype (`str`, *optional*): the checkpoint's own, by default; `float32` on a CPU.
+            token (`str` or `bool`, *optional*): as in `huggingface_hub`.
+            trust_remote_code (`bool`, *optional*, defaults to `False`): run code of the model's repo.
             generation: handed to [`VLMModel`].
 
         Raises:
             InputError: when there is no such model, or it is no vision-language model with a processor.
         """
-        from transformers import AutoModelForImageTextToText, AutoProcessor
+        from safetensors import SafetensorError
+        from transformers import AutoProcessor
 
         name = str(pretrained_name_or_path)
-        source: str | Path = name
+        folder = Path(name)
         if name == EMBEDDED:
             from .embedded import embedded_controller
 
-            source = embedded_controller()
+            folder = embedded_controller()
+        elif not folder.is_dir():
+            folder = download_model(name, revision, token, code=trust_remote_code)
+        check_folder(folder)
         device = device or best_device()
         # CPUs without bf16 units run it some 50 times slower than fp32.
         dtype = dtype or ("float32" if device == "cpu" else "auto")
+        loading = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": trust_remote_code}
         try:
-            if _is_adapter(source, revision):
-                model, base, base_revision = _load_adapter(source, revision, base, base_revision, dtype)
+            if (folder / "adapter_config.json").is_file():
+                is_own = Path(name).is_dir()
+                model, base, base_revision = _load_adapter(folder, is_own, base, base_revision, token, loading)
             else:
-                model = AutoModelForImageTextToText.from_pretrained(source, revision=revision, dtype=dtype)
-            processor = AutoProcessor.from_pretrained(source, revision=revision)
-        except (OSError, ValueError, KeyError) as error:
+                model = _load_whole(folder, loading)
+            processor = AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        except InputError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             reason = str(error).strip().split("\n")[0]
             raise InputError(f"`{name}` cannot be loaded as a vision-language model: {reason}") from error
         label = base or (name if not Path(name).exists() else Path(name).resolve().name)
-        commit = base_revision or getattr(model.config, "_commit_hash", None)
+        # A snapshot in the Hub's cache is named by its commit.
+        commit = base_revision or (folder.name if folder.parent.name == "snapshots" else None)
         return cls(model.to(device), processor, model_id=label, revision=commit, **generation)
 
     def generate(
@@ -268,31 +283,60 @@ class VLMModel(Model):
         return {"base": base, "revision": self.revision if base else None, "adapter": base is not None}
 
 
-def _is_adapter(source: str | Path, revision: str | None) -> bool:
-    if Path(source).is_dir():
-        return (Path(source) / "adapter_config.json").is_file()
-    from huggingface_hub import file_exists
-    from huggingface_hub.errors import HTTPError
+def _load_whole(folder: Path, loading: dict[str, Any]) -> Any:
+    """A model with all of its weights: transformers would draw random ones for what a checkpoint does not have."""
+    from transformers import AutoModelForImageTextToText
 
-    try:
-        return file_exists(str(source), "adapter_config.json", revision=revision)
-    except (HTTPError, OSError):
-        return False  # offline: the model may still be in the cache
+    model, info = AutoModelForImageTextToText.from_pretrained(folder, output_loading_info=True, **loading)
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise InputError(
+            f"The weights in {folder.name} are not those of a {type(model).__name__}: {len(missing)} are missing, "
+            f"such as `{missing[0]}`."
+        )
+    return model
 
 
 def _load_adapter(
-    source: str | Path, revision: str | None, base: str | None, base_revision: str | None, dtype: str
-) -> tuple[Any, str | None, str | None]:
-    from peft import PeftConfig, PeftModel
-    from transformers import AutoModelForImageTextToText
+    folder: Path,
+    is_own: bool,
+    base: str | None,
+    base_revision: str | None,
+    token: str | bool | None,
+    loading: dict[str, Any],
+) -> tuple[Any, str, str | None]:
+    """A PEFT model on its base; an adapter of one's own folder may stand on a folder."""
+    from peft import PeftModel
 
-    config = PeftConfig.from_pretrained(str(source), revision=revision)
-    base = base or config.base_model_name_or_path
-    base_revision = base_revision or config.revision
+    if not (folder / "adapter_model.safetensors").is_file():  # PEFT would look for a pickle file
+        raise InputError(f"The adapter in {folder.name} has no adapter_model.safetensors.")
+    config = read_json(folder / "adapter_config.json")
+    base = base or config.get("base_model_name_or_path")
+    base_revision = base_revision or config.get("revision")
     if not base:
-        raise InputError(f"The adapter in {source} does not name its base model: pass `base`.")
-    model = AutoModelForImageTextToText.from_pretrained(base, revision=base_revision, dtype=dtype)
-    return PeftModel.from_pretrained(model, str(source), revision=revision), base, base_revision
+        raise InputError(f"The adapter in {folder} does not name its base model: pass `base`.")
+    source = Path(base)
+    if not (is_own and source.is_dir()):
+        check_repo_id(base, f"The adapter in {folder.name}")
+        source = download_model(base, base_revision, token, code=loading["trust_remote_code"])
+    check_folder(source)
+    model = _load_whole(source, loading)
+    _check_fit(folder, model)
+    return PeftModel.from_pretrained(model, str(folder)), base, base_revision
+
+
+def _check_fit(folder: Path, model: Any) -> None:
+    """Refuse an adapter of another model: PEFT would pass over what it does not find, with a warning."""
+    from safetensors import safe_open
+
+    modules = {name for name, _ in model.named_modules()}
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as weights:
+        keys = [key.removeprefix("base_model.model.") for key in weights.keys()]
+    strange = sorted({key.split(".lora_")[0] for key in keys if ".lora_" in key} - modules)
+    if strange:
+        raise InputError(
+            f"The adapter in {folder.name} is for another model: {type(model).__name__} has no module `{strange[0]}`."
+        )
 
 
 def _split_messages(

@@ -11,10 +11,19 @@ from smolagents.models import Model
 
 from .config import AGENT_FILE, T3AgentConfig
 from .errors import InputError
-from .hub import download_agent
+from .hub import download_model, has_agent
 from .models import VLMModel
+from .safe_loading import check_folder, check_repo_id, read_json
 from .storage import write_atomic
 from .tools.toolbox import tool_from_record, tool_record
+
+
+AGENT_FILES = [
+    *("*.safetensors", "*.safetensors.index.json", "adapter_config.json", "config.json", "generation_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"),
+    *("special_tokens_map.json", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json"),
+]
+"""What an earlier push of an agent may have left: with another sort of weights it would still be loaded."""
 
 
 class PretrainedAgent:
@@ -66,10 +75,12 @@ class PretrainedAgent:
         revision: str | None = None,
         device: str | None = None,
         dtype: str | None = None,
+        token: str | bool | None = None,
         trust_remote_code: bool = False,
         **kwargs: Any,
     ) -> Self:
-        """Load a saved agent. No code is taken from the folder or repo: tools come by name from the installed package.
+        """Load a saved agent. No code is taken from the folder or repo: tools come by name from the installed package,
+        weights are safetensors, and settings that reach out of the agent are refused (see `safe_loading.py`).
 
         Args:
             pretrained_name_or_path (`str` or `Path`): a folder, or a repo id on the Hub.
@@ -77,8 +88,10 @@ class PretrainedAgent:
             tools (`list[Tool]`, *optional*): other tools.
             revision (`str`, *optional*): branch, tag or commit of the repo.
             device (`str`, *optional*), dtype (`str`, *optional*): handed to [`VLMModel.from_pretrained`].
-            trust_remote_code (`bool`, *optional*, defaults to `False`): whether the code of tools that the agent names
-                on the Hub may be downloaded and run.
+            token (`str` or `bool`, *optional*): as in `huggingface_hub`.
+            trust_remote_code (`bool`, *optional*, defaults to `False`): run the code of the model's repo and of tools
+                that the agent names on the Hub, and take settings that open other Python modules or talk to servers.
+                Only for those whose code you would run.
             kwargs: settings of [`T3Agent`] that override the saved ones.
 
         Raises:
@@ -86,16 +99,28 @@ class PretrainedAgent:
         """
         folder = Path(pretrained_name_or_path)
         if not folder.is_dir():
-            folder = download_agent(str(pretrained_name_or_path), revision)
+            folder = download_model(str(pretrained_name_or_path), revision, token, code=trust_remote_code)
         config = T3AgentConfig.from_folder(folder)
+        check_folder(folder)
+        if not trust_remote_code:
+            config.check_strangers(kwargs.get("additional_authorized_imports"))
+        adapter = folder / "adapter_config.json"
+        if adapter.is_file() and model is None:
+            base = config.controller.get("base") or read_json(adapter).get("base_model_name_or_path")
+            check_repo_id(base, f"The controller in {folder.name}")
+        name_is_repo = model is None and not Path(pretrained_name_or_path).is_dir()
         model = model or VLMModel.from_pretrained(
             folder,
             base=config.controller.get("base"),
             base_revision=config.controller.get("revision"),
             device=device,
             dtype=dtype,
+            token=token,
+            trust_remote_code=trust_remote_code,
             **config.generation,
         )
+        if name_is_repo and isinstance(model, VLMModel) and config.controller.get("base") is None:
+            model.model_id = str(pretrained_name_or_path)  # not the name of a folder in the cache
         settings = {
             f.name: getattr(config, f.name)
             for f in fields(config)
@@ -107,22 +132,86 @@ class PretrainedAgent:
         return cls(tools=tools, model=model, **{**settings, **kwargs})
 
     def push_to_hub(
-        self, repo_id: str, private: bool | None = None, commit_message: str = "Upload agent", **kwargs: Any
+        self,
+        repo_id: str,
+        commit_message: str = "Upload agent",
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
     ) -> str:
-        """Save the agent and upload it to a model repo; returns the URL of the commit.
+        """Save the agent and upload it to a model repo, as one commit.
+
+        `t3 push agent` does the same from a training folder and writes a card from what the run left.
 
         Args:
             repo_id (`str`): `user/name`.
+            commit_message (`str`, *optional*, defaults to `"Upload agent"`): message of the commit.
             private (`bool`, *optional*): visibility of a new repo.
-            commit_message (`str`, *optional*): message of the commit.
-            kwargs: handed to [`~huggingface_hub.HfApi.upload_folder`], such as `revision` or `create_pr`.
+            token (`str` or `bool`, *optional*): as in `huggingface_hub`.
+            revision (`str`, *optional*): branch, made when missing.
+            create_pr (`bool`, *optional*, defaults to `False`): open a pull request instead.
+
+        Returns:
+            `str`: address of the commit or of the pull request.
+
+        Raises:
+            InputError: when the agent cannot be saved, or the Hub refuses it.
         """
         import tempfile
 
-        from huggingface_hub import HfApi
+        from .upload import Push
 
-        api = HfApi()
-        api.create_repo(repo_id, private=private, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            return str(api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=commit_message, **kwargs))
+            push = Push(
+                Path(folder),
+                repo_id,
+                marker=AGENT_FILE,
+                owned=AGENT_FILES,
+                private=private,
+                revision=revision,
+                create_pr=create_pr,
+                message=commit_message,
+                token=token,
+            )
+            return push.send(push.plan())
+
+    def push_to_space(
+        self, repo_id: str, agent_repo: str, private: bool | None = None, token: str | bool | None = None
+    ) -> str:
+        """Make a Gradio Space that runs an agent of the Hub. It holds no code of the agent: its app installs this
+        package and calls `from_pretrained`.
+
+        Args:
+            repo_id (`str`): `user/name` of the Space.
+            agent_repo (`str`): repo that this agent was pushed to.
+            private (`bool`, *optional*): visibility of a new Space.
+            token (`str` or `bool`, *optional*): as in `huggingface_hub`.
+
+        Returns:
+            `str`: address of the commit.
+
+        Raises:
+            InputError: when the Hub refuses it, or `agent_repo` holds no agent.
+        """
+        import tempfile
+
+        from .space import write_space
+        from .upload import Push
+
+        if not has_agent(agent_repo, token=token):
+            raise InputError(f"`{agent_repo}` holds no agent: push the agent there first.")
+        with tempfile.TemporaryDirectory() as folder:
+            write_space(Path(folder), agent_repo, title=repo_id.partition("/")[2])
+            push = Push(
+                Path(folder),
+                repo_id,
+                repo_type="space",
+                marker="app.py",
+                private=private,
+                message=f"Run {agent_repo}",
+                token=token,
+                space_sdk="gradio",
+            )
+            return push.send(push.plan())

@@ -17,7 +17,7 @@ from t3_agents.tools.toolbox import make_toolbox
 
 SETTINGS = {
     "prompt": "paper",
-    "additional_authorized_imports": ["PIL", "PIL.*"],
+    "additional_authorized_imports": ["json", "zoneinfo.*"],
     "code_block_tags": ("<code>", "</code>"),
     "instructions": "Answer in one word.",
     "max_steps": 3,
