@@ -124,6 +124,8 @@ def make_card(
         tags=["agent", "tool-use", "code-agent", "trajectories", "multimodal", "trl", "arxiv:2412.15606"],
         size_categories=size_category(statistics["rows"]),
         configs=statistics["hub_configs"],
+        dataset_info=statistics["dataset_info"],
+        source_datasets=["original"],
     )
     configs = statistics["configs"]
     images = {int(number): count for number, count in statistics["images"].items()}
@@ -151,6 +153,9 @@ def make_card(
         reasons_table=_reasons_table(statistics["reasons"], statistics["rejected"]),
         provenance_table=_provenance_table(statistics),
         licence=_licence(license, statistics["licenses"]),
+        sources_table=_sources_table(statistics["sources"]),
+        overlaps_table=_overlaps_table(statistics["overlaps"]),
+        examples=[_example(example) for example in statistics["examples"]],
         citation=statistics["citation"].strip().replace("```", ""),
     )
 
@@ -300,6 +305,34 @@ def _reasons_table(reasons: dict[str, int], rejected: int) -> str:
     if len(reasons) > 10:
         rows.append([f"{len(reasons) - 10} other reasons", f"{sum(list(reasons.values())[10:]):,}"])
     return _table(["reason", "trajectories"], rows, right=1)
+
+
+def _sources_table(sources: dict[str, dict[str, int]]) -> str:
+    entries = [(name, licence, number) for name, counts in sources.items() for licence, number in counts.items()]
+    rows = [[escape(name), escape(licence), f"{number:,}"] for name, licence, number in entries[: 2 * MAX_TABLE_ROWS]]
+    if len(entries) > len(rows):
+        others = entries[len(rows) :]
+        rows.append([f"{len(others)} more", "", f"{sum(number for *_, number in others):,}"])
+    return _table(["pictures from", "licence", "pictures"], rows, right=1) if rows else ""
+
+
+def _overlaps_table(overlaps: dict[str, dict[str, dict[str, int]]]) -> str:
+    rows = [
+        [f"`{split}`", name, f"{counts['all']:,}", f"{counts['in_train']:,}"]
+        for name, splits in overlaps.items()
+        for split, counts in splits.items()
+    ]
+    return _table(["split", "what", "different ones", "also in `train`"], rows, right=2) if rows else ""
+
+
+def _example(example: dict[str, Any]) -> dict[str, Any]:
+    """An example for the template: words escaped, code as it is but for what would end its block."""
+    steps = []
+    for step in example["steps"]:
+        code = step["code"].replace("`" * 3, "'" * 3)[:2000]
+        steps.append({**{key: escape(step[key], 400) for key in ("thought", "observation")}, "code": code})
+    texts = {key: escape(example[key] or "", 400) for key in ("query", "answer", "source")}
+    return {**texts, "id": escape(example["id"]), "picture": example["picture"], "steps": steps}
 
 
 def _provenance_table(statistics: dict[str, Any]) -> str:

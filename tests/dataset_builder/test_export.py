@@ -62,7 +62,7 @@ def test_files_are_split_by_size_and_named_with_their_number(run_folder, tmp_pat
     output = export_dataset(run_folder, tmp_path / "out", shard_bytes=4000)
     names = sorted(path.name for path in (output / "data").glob("train-*"))
     assert len(names) > 1
-    numbers = [f"train-{n:05d}-of-{len(names):05d}" for n in range(len(names))]
+    numbers = [f"train-{n:05d}" for n in range(len(names))]
     assert [name.rsplit("-", 1)[0] for name in names] == numbers
     loaded = load_dataset(str(output), split="train", cache_dir=str(tmp_path / "cache"))
     assert [plain(row) for row in loaded] == list(expected(run_folder, "train"))
@@ -72,7 +72,7 @@ def test_row_groups_are_bounded(tmp_path):
     run = tmp_path / "run"
     write_shard(run, "train-a", [make_trajectory(tmp_path / "files", n, pictures=0) for n in range(230)])
     output = export_dataset(run, tmp_path / "out")
-    file = pyarrow.parquet.ParquetFile(next((output / "data").glob("train-00000-of-00001-*")))
+    file = pyarrow.parquet.ParquetFile(next((output / "data").glob("train-00000-*")))
     sizes = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
     assert sizes == [100, 100, 30]
 

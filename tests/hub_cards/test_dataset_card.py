@@ -11,6 +11,11 @@ from PIL import Image
 from hub_cards.dataset_card import PAPER_STEPS, PAPER_TOOLS, escape, make_card, size_category, write_card
 
 
+def example(text="Look at it."):
+    step = {"thought": text, "code": f"print({text!r})", "observation": text}
+    return {"id": "a1", "source": text, "picture": "examples/1.png", "query": text, "answer": text, "steps": [step]}
+
+
 def statistics(**changes):
     split = {"rows": 3, "bytes": 2_500_000, "files": ["data/train-00000-of-00001.parquet"]}
     found = {
@@ -34,6 +39,10 @@ def statistics(**changes):
         "controllers": {"offline": 3},
         "packages": {"0.1.0": 3},
         "licenses": {},
+        "dataset_info": [{"config_name": "default", "dataset_size": 2_500_000}],
+        "sources": {"maps": {"cc0": 2}},
+        "overlaps": {"queries": {"test": {"all": 4, "in_train": 1}}, "pictures": {"test": {"all": 5, "in_train": 0}}},
+        "examples": [example()],
         "reasons": {"trajectory: the answer is wrong": 1},
         "verdicts": {"trajectory": {"passed": 3, "failed": 1}},
         "actions": {"ran": 8, "failed": 2},
@@ -64,6 +73,10 @@ def test_card_is_written_from_the_statistics(tmp_path):
         "| prompt | compact | 3 |",
         "13,000 characters on average, 76% of the text",
         "title = {T},",
+        "| maps | cc0 | 2 |",
+        "| `test` | queries | 4 | 1 |",
+        "![First picture of row a1](examples/1.png)",
+        "   print('Look at it.')",
     ):
         assert line in text
     assert "final" not in text and "{{" not in text and "{%" not in text
@@ -104,13 +117,15 @@ def test_text_of_the_data_cannot_break_the_card(text):
         file_types={text: 3},
         verdicts={text: {"passed": 1, "failed": 0}},
         licenses={text: 3},
+        sources={text: {text: 2}},
+        examples=[example(text)],
     )
     card = DatasetCard(str(make_card(found)))
     assert card.data.to_dict() == harmless.data.to_dict()
-    headings = re.compile(r"^#+ .*$", re.MULTILINE)
+    headings, prose = re.compile(r"^#+ ", re.MULTILINE), re.sub(r"^ +print.*$", "", card.text, flags=re.MULTILINE)
     assert headings.findall(card.text) == headings.findall(harmless.text)
     assert card.text.count("```") == harmless.text.count("```")
-    assert "<script" not in card.text and "](https://example" not in card.text and "https://example" not in card.text
+    assert "<script" not in prose and "](https://example" not in prose and "https://example" not in prose
     borders = [len(re.findall(r"(?<!\\)\|", line)) for line in card.text.splitlines() if line.startswith("|")]
     assert set(borders) <= {3, 4, 6, 5}
 

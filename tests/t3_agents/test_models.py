@@ -350,8 +350,13 @@ class TestLoading:
         (tmp_path / "empty").mkdir()
         (tmp_path / "bad").mkdir()
         (tmp_path / "bad/config.json").write_text("{")
-        for name in (tmp_path / "empty", tmp_path / "bad", "no/such-model", "../no such name"):
-            with pytest.raises(InputError, match="cannot be loaded") as caught:
+        for name, reason in (
+            (tmp_path / "empty", "cannot be loaded"),
+            (tmp_path / "bad", "config.json is not JSON"),
+            ("no/such-model", "neither a folder nor a repo"),
+            ("../no such name", "neither a folder nor the id"),
+        ):
+            with pytest.raises(InputError, match=reason) as caught:
                 VLMModel.from_pretrained(name)
             assert "\n" not in str(caught.value)
 
