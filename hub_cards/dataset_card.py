@@ -191,7 +191,7 @@ def size_category(rows: int) -> str:
     return "n>10M"
 
 
-def _table(header: Iterable[str], rows: Iterable[Iterable[str]], right: int = 0) -> str:
+def table(header: Iterable[str], rows: Iterable[Iterable[str]], right: int = 0) -> str:
     """A Markdown table whose last `right` columns are numbers. Cells are taken as they are."""
     header = list(header)
     ruler = ["---"] * (len(header) - right) + ["---:"] * right
@@ -223,7 +223,7 @@ def _comparison(label: str, counts: dict[str, int], paper: dict[str, float]) -> 
     ]
     if len(shares) > MAX_TABLE_ROWS:
         rows.append([f"{len(shares) - MAX_TABLE_ROWS} more", "", ""])
-    return _table([label, "here", "paper"], rows, right=2)
+    return table([label, "here", "paper"], rows, right=2)
 
 
 def _splits_table(configs: dict[str, Any]) -> str:
@@ -232,7 +232,7 @@ def _splits_table(configs: dict[str, Any]) -> str:
         for config, splits in configs.items()
         for split, entry in splits.items()
     ]
-    return _table(["config", "split", "rows", "size", "files"], rows, right=3)
+    return table(["config", "split", "rows", "size", "files"], rows, right=3)
 
 
 def _families(families: dict[str, dict[str, int]], splits: list[str]) -> str:
@@ -247,7 +247,7 @@ def _families(families: dict[str, dict[str, int]], splits: list[str]) -> str:
     if len(families) > len(rows):
         rows.append([f"{len(families) - len(rows)} more", *("" for _ in splits)])
     text = f"{len(families)} task families, {len(only_test)} of them in `test` only."
-    return f"{text}\n\n{_table(['family', *(f'`{split}`' for split in splits)], rows, right=len(splits))}\n"
+    return f"{text}\n\n{table(['family', *(f'`{split}`' for split in splits)], rows, right=len(splits))}\n"
 
 
 def _bytes(number: int) -> str:
@@ -260,7 +260,7 @@ def _bytes(number: int) -> str:
 
 def _columns_table(config: str, types: dict[str, str]) -> str:
     meanings = {**_MEANINGS, **_MEANINGS_OF.get(config, {})}
-    return _table(
+    return table(
         ["column", "type", "what"],
         [[f"`{name}`", f"`{kind}`", meanings.get(name, "")] for name, kind in types.items()],
     )
@@ -295,7 +295,7 @@ def _verdicts_table(verdicts: dict[str, dict[str, int]]) -> str:
         ]
         for name, v in verdicts.items()
     ]
-    return _table(["verifier", "passed", "failed", "rate"], rows, right=3) if rows else ""
+    return table(["verifier", "passed", "failed", "rate"], rows, right=3) if rows else ""
 
 
 def _reasons_table(reasons: dict[str, int], rejected: int) -> str:
@@ -304,7 +304,7 @@ def _reasons_table(reasons: dict[str, int], rejected: int) -> str:
     rows = [[escape(reason), f"{count:,}"] for reason, count in list(reasons.items())[:10]]
     if len(reasons) > 10:
         rows.append([f"{len(reasons) - 10} other reasons", f"{sum(list(reasons.values())[10:]):,}"])
-    return _table(["reason", "trajectories"], rows, right=1)
+    return table(["reason", "trajectories"], rows, right=1)
 
 
 def _sources_table(sources: dict[str, dict[str, int]]) -> str:
@@ -313,7 +313,7 @@ def _sources_table(sources: dict[str, dict[str, int]]) -> str:
     if len(entries) > len(rows):
         others = entries[len(rows) :]
         rows.append([f"{len(others)} more", "", f"{sum(number for *_, number in others):,}"])
-    return _table(["pictures from", "licence", "pictures"], rows, right=1) if rows else ""
+    return table(["pictures from", "licence", "pictures"], rows, right=1) if rows else ""
 
 
 def _overlaps_table(overlaps: dict[str, dict[str, dict[str, int]]]) -> str:
@@ -322,7 +322,7 @@ def _overlaps_table(overlaps: dict[str, dict[str, dict[str, int]]]) -> str:
         for name, splits in overlaps.items()
         for split, counts in splits.items()
     ]
-    return _table(["split", "what", "different ones", "also in `train`"], rows, right=2) if rows else ""
+    return table(["split", "what", "different ones", "also in `train`"], rows, right=2) if rows else ""
 
 
 def _example(example: dict[str, Any]) -> dict[str, Any]:
@@ -349,7 +349,7 @@ def _provenance_table(statistics: dict[str, Any]) -> str:
         if len(entries) > MAX_TABLE_ROWS:
             others = sum(count for _, count in entries[MAX_TABLE_ROWS:])
             rows.append([label, f"{len(entries) - MAX_TABLE_ROWS} others", f"{others:,}"])
-    return _table(["what", "value", "rows"], rows, right=1)
+    return table(["what", "value", "rows"], rows, right=1)
 
 
 def _licence(license: str, licenses: dict[str, int]) -> str:
@@ -357,4 +357,4 @@ def _licence(license: str, licenses: dict[str, int]) -> str:
     if not licenses:
         return text
     rows = [[escape(name), f"{count:,}"] for name, count in licenses.items()]
-    return f"{text} Licences that rows name for their own material:\n\n{_table(['licence', 'rows'], rows, right=1)}"
+    return f"{text} Licences that rows name for their own material:\n\n{table(['licence', 'rows'], rows, right=1)}"

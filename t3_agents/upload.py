@@ -8,7 +8,6 @@ second try sends only what is missing, since the Hub keeps large files by their 
 from __future__ import annotations
 
 import hashlib
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from .errors import InputError
 from .hub import hub_errors
+from .redaction import Redactor
 
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ RepoType = Literal["model", "dataset", "space"]
 Result = TypeVar("Result")
 _ATTEMPTS = 3
 _WAITS = (429, 500, 502, 503, 504)
-_TOKEN = re.compile(rb"\bhf_[A-Za-z0-9]{16,}\b")
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,7 @@ class Push:
         repo_type (`str`, *optional*, defaults to `"model"`): `model`, `dataset` or `space`.
         marker (`str`, *optional*): a file of every repo of this sort. A repo that holds files and not this one is
             somebody's other work and is left alone.
+        kept (`set[str]`, *optional*): files of the repo that stay although they are not in the folder.
         owned (`list[str]`, *optional*): patterns of what an earlier push may have left. A file of the repo that
             matches and is not in the folder is deleted in the same commit; others stay.
         private (`bool`, *optional*): visibility of a new repo.
@@ -71,6 +71,7 @@ class Push:
     repo_type: RepoType = "model"
     marker: str | None = None
     owned: list[str] = field(default_factory=list)
+    kept: set[str] = field(default_factory=set)
     private: bool | None = None
     revision: str | None = None
     create_pr: bool = False
@@ -94,7 +95,7 @@ class Push:
             )
         if self.create_pr and self.revision:
             raise InputError("A pull request is made against the main branch: give --create-pr or --revision.")
-        self._head: str | None = None
+        self.head: str | None = None
         self._exists = False
 
     def plan(self) -> list[Change]:
@@ -103,18 +104,27 @@ class Push:
         Raises:
             InputError: when the Hub cannot be asked, or the repo is of another sort.
         """
-        with hub_errors(self.repo_id):
-            remote = _patiently(self._read_remote)
+        remote = self.remote()
         changes = []
         for path, file in self.files().items():
             size = file.stat().st_size
             state = "new" if path not in remote else "same" if _is_same(file, remote[path]) else "changed"
             changes.append(Change(state, path, size))
+        changes += [Change("same", path, remote[path].size) for path in sorted(self.kept & set(remote))]
         gone = sorted(set(remote) - {change.path for change in changes})
         changes += [
             Change("deleted", path, remote[path].size) for path in gone if any(fnmatch(path, p) for p in self.owned)
         ]
         return changes
+
+    def remote(self) -> dict[str, Any]:
+        """Files of the repo at the branch, by path; none when there is no such repo yet.
+
+        Raises:
+            InputError: when the Hub cannot be asked, or the repo is of another sort.
+        """
+        with hub_errors(self.repo_id):
+            return _patiently(self._read_remote)
 
     def files(self) -> dict[str, Path]:
         """What is pushed, by path in the repo."""
@@ -141,7 +151,7 @@ class Push:
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         files = self.files()
-        _check_secrets(files)
+        _check_secrets([files[c.path] for c in changes if c.state in ("new", "changed")], self.folder)
         api = self._api()
 
         def commit() -> Any:
@@ -161,7 +171,7 @@ class Push:
                 repo_type=self.repo_type,
                 revision=self.revision,
                 create_pr=self.create_pr,
-                parent_commit=self._head,
+                parent_commit=self.head,
             )
 
         with hub_errors(self.repo_id):
@@ -188,7 +198,6 @@ class Push:
         )
 
     def _read_remote(self) -> dict[str, Any]:
-        """Files of the repo at the branch, by path; none when there is no such repo yet."""
         from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
         from huggingface_hub.hf_api import RepoFile
 
@@ -200,10 +209,10 @@ class Push:
             # The branch will start from the main one.
             info = api.repo_info(self.repo_id, repo_type=self.repo_type)
         except RepositoryNotFoundError:
-            self._exists, self._head = False, None
+            self._exists, self.head = False, None
             self._refuse_other_type(api)
             return {}
-        self._exists, self._head = True, info.sha
+        self._exists, self.head = True, info.sha
         tree = api.list_repo_tree(self.repo_id, recursive=True, revision=info.sha, repo_type=self.repo_type)
         remote = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
         others = set(remote) - {".gitattributes", "README.md", "LICENSE", ".gitignore"}
@@ -246,19 +255,15 @@ def _is_same(file: Path, remote: Any) -> bool:
     return digest.hexdigest() == (remote.lfs.sha256 if remote.lfs else remote.blob_id)
 
 
-def _check_secrets(files: dict[str, Path]) -> None:
-    """A token in what is pushed stops the push: it could not be taken back."""
-    from huggingface_hub import get_token
-
-    own = (get_token() or "").encode()
-    for path, file in files.items():
-        rest = b""
-        with file.open("rb") as stream:
-            while block := stream.read(2**22):
-                data = rest + block
-                if (own and own in data) or (not path.endswith((".safetensors", ".parquet")) and _TOKEN.search(data)):
-                    raise InputError(f"{path} holds an access token of the Hub: take it out before you push.")
-                rest = data[-256:]
+def _check_secrets(files: list[Path], folder: Path) -> None:
+    """A secret in what is pushed stops the push: it could not be taken back."""
+    redactor = Redactor(personal=False)
+    for file in files:
+        kind = redactor.found_in(file)
+        if kind:
+            raise InputError(
+                f"{file.relative_to(folder)} holds what looks like a secret ({kind}): take it out, then push again."
+            )
 
 
 def _patiently(call: Callable[[], Result], lost_replies: bool = True) -> Result:

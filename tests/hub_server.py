@@ -599,7 +599,9 @@ class Handler(BaseHTTPRequestHandler):
         if digest in self.server.large:
             headers |= {"X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(len(self.server.blobs[digest]))}
             reply = Reply(302, b"")
-            reply.headers = {**headers, "Location": f"{self.server.url}/lfs/{digest}"}
+            # Another host, as the Hub's storage is: the client does not send its token there.
+            storage = self.server.url.replace("127.0.0.1", "localhost")
+            reply.headers = {**headers, "Location": f"{storage}/lfs/{digest}"}
             raise reply
         self._send_range(self.server.blobs[digest], headers)
 

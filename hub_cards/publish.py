@@ -1,0 +1,232 @@
+"""Push agents, datasets, results and reports to the Hub."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from t3_agents.errors import InputError
+from t3_agents.options import parse_options
+from t3_agents.pretrained import AGENT_FILES
+from t3_agents.storage import write_atomic
+from t3_agents.upload import Push, describe
+
+
+GROUP = "t3_agents.push"
+"""Entry points by what they push: functions `(PushConfig, folder) -> Push` that fill a scratch folder."""
+
+
+@dataclass
+class PushConfig:
+    """Push to the Hub: `t3 push agent|dataset|results|report SOURCE USER/NAME`.
+
+    Args:
+        source (`str`): folder of the agent, run or dataset.
+        repo (`str`): `user/name`.
+        private (`bool`, *optional*): visibility of a new repo.
+        revision (`str`, *optional*): branch, made when missing.
+        create_pr (`bool`, *optional*, defaults to `False`): open a pull request; results for a repo that is not yours
+            always do.
+        dry_run (`bool`, *optional*, defaults to `False`): list what would travel and stop.
+        message (`str`, *optional*): commit message.
+        dataset (`str`, *optional*): Hub id of the dataset: that an agent was tuned on, or of a benchmark.
+        results (`list[str]`, *optional*): folders of finished evaluations, for the card of an agent.
+        untuned (`list[str]`, *optional*): the same for the controller before tuning.
+        license (`str`, *optional*): Hub id of the licence.
+        collection (`str`, *optional*): title of a collection of yours that gets the repo, the dataset and the paper.
+    """
+
+    source: str
+    repo: str
+    private: bool | None = None
+    revision: str | None = None
+    create_pr: bool = False
+    dry_run: bool = False
+    message: str | None = None
+    dataset: str | None = None
+    results: list[str] = field(default_factory=list)
+    untuned: list[str] = field(default_factory=list)
+    license: str | None = None
+    collection: str | None = None
+
+    def settings(self, what: str) -> dict[str, Any]:
+        """The settings of a [`Push`] that come from the command line."""
+        return {
+            "repo_id": self.repo,
+            "private": self.private,
+            "revision": self.revision,
+            "create_pr": self.create_pr,
+            "message": self.message or f"Upload {what}",
+        }
+
+
+def push_agent(config: PushConfig, folder: Path) -> Push:
+    """A saved agent with its card, and under `run/` the files that the card's numbers are from."""
+    from t3_agents.config import AGENT_FILE
+    from t3_agents.hub import MODEL_FILES
+
+    from .eval_results import make_entries, to_yaml
+    from .model_card import make_card, read_run
+
+    push = Push(folder, marker=AGENT_FILE, owned=[*AGENT_FILES, "run/*"], **config.settings("agent"))
+    run = read_run(config.source, [Path(p) for p in config.results], [Path(p) for p in config.untuned])
+    for name in {path.name for pattern in MODEL_FILES for path in run.agent.glob(pattern)}:
+        (folder / name).symlink_to(run.agent / name)
+    for path, record in run.facts.files.items():
+        if path.startswith("run/"):
+            write_atomic(folder / path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    for path, plot in run.plots.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        shutil.copyfile(plot, folder / path)
+    for label, path in run.evaluations:
+        results = run.facts.files[path]
+        if label == "this agent" and "/" in str(config.dataset or results["dataset"].get("name")):
+            entries = make_entries(results, None, _page(config.repo, path))
+            write_atomic(folder / ".eval_results" / f"{results['benchmark']}.yaml", to_yaml(entries))
+    report_url = _page(config.repo, "run/results")
+    make_card(run, config.repo, config.dataset, config.license, report_url).save(folder / "README.md")
+    return push
+
+
+def push_results(config: PushConfig, folder: Path) -> Push:
+    """Results of a finished evaluation into the repo of the agent; a pull request when it is not yours."""
+    from huggingface_hub import ModelCard, hf_hub_download, model_info, whoami
+    from huggingface_hub.errors import EntryNotFoundError
+
+    from t3_agents.hub import hub_errors
+
+    from .eval_results import make_entries, make_model_index, read_results, to_yaml
+    from .facts import without_machine
+
+    results = without_machine(read_results(config.source))
+    place = f"run/results/{results['benchmark']}.json"
+    url = _page(config.repo, place)
+    entries = make_entries(results, config.dataset, url)
+    push = Push(folder, **config.settings(f"{results['benchmark'].upper()} results"))
+    with hub_errors(config.repo):
+        user = whoami()
+        model_info(config.repo)
+        try:
+            card = ModelCard.load(hf_hub_download(config.repo, "README.md", revision=config.revision))
+        except EntryNotFoundError:
+            card = ModelCard("---\n{}\n---\n")
+    yours = {user["name"], *(entry["name"] for entry in user.get("orgs", []))}
+    if config.repo.split("/")[0] not in yours:
+        push.create_pr = True
+    benchmark = results["benchmark"].upper()
+    others = [r for r in card.data.eval_results or [] if r.dataset_name != benchmark]
+    card.data.eval_results = [*others, *make_model_index(results, config.dataset, url)]
+    card.data.model_name = card.data.get("model_name") or config.repo.partition("/")[2]
+    write_atomic(folder / "README.md", str(card))
+    write_atomic(folder / place, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    write_atomic(folder / ".eval_results" / f"{results['benchmark']}.yaml", to_yaml(entries))
+    for report in ("report.md", "report.html"):
+        if (Path(config.source) / report).is_file():
+            name = f"run/results/{results['benchmark']}_{report}"
+            write_atomic(folder / name, (Path(config.source) / report).read_bytes())
+    return push
+
+
+def push_report(config: PushConfig, folder: Path) -> Push:
+    """The trajectories of a run, redacted, with its scores and report, into a dataset repo."""
+    from .traces import REDACTION, export_traces, make_card
+
+    push = Push(
+        folder,
+        repo_type="dataset",
+        marker=REDACTION,
+        owned=["blobs/*", "*_files/*", "*.jsonl", "report.*", "scores.*", "results.json"],
+        **config.settings("traces"),
+    )
+    found = export_traces(config.source, folder)
+    make_card(found, config.repo).save(folder / "README.md")
+    replaced = ", ".join(f"{count} x {kind}" for kind, count in found["replaced"].items()) or "nothing"
+    unseen = sum(found["not_looked_into"].values())
+    print(f"Redacted: {replaced}. Not looked into: {unseen} pictures and other binary files.")
+    return push
+
+
+def collect(title: str, repo: str, repo_type: str, dataset: str | None) -> str:
+    """Put a repo, its dataset and the paper into a collection of the user; made when missing.
+
+    Returns:
+        `str`: address of the collection.
+
+    Raises:
+        InputError: when the Hub refuses it.
+    """
+    from huggingface_hub import HfApi
+
+    from t3_agents.hub import hub_errors
+
+    api = HfApi()
+    with hub_errors(repo):
+        collection = api.create_collection(title=title, exists_ok=True)
+        items = [(repo, repo_type), ("2412.15606", "paper"), *([(dataset, "dataset")] if dataset else [])]
+        for name, kind in items:
+            api.add_collection_item(collection.slug, item_id=name, item_type=kind, exists_ok=True)
+    return collection.url
+
+
+def run_push(kind: str, config: PushConfig) -> str:
+    """Prepare a push in a scratch folder, list it, and carry it out unless it is a dry run.
+
+    Args:
+        kind (`str`): `agent`, `dataset`, `results` or `report`.
+        config ([`PushConfig`]): what to push where.
+
+    Returns:
+        `str`: address of the commit or pull request; of the repo when nothing travelled.
+
+    Raises:
+        InputError: when there is nothing to push, or the Hub refuses it.
+    """
+    prepare: Callable[[PushConfig, Path], Push] = _kinds()[kind].load()
+    with tempfile.TemporaryDirectory() as scratch:
+        push = prepare(config, Path(scratch))
+        changes = push.plan()
+        if config.dry_run:
+            print(describe(changes))
+            return f"{config.repo} (nothing was sent)"
+        print(describe(changes).splitlines()[-1].replace(" would travel", ""))
+        address = push.send(changes)
+        if config.collection:
+            print(collect(config.collection, config.repo, push.repo_type, config.dataset))
+    return address
+
+
+def _page(repo: str, path: str) -> str:
+    from huggingface_hub import constants
+
+    return f"{constants.ENDPOINT}/{repo}/blob/main/{path}"
+
+
+def _kinds() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def main(argv: list[str]) -> int:
+    """`t3 push`: parse the options, push, print the address."""
+    kinds = _kinds()
+    options = [argument for argument in argv if argument in ("-h", "--help")]
+    if options:
+        parse_options(PushConfig, ["--help"], prog="t3 push agent|dataset|results|report SOURCE USER/NAME")
+    if len(argv) < 3 or argv[0] not in kinds or any(argument.startswith("-") for argument in argv[:3]):
+        raise InputError(f"Write `t3 push {'|'.join(sorted(kinds))} SOURCE USER/NAME`, then options.")
+    flags = ("--create_pr", "--create-pr", "--dry_run", "--dry-run", "--private")
+    rest = [f"{a}=true" if a in flags and not _is_value(argv, n) else a for n, a in enumerate(argv)][3:]
+    config = parse_options(PushConfig, ["--source", argv[1], "--repo", argv[2], *rest], prog=f"t3 push {argv[0]}")
+    print(run_push(argv[0], config), file=sys.stdout)
+    return 0
+
+
+def _is_value(argv: list[str], number: int) -> bool:
+    """Whether `true` or `false` follows a flag."""
+    return number + 1 < len(argv) and argv[number + 1].lower() in ("true", "false")

@@ -1,0 +1,111 @@
+"""Runs as shareable traces: trajectories, scores and report, redacted, with a card that says what was done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import DatasetCard, DatasetCardData
+
+from t3_agents.errors import InputError
+from t3_agents.redaction import Redactor
+from t3_agents.storage import BlobStore, read_rows, write_atomic
+
+from .dataset_card import escape, table
+
+
+TRAJECTORIES, REDACTION = "trajectories.jsonl", "redaction.json"
+TEMPLATE = Path(__file__).parent / "templates" / "traces_card.md"
+# What a run has besides its trajectories; settings and logs stay where they are.
+_TEXTS = ("results.json", "scores.json", "scores.jsonl", "report.json", "report.md")
+_TEXT_TYPES = ("text/", "application/json", "application/xml", "application/yaml")
+
+
+def export_traces(run: str | Path, folder: str | Path, redactor: Redactor | None = None) -> dict[str, Any]:
+    """Write a redacted copy of a run.
+
+    Texts are redacted wherever they are in a trajectory, and in attached text files. Pictures, documents and other
+    binary files are copied as they are and not looked into. Token ids of a changed turn are dropped: they spell it.
+
+    Args:
+        run (`str` or `Path`): folder with `trajectories.jsonl` and `blobs/`, of `t3 eval` or `t3 run`.
+        folder (`str` or `Path`): where to write.
+        redactor ([`Redactor`], *optional*): the rules.
+
+    Returns:
+        `dict`: what was replaced, by kind, and which files were not looked into; also in `redaction.json`.
+
+    Raises:
+        InputError: when the folder holds no run.
+    """
+    run, folder = Path(run), Path(folder)
+    if not (run / TRAJECTORIES).is_file():
+        raise InputError(f"{run} holds no run: there is no {TRAJECTORIES} in it.")
+    redactor = redactor or Redactor()
+    source, target = BlobStore(run / "blobs"), BlobStore(folder / "blobs")
+    not_looked_into: Counter[str] = Counter()
+    renamed: dict[str, str] = {}
+
+    def copy(file: dict[str, Any]) -> None:
+        digest = file["sha256"]
+        if digest not in renamed:
+            data = source.get(digest)
+            if str(file["media_type"]).startswith(_TEXT_TYPES):
+                text = data.decode("utf-8", errors="surrogateescape")
+                data = redactor.text(text).encode("utf-8", errors="surrogateescape")
+            else:
+                not_looked_into[file["media_type"]] += 1
+            renamed[digest] = target.put(data)
+        file["sha256"] = renamed[digest]
+
+    lines = []
+    for row in read_rows(run / TRAJECTORIES):
+        clean = redactor.record(row)
+        for before, after in zip(row["steps"], clean["steps"], strict=True):
+            if before["model_output"] != after["model_output"]:
+                after["output_ids"] = None
+        for file in (*clean["task"]["files"], *clean["images"]):
+            copy(file)
+        lines.append(json.dumps(clean))
+    write_atomic(folder / TRAJECTORIES, "".join(f"{line}\n" for line in lines))
+    for name in _TEXTS:
+        if (run / name).is_file():
+            write_atomic(folder / name, redactor.text((run / name).read_text(encoding="utf-8")))
+    for pictures in run.glob("*_files"):
+        shutil.copytree(pictures, folder / pictures.name)
+        not_looked_into["report pictures"] += sum(path.is_file() for path in pictures.rglob("*"))
+    found = {
+        "trajectories": len(lines),
+        "replaced": dict(sorted(redactor.counts.items())),
+        "not_looked_into": dict(sorted(not_looked_into.items())),
+    }
+    write_atomic(folder / REDACTION, json.dumps(found, indent=2) + "\n")
+    return found
+
+
+def make_card(found: dict[str, Any], repo_id: str) -> DatasetCard:
+    """The card of a repository of traces.
+
+    Args:
+        found (`dict`): what [`export_traces`] gave.
+        repo_id (`str`): where it will be.
+    """
+    card_data = DatasetCardData(
+        pretty_name=repo_id.partition("/")[2],
+        tags=["agent", "agent-traces", "trajectories", "t3-agents"],
+        configs=[{"config_name": "default", "data_files": [{"split": "test", "path": TRAJECTORIES}]}],
+    )
+    replaced = [[escape(kind), f"{count:,}"] for kind, count in found["replaced"].items()]
+    unseen = [[escape(kind), f"{count:,}"] for kind, count in found["not_looked_into"].items()]
+    return DatasetCard.from_template(
+        card_data,
+        template_path=str(TEMPLATE),
+        repo_id=repo_id,
+        name=escape(repo_id.partition("/")[2]),
+        trajectories=f"{found['trajectories']:,}",
+        replaced_table=table(["what", "times"], replaced, right=1) if replaced else "",
+        unseen_table=table(["type", "files"], unseen, right=1) if unseen else "",
+    )
