@@ -176,6 +176,7 @@ class VLMModel(Model):
         Raises:
             InputError: when there is no such model, or it is no vision-language model with a processor.
         """
+        from jinja2 import TemplateError
         from safetensors import SafetensorError
         from transformers import AutoProcessor
 
@@ -207,7 +208,10 @@ class VLMModel(Model):
         label = base or (name if not Path(name).exists() else Path(name).resolve().name)
         # A snapshot in the Hub's cache is named by its commit.
         commit = base_revision or (folder.name if folder.parent.name == "snapshots" else None)
-        return cls(model.to(device), processor, model_id=label, revision=commit, **generation)
+        try:
+            return cls(model.to(device), processor, model_id=label, revision=commit, **generation)
+        except TemplateError as error:
+            raise InputError(f"The chat template of `{name}` cannot be used: {error.message}") from error
 
     def generate(
         self,

@@ -1,0 +1,237 @@
+"""Twenty and more hostile repositories: none runs code, each is refused with one sentence or is inert."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import struct
+from pathlib import Path
+
+import pytest
+
+from t3_agents.agent import T3Agent, load_agent
+from t3_agents.config import AGENT_FILE, load_prompt
+from t3_agents.errors import InputError
+from t3_agents.safe_loading import check_listing, check_template, strict_json
+from t3_agents.tools.toolbox import make_toolbox
+
+
+SENTINEL = "T3_SENTINEL"
+
+
+class Bomb:
+    """A pickle that writes a file when it is read."""
+
+    def __reduce__(self):
+        return os.system, ('touch "$T3_SENTINEL"',)
+
+
+@pytest.fixture(scope="module")
+def saved(tiny_vlm, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("agents") / "agent"
+    agent = load_agent(tiny_vlm, max_steps=2)
+    T3Agent(tools=make_toolbox("embedded"), model=agent.model, prompt="compact").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def repo(saved, tmp_path):
+    """A copy of a harmless agent, to be made hostile."""
+    return Path(shutil.copytree(saved, tmp_path / "repo"))
+
+
+@pytest.fixture(autouse=True)
+def sentinel(tmp_path, monkeypatch):
+    """A file that hostile code makes; no test may leave it."""
+    path = tmp_path / "sentinel"
+    monkeypatch.setenv(SENTINEL, str(path))
+    yield path
+    assert not path.exists(), "code of the repository ran"
+
+
+def change(name, **fields):
+    def make(repo):
+        path = repo / name
+        record = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps({**record, **fields}))
+
+    return make
+
+
+def prompt(text):
+    return change(AGENT_FILE, prompt_templates={**load_prompt("compact"), "system_prompt": text})
+
+
+def write(name, content):
+    def make(repo):
+        data = content if isinstance(content, bytes) else content.encode()
+        (repo / name).write_bytes(data)
+
+    return make
+
+
+def only_pickle(repo):
+    (repo / "model.safetensors").unlink()
+    (repo / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb()))
+
+
+def adapter(**fields):
+    def make(repo):
+        settings = {"peft_type": "LORA", "base_model_name_or_path": "org/base", **fields}
+        (repo / "adapter_config.json").write_text(json.dumps(settings))
+        shutil.copy(repo / "model.safetensors", repo / "adapter_model.safetensors")
+
+    return make
+
+
+def link_out(repo):
+    (repo / "config.json").unlink()
+    (repo / "config.json").symlink_to("/etc/passwd")
+
+
+def index_out(repo):
+    (repo / "model.safetensors").rename(repo / "model-00001-of-00001.safetensors")
+    places = {"weight_map": {"a": "../../../etc/passwd"}}
+    (repo / "model.safetensors.index.json").write_text(json.dumps(places))
+
+
+def header_bomb(repo):
+    (repo / "model.safetensors").write_bytes(struct.pack("<Q", 2**62) + b"{}")
+
+
+def header_lies(repo):
+    header = json.dumps({"a": {"dtype": "F32", "shape": [9**9], "data_offsets": [0, 4 * 9**9]}}).encode()
+    (repo / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+
+
+def twice(repo):
+    text = (repo / AGENT_FILE).read_text()
+    (repo / AGENT_FILE).write_text(text.replace('"max_steps": 10', '"max_steps": 10, "max_steps": 999'))
+
+
+JINJA_ESCAPE = "{{ tools.__class__.__init__.__globals__['os'].system('touch \"$T3_SENTINEL\"') }}"
+REFUSED = {
+    "weights are a pickle": (only_pickle, "pickle file (pytorch_model.bin)"),
+    "a link to another file": (link_out, "config.json in repo is a link"),
+    "an index that leaves the folder": (index_out, "names `../../../etc/passwd`"),
+    "a header of 4 exabytes": (header_bomb, "its header would have"),
+    "a header with wrong offsets": (header_lies, "cannot be loaded"),
+    "20 MB of settings": (write(AGENT_FILE, " " * 20_000_000), "8,388,608 are the most"),
+    "200 MB of configuration": (write("config.json", b"[" * 9_000_000), "8,388,608 are the most"),
+    "deep JSON": (write(AGENT_FILE, "[" * 100_000 + "]" * 100_000), "nested more than 64 deep"),
+    "a field twice": (twice, "has the field `max_steps` twice"),
+    "not a number": (write(AGENT_FILE, '{"format": "t3-agent/1", "max_steps": NaN}'), "has NaN"),
+    "an unknown field": (change(AGENT_FILE, on_load="os.system('id')"), "unknown field `on_load`"),
+    "a newer format": (change(AGENT_FILE, format="t3-agent/9"), "this version reads `t3-agent/1`"),
+    "an unknown tool": (change(AGENT_FILE, tools=[{"name": "shell"}]), "has no tool `shell`"),
+    "a tool with code": (change(AGENT_FILE, tools=[{"name": "visualizer", "code": "x"}]), "unknown field `code`"),
+    "a tool with a server": (
+        change(AGENT_FILE, tools=[{"name": "visualizer", "settings": {"api_base": "http://evil.example"}}]),
+        "would talk to a server (`api_base`)",
+    ),
+    "os for the model's code": (change(AGENT_FILE, additional_authorized_imports=["os"]), "lets code import `os`"),
+    "everything for the model's code": (change(AGENT_FILE, additional_authorized_imports=["*"]), "import `*`"),
+    "code for generate": (
+        change(AGENT_FILE, generation={"custom_generate": "evil/repo", "trust_remote_code": True}),
+        "`custom_generate`",
+    ),
+    "code in the generation config": (change("generation_config.json", custom_generate="evil/x"), "`custom_generate`"),
+    "a kernel": (change("config.json", attn_implementation="evil/kernel"), "names a kernel of the Hub"),
+    "a template that reaches Python": (prompt(JINJA_ESCAPE), "`system_prompt` does more than fill in values"),
+    "a template that uses the tools": (prompt("{{ tools.visualizer.save('/tmp/x') }}"), "more than fill in values"),
+    "a template that includes": (prompt("{% include '/etc/passwd' %}"), "more than fill in values"),
+    "a template that never ends": (prompt("{% for a in 'x' * 9999999999 %}{% endfor %}"), "more than fill in values"),
+    "a base on this machine": (adapter(base_model_name_or_path="/etc"), "names `/etc`"),
+    "a base above": (adapter(base_model_name_or_path="../../other"), "names `../../other`"),
+    "a base in the settings": (
+        change(AGENT_FILE, controller={"base": "file:///etc", "revision": None, "adapter": True}),
+        "names `file:///etc`",
+    ),
+    "an adapter with modules": (adapter(auto_mapping={"parent_library": "evil"}), "names Python modules to import"),
+    "a chat template that reaches Python": (
+        write("chat_template.jinja", "{{ messages.__class__.__init__.__globals__ }}"),
+        "chat template",
+    ),
+    "a model that needs code": (
+        change("config.json", model_type="evil", auto_map={"AutoModelForImageTextToText": "evil.Evil"}),
+        "cannot be loaded",
+    ),
+    "a configuration of another class": (
+        change("config.json", model_type="qwen2_vl"),
+        "are not those of a Qwen2VLForConditionalGeneration",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_with_one_sentence(repo, name):
+    make, sentence = REFUSED[name]
+    make(repo)
+    (repo / "evil.py").write_text(f"import os; open(os.environ['{SENTINEL}'], 'w')")
+    with pytest.raises(InputError) as caught:
+        T3Agent.from_pretrained(repo)
+    assert sentence in str(caught.value) and "\n" not in str(caught.value)
+
+
+INERT = {
+    "code beside the agent": write("modeling_evil.py", f"import os; open(os.environ['{SENTINEL}'], 'w')"),
+    "a pickle beside the weights": lambda repo: only_pickle_beside(repo),
+    "code for a class that is known": change("config.json", auto_map={"AutoConfig": "evil.Evil"}),
+    "code for the processor": change("processor_config.json", auto_map={"AutoProcessor": "evil.Evil"}),
+    "code for the tokenizer": change("tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Evil", None]}),
+    "a card with a script": write("README.md", "---\ntags: [x]\n---\n<script>alert(1)</script>{{ 7 * 7 }}"),
+}
+
+
+def only_pickle_beside(repo):
+    (repo / "training_args.bin").write_bytes(pickle.dumps(Bomb()))
+    (repo / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb()))
+
+
+@pytest.mark.parametrize("name", INERT)
+def test_inert(repo, name):
+    INERT[name](repo)
+    (repo / "evil.py").write_text(f"import os; open(os.environ['{SENTINEL}'], 'w')")
+    assert T3Agent.from_pretrained(repo).max_steps == 10
+
+
+def test_what_the_caller_allows_is_allowed(repo):
+    change(AGENT_FILE, additional_authorized_imports=["pandas"])(repo)
+    assert T3Agent.from_pretrained(repo, additional_authorized_imports=["numpy"])
+    assert T3Agent.from_pretrained(repo, trust_remote_code=True).additional_authorized_imports == ["pandas"]
+
+
+@pytest.mark.parametrize("path", ["../x.json", "/etc/x.json", "a/../../x.json", "a\\..\\x.json", "a\n.json"])
+def test_paths_that_leave_a_folder(path):
+    with pytest.raises(InputError, match="leaves its folder"):
+        check_listing("user/repo", {path: 10})
+
+
+def test_sizes_are_looked_at_before_the_download():
+    check_listing("user/repo", {"tokenizer.json": 40 * 2**20, "model.safetensors": 10**12})
+    with pytest.raises(InputError, match="config.json of `user/repo` has 10,000,000 bytes"):
+        check_listing("user/repo", {"config.json": 10**7})
+
+
+@pytest.mark.parametrize("name", ["compact", "paper"])
+def test_the_prompts_of_the_package_pass(name):
+    for key, value in load_prompt(name).items():
+        for text in value.values() if isinstance(value, dict) else [value]:
+            check_template(key, text)
+
+
+def test_the_prompts_of_smolagents_pass():
+    import importlib.resources
+
+    import yaml
+
+    text = importlib.resources.files("smolagents.prompts").joinpath("code_agent.yaml").read_text()
+    check_template("system_prompt", yaml.safe_load(text)["system_prompt"])
+
+
+def test_strict_json_is_json():
+    assert strict_json('{"a": [1, {"b": null}]}', "x") == {"a": [1, {"b": None}]}
+    with pytest.raises(InputError, match="x is not JSON"):
+        strict_json("{", "x")
