@@ -13,6 +13,7 @@ from test_mm_traj import expected, plain
 
 from dataset_builder.export import export_dataset
 from dataset_builder.mm_traj import make_features, read_records
+from dataset_builder.shard_index import ShardIndex
 from hub_cards.dataset_card import write_card
 from t3_agents.errors import InputError, RunFolderError
 from t3_agents.storage import Shard
@@ -152,3 +153,52 @@ def test_remains_of_a_killed_export_are_cleared(run_folder, tmp_path):
     output = export_dataset(run_folder, tmp_path / "out")
     assert not remains.exists() and not list(output.rglob("*.partial"))
     assert len(list(read_records(run_folder, "train"))) == 8
+
+
+def index_of(folder):
+    return ShardIndex.from_json((folder / "shards.json").read_text())
+
+
+def test_a_grown_run_adds_files_and_leaves_the_others(run_folder, tmp_path):
+    first = export_dataset(run_folder, tmp_path / "first", shard_bytes=4000)
+    new = [make_trajectory(tmp_path / "new", 300 + n) for n in range(2)]
+    write_shard(run_folder, "train-new", new)
+    second = export_dataset(run_folder, tmp_path / "second", shard_bytes=4000, previous=index_of(first))
+    written = {path.relative_to(second).as_posix() for path in second.rglob("*.parquet")}
+    before = {shard.path for shard in index_of(first).shards}
+    assert written and not written & before
+    assert {shard.path for shard in index_of(second).shards} == before | written
+    rows = [name for s in index_of(second).shards if s.path in written and s.config == "default" for name, _ in s.rows]
+    assert sorted(rows) == sorted(t.task.id for t in new)
+    # Put together, as a push puts them together, the folder has all rows once.
+    for path in before:
+        (second / path).parent.mkdir(exist_ok=True)
+        (second / path).write_bytes((first / path).read_bytes())
+    loaded = load_dataset(str(second), split="train", cache_dir=str(tmp_path / "cache"))
+    assert sorted(loaded["id"]) == sorted(record["task"]["id"] for record in read_records(run_folder, "train"))
+
+
+def test_a_changed_row_leaves_its_old_file(run_folder, tmp_path):
+    first = export_dataset(run_folder, tmp_path / "first", shard_bytes=4000)
+    path = run_folder / "shards" / "train-receipts.jsonl"
+    lines = path.read_text().splitlines()
+    changed = json.loads(lines[0])
+    changed["answer"] = "another"
+    path.write_text("\n".join([json.dumps(changed), *lines[1:]]) + "\n")
+    second = export_dataset(run_folder, tmp_path / "second", shard_bytes=4000, previous=index_of(first))
+    name = changed["task"]["id"]
+    gone = {s.path for s in index_of(first).shards if name in dict(s.rows)}
+    assert gone and not gone & {s.path for s in index_of(second).shards}
+    rows = [row for s in index_of(second).shards if (s.config, s.split) == ("default", "train") for row, _ in s.rows]
+    assert sorted(rows) == sorted(record["task"]["id"] for record in read_records(run_folder, "train"))
+
+
+@pytest.mark.parametrize(
+    "change", [{"format": "t3-shards/2"}, {"shards": {}}, {"shards": [{}]}, {"shards": [{"path": "../x.parquet"}]}]
+)
+def test_an_index_that_is_none(run_folder, tmp_path, change):
+    record = json.loads((export_dataset(run_folder, tmp_path / "out") / "shards.json").read_text())
+    if change.get("shards") and change["shards"][0]:
+        change = {"shards": [{**record["shards"][0], **change["shards"][0]}]}
+    with pytest.raises(InputError, match="shards.json"):
+        ShardIndex.from_json(json.dumps({**record, **change}))
