@@ -16,10 +16,10 @@ from smolagents.monitoring import TokenUsage
 from .encoding import ChatEncoder
 from .engine import Engine, Request
 from .errors import InputError
-from .interruption import current_interruption
-from .tracing import model_call, record_usage
 from .hub import download_model
+from .interruption import current_interruption
 from .safe_loading import check_folder, check_repo_id, read_json
+from .tracing import model_call, record_usage
 
 
 EMBEDDED = "embedded"
