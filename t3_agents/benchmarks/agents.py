@@ -19,9 +19,8 @@ from smolagents.utils import AgentMaxStepsError
 
 from ..agent import T3Agent, load_agent
 from ..models import VLMModel
+from ..server_model import ServerModel
 from ..task import File, Task
-from ..tools.shared_models import chat_model
-from ..tools.toolbox import make_toolbox
 from ..trajectory import Step, Trajectory
 from ..turns import called_tools, parse_turn
 from ..workspace import Workspace
@@ -223,10 +222,10 @@ class AgentFactory:
     """Makes agents that share one model, loaded at the first call: a finished run needs none.
 
     Args:
-        name (`str` or `Path`): folder or Hub id of a saved agent or of a vision-language model, or the model's name at
-            an endpoint.
+        name (`str` or `Path`): folder or Hub id of a saved agent or of a vision-language model.
         toolbox (`str`), prompt (`str`): of a bare controller.
-        api_base (`str`, *optional*): URL of an OpenAI-compatible server.
+        api_base (`str`, *optional*), api_model (`str`, *optional*): server that runs the controller, see
+            [`load_agent`].
         max_new_tokens (`int`, *optional*): tokens per turn.
         temperature (`float`, *optional*): sample at this temperature; greedy by default.
         max_batch_size (`int`, *optional*, defaults to 16): requests that a local model takes together.
@@ -239,12 +238,14 @@ class AgentFactory:
         toolbox: str,
         prompt: str,
         api_base: str | None = None,
+        api_model: str | None = None,
         max_new_tokens: int | None = None,
         temperature: float | None = None,
         max_batch_size: int = 16,
         **limits: Any,
     ):
-        self.name, self.toolbox, self.prompt, self.api_base = name, toolbox, prompt, api_base
+        self.name, self.toolbox, self.prompt = name, toolbox, prompt
+        self.server = {"api_base": api_base, "api_model": api_model}
         self.max_new_tokens, self.temperature, self.max_batch_size = max_new_tokens, temperature, max_batch_size
         self.limits = limits
         self._model: Model | None = None
@@ -257,27 +258,25 @@ class AgentFactory:
             InputError: when nothing can be loaded under the name.
         """
         with self._lock:
-            if self.api_base is not None:
-                return T3Agent(make_toolbox(self.toolbox), self._remote(seed), self.prompt, **self.limits)
-            agent = load_agent(self.name, model=self._model, toolbox=self.toolbox, prompt=self.prompt, **self.limits)
+            agent = load_agent(
+                self.name,
+                model=self._model,
+                toolbox=self.toolbox,
+                prompt=self.prompt,
+                **self.server,
+                **self.limits,
+            )
             if self._model is None:
                 self._model = agent.model
                 self._configure(agent.model)
-            if self.temperature is not None and isinstance(agent.model, VLMModel):
+            if self.temperature is not None:
                 agent.model.generation["seed"] = seed
             return agent
 
-    def _configure(self, model: VLMModel) -> None:
-        model.engine.max_batch_size = self.max_batch_size
+    def _configure(self, model: VLMModel | ServerModel) -> None:
+        if isinstance(model, VLMModel):
+            model.engine.max_batch_size = self.max_batch_size
         if self.max_new_tokens is not None:
             model.generation["max_new_tokens"] = self.max_new_tokens
         if self.temperature is not None:
             model.generation.update(do_sample=True, temperature=self.temperature)
-
-    def _remote(self, seed: int) -> Model:
-        settings: dict[str, Any] = {"temperature": self.temperature or 0.0}
-        if self.max_new_tokens is not None:
-            settings["max_tokens"] = self.max_new_tokens
-        if self.temperature is not None:
-            settings["seed"] = seed
-        return chat_model(str(self.name), api_base=self.api_base, **settings)

@@ -13,7 +13,7 @@ from .gta_scoring import check_scoring
 
 MODES = ("end_to_end", "step_by_step")
 # What does not decide the rows of a run: it may be started or scored again with other values.
-_NOT_PINNED = ("output", "num_workers", "scoring", "embedding_model", "input_price", "output_price")
+_NOT_PINNED = ("output", "num_workers", "scoring", "embedding_model", "input_price", "output_price", "trace")
 
 
 @dataclass(kw_only=True)
@@ -87,12 +87,14 @@ class RunConfig:
 
     Args:
         agent (`str`): folder or Hub id of a saved agent, or of a bare controller (`embedded`, any vision-language
-            model); with `api_base`, the model's name there.
+            model).
         output (`str`): folder of the run; the same command on it goes on where it was stopped.
         toolbox (`str`, *optional*): tools of a bare controller.
         prompt (`str`, *optional*): prompt of a bare controller.
-        api_base (`str`, *optional*): URL of an OpenAI-compatible server with the model; its key is taken from
-            `OPENAI_API_KEY`.
+        api_base (`str`, *optional*): URL of an OpenAI-compatible server that runs the controller, see `t3 serve`; its
+            key is taken from `OPENAI_API_KEY`.
+        api_model (`str`, *optional*): the controller's name there, where the server lists several.
+        executor (`str`, *optional*, defaults to `"sandbox"`): where code runs, see [`T3Agent`].
         num_workers (`int`, *optional*, defaults to 16): tasks at the same time; they share batches of the model.
         max_steps (`int`, *optional*): steps per task.
         max_consecutive_errors (`int`, *optional*, defaults to 5): failed steps in a row per task.
@@ -106,6 +108,7 @@ class RunConfig:
         skip_bad_rows (`bool`, *optional*, defaults to `False`): leave out rows that cannot be used, and count them.
         input_price (`float`, *optional*): price of a million input tokens.
         output_price (`float`, *optional*): price of a million output tokens.
+        trace (`str`, *optional*): file for OpenTelemetry spans, or URL of an OTLP collector.
     """
 
     benchmark: ClassVar[str]
@@ -115,6 +118,8 @@ class RunConfig:
     toolbox: str = "embedded"
     prompt: str = "compact"
     api_base: str | None = None
+    api_model: str | None = None
+    executor: str = "sandbox"
     num_workers: int = 16
     max_steps: int = 6
     max_consecutive_errors: int = 5
@@ -127,6 +132,7 @@ class RunConfig:
     skip_bad_rows: bool = False
     input_price: float | None = None
     output_price: float | None = None
+    trace: str | None = None
 
     def settings(self) -> dict[str, Any]:
         """What decides the rows of a run."""

@@ -94,6 +94,7 @@ def _agents_of(config: RunConfig) -> Callable[[int], CodeAgent]:
         config.toolbox,
         config.prompt,
         api_base=config.api_base,
+        api_model=config.api_model,
         max_new_tokens=config.max_new_tokens,
         temperature=config.temperature,
         max_batch_size=config.num_workers,
@@ -101,6 +102,7 @@ def _agents_of(config: RunConfig) -> Callable[[int], CodeAgent]:
         max_consecutive_errors=config.max_consecutive_errors,
         token_budget=config.token_budget,
         time_budget=config.time_budget,
+        executor_type=config.executor,
     )
 
 
