@@ -38,9 +38,8 @@ def print_results(results: dict[str, Any], folder: str) -> None:
         shown = [name for name in _COLUMNS if name in results["metrics"]]
         table = Table(group, "n", *(f"{label_of(name)} %" for name in shown))
         for value, metrics in parts.items():
-            counted = str(max((metric["n"] for metric in metrics.values()), default=0))
             first = metrics.get(shown[0]) if shown else None
-            table.add_row(value, str(first["n"]) if first else counted, *(percent(metrics.get(m)) for m in shown))
+            table.add_row(value, str(first["n"]) if first else "-", *(percent(metrics.get(m)) for m in shown))
         console.print(table)
     usage = results["usage"]["mean"]
     cost = "" if usage["cost"] is None else f", cost {usage['cost']:.3g}"
