@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..options import parse_options
 from ..storage import SETTINGS_FILE, RunFolder, write_atomic
 from ..task import require
+from ..tracing import start_tracing, stop_tracing
 
 
 if TYPE_CHECKING:
@@ -219,7 +220,12 @@ def main(argv: list[str]) -> int:
     from .console import print_results
 
     use_fastest_num_threads()
-    print_results(evaluate(config), config.output)
+    if config.trace:
+        start_tracing(config.trace)
+    try:
+        print_results(evaluate(config), config.output)
+    finally:
+        stop_tracing()
     return 0
 
 

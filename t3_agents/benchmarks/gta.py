@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..task import Task
+from ..tools.gta import GTA_TO_PAPER
 from ..trajectory import Trajectory
 from . import gta_scoring
 from .gta_scoring import Embed, Turn, assistant_turns, call_of
@@ -24,24 +25,6 @@ from .taxonomy import error_type
 
 HUB_ID = "Jize1/GTA"
 DATASET_FILE, TOOLS_FILE = "dataset.json", "toolmeta.json"
-
-GTA_TO_PAPER: dict[str, tuple[str, ...]] = {
-    "OCR": ("visualizer", "ocr"),
-    "ImageDescription": ("visualizer",),
-    "RegionAttributeDescription": ("visualizer",),
-    "TextToBbox": ("objectlocation", "facedetection"),
-    "CountGivenObject": ("objectlocation", "facedetection", "visualizer"),
-    "MathOCR": ("visualizer", "ocr"),
-    "GoogleSearch": ("ask_search_agent",),
-    "Calculator": (),
-    "Solver": (),
-    "Plot": (),
-    "DrawBox": ("image_edit",),
-    "AddText": ("image_edit",),
-    "TextToImage": ("image_generator",),
-    "ImageStylization": ("image_edit",),
-}
-"""Which tools of the paper do the job of a GTA tool; an empty tuple where an agent writes Python code instead."""
 
 
 def load_gta(dataset: str | Path = HUB_ID, revision: str | None = None) -> LoadedTasks:

@@ -27,12 +27,12 @@ from .web_engines import ENGINES
 
 
 GTA_TO_PAPER: dict[str, tuple[str, ...]] = {
-    "OCR": ("visualizer",),
+    "OCR": ("visualizer", "ocr"),
     "ImageDescription": ("visualizer",),
     "RegionAttributeDescription": ("visualizer",),
-    "TextToBbox": ("objectlocation",),
-    "CountGivenObject": ("visualizer",),
-    "MathOCR": ("visualizer",),
+    "TextToBbox": ("objectlocation", "facedetection"),
+    "CountGivenObject": ("objectlocation", "facedetection", "visualizer"),
+    "MathOCR": ("visualizer", "ocr"),
     "GoogleSearch": ("ask_search_agent",),
     "Calculator": (),
     "Solver": (),
@@ -42,7 +42,7 @@ GTA_TO_PAPER: dict[str, tuple[str, ...]] = {
     "TextToImage": ("image_generator",),
     "ImageStylization": ("image_edit",),
 }
-"""The paper's tool that does the work of each of GTA's; none where an agent writes Python instead."""
+"""The paper's tools that can do the work of each of GTA's; none where an agent writes Python instead."""
 
 _IMAGE = {"type": "string", "description": "path of the picture"}
 _BBOX = {"type": "string", "description": "the box as `(x1, y1, x2, y2)` in pixels"}

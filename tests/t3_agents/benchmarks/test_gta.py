@@ -10,7 +10,7 @@ from smolagents import CodeAgent
 
 from t3_agents.benchmarks.config import GTAConfig, ScoreConfig
 from t3_agents.benchmarks.evaluation import evaluate, score_run
-from t3_agents.benchmarks.gta import GTA_TO_PAPER, load_gta
+from t3_agents.benchmarks.gta import load_gta
 from t3_agents.benchmarks.gta_scoring import TOOLS
 from t3_agents.benchmarks.gta_steps import predicted_turn
 from t3_agents.benchmarks.results import read_results, read_scores, read_trajectories
@@ -391,10 +391,6 @@ def test_code_without_a_call_is_an_error(code):
 )
 def test_the_answer_that_is_written(code, answer):
     assert predicted_turn(code, GTA_INPUTS) == {"role": "assistant", "content": answer}
-
-
-def test_every_tool_has_a_counterpart_in_the_paper():
-    assert set(GTA_TO_PAPER) == set(TOOLS)
 
 
 def test_another_toolbox_is_scored_by_the_written_mapping(data, embedding, tmp_path):
