@@ -211,8 +211,9 @@ class Sandbox:
             if self._pidfd >= 0:
                 self.signal(signal.SIGKILL)
                 self._wait_for_end(5)
-            # The rest of the namespace dies with bubblewrap.
-            self._process.kill()
+            # The rest of the namespace dies with bubblewrap, or, before it is set up, with its group.
+            if self._process.poll() is None:
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(5)
         self._close()
 
@@ -456,7 +457,14 @@ def _spawn(
         command += [python_program(), "-I", "-S", "-B", CHILD]
         # No variable of this process goes along: it could be read from the sandbox's first process.
         return subprocess.Popen(
-            command, stdin=channel, stdout=output, stderr=errors, env={}, cwd="/", pass_fds=handles
+            command,
+            stdin=channel,
+            stdout=output,
+            stderr=errors,
+            env={},
+            cwd="/",
+            pass_fds=handles,
+            start_new_session=True,
         )
     finally:
         for handle in handles:

@@ -311,7 +311,7 @@ class TestLimits:
         assert (trajectory.end_reason, len(trajectory.actions)) == ("token_budget", 3)
 
     def test_time(self):
-        agent = make_agent(model=WatchedModel([turn("print(1)")] * 9, seconds=0.1), time_budget=0.25)
+        agent = make_agent(model=WatchedModel([turn("print(1)")] * 9, seconds=0.5), time_budget=1.2)
         trajectory = agent.run_task(Task.create("?"))
         assert trajectory.end_reason == "time_budget" and 2 <= len(trajectory.actions) <= 3
 

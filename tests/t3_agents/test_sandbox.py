@@ -98,6 +98,15 @@ def local():
     return executor
 
 
+def group_of(path):
+    """Process group behind a `stat` file, without processes that have ended and wait for their parent to notice."""
+    try:
+        fields = path.read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[2]
+
+
 class TestLikeSmolagents:
     @pytest.mark.parametrize(
         "code",
@@ -427,6 +436,18 @@ class TestProcesses:
         while Path(f"/proc/{pid}").exists() and time.monotonic() < end:
             time.sleep(0.05)
         assert not Path(f"/proc/{pid}").exists()
+
+    def test_nothing_is_left_of_one_that_is_ended_at_its_start(self, workspace):
+        groups = set()
+        for number in range(40):
+            executor = SandboxExecutor([], workspace)
+            executor.send_tools({})
+            groups.add(str(executor._sandbox._process.pid))
+            time.sleep(number / 4000)
+            executor.cleanup()
+        time.sleep(1)
+        left = [path for path in Path("/proc").glob("[0-9]*/stat") if group_of(path) in groups]
+        assert left == []
 
     def test_handles_are_given_back(self, workspace):
         executor = SandboxExecutor([], workspace)
