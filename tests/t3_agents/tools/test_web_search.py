@@ -430,5 +430,12 @@ def test_finding_on_a_page():
     assert find_passages(text, "") == [] and len(find_passages("tower " * 1000, "tower")) == 5
 
 
+@pytest.mark.parametrize("piece", ["<title ", "<head ", "<title>", "<meta charset=", "</"])
+def test_no_search_goes_back(piece):
+    started = time.process_time()
+    web_pages._split_html("<html>" + piece * 500_000)
+    assert time.process_time() - started < 2
+
+
 def test_the_site_is_a_server(server):
     assert requests.get(f"{server.url}/hill", timeout=3).text == HILL
