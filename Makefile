@@ -4,16 +4,20 @@ BIN = $(VENV)/bin
 
 .PHONY: install quickstart test test-fast quality bench clean
 
-# The stamp makes an install that was interrupted start again.
-$(VENV)/.installed: setup.cfg constraints.txt
+# The stamps make an install that was interrupted start again. The quickstart needs less than the tests.
+$(VENV)/.quickstart: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[quickstart]"
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.quickstart
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
 	touch $@
 
 install: $(VENV)/.installed
 
-quickstart: install
+quickstart: $(VENV)/.quickstart
 	$(BIN)/t3 quickstart
 
 # One torch thread per test process: threads that share two cores wait for each other.

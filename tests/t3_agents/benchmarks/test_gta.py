@@ -11,7 +11,6 @@ from smolagents import CodeAgent
 from t3_agents.benchmarks.config import GTAConfig, ScoreConfig
 from t3_agents.benchmarks.evaluation import evaluate, score_run
 from t3_agents.benchmarks.gta import load_gta
-from t3_agents.benchmarks.gta_scoring import TOOLS
 from t3_agents.benchmarks.gta_steps import predicted_turn
 from t3_agents.benchmarks.results import read_results, read_scores, read_trajectories
 from t3_agents.errors import InputError
