@@ -298,7 +298,7 @@ def test_served_and_in_process_write_the_same(tiny_vlm, make_picture):
         served = ServerModel(str(tiny_vlm), api_base=f"http://localhost:{port}/v1", max_new_tokens=12)
         local = VLMModel.from_pretrained(tiny_vlm, max_new_tokens=12)
         picture = Image.open(make_picture())
-        for messages in ([user("What is shown?", picture)], [user("Go on.")], [user("two"), user("parts")]):
+        for messages in ([user("What is shown?", picture)], [user("Go on.")]):
             ours, theirs = local.generate(messages), served.generate(messages)
             words = local.processor.tokenizer.decode(ours.raw.output_ids, skip_special_tokens=True)
             assert theirs.content == words.rstrip("\ufffd")  # half a character is not sent
