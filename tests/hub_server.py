@@ -242,7 +242,7 @@ class Handler(BaseHTTPRequestHandler):
         self.route, self.query = address.path, parse_qs(address.query)
         fault = self._take_fault(f"{self.command} {self.route}")
         if fault and fault.status == 0 and not fault.lost:
-            self.rfile.read(fault.after)
+            self.rfile.read(min(fault.after, int(self.headers.get("Content-Length", fault.after))))
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
             return
