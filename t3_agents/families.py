@@ -38,7 +38,7 @@ def reason_against_slots(model: Any) -> str | None:
     types = set(getattr(config, "layer_types", None) or ["full_attention"])
     if types != {"full_attention"} or getattr(config, "sliding_window", None):
         return f"{name} has layers without full attention"
-    if _is_multi_modal(config) and model.config.model_type not in MULTI_MODAL_ROPE:
+    if is_multi_modal(config) and model.config.model_type not in MULTI_MODAL_ROPE:
         return f"{name} has multi-modal positions of another kind than {', '.join(MULTI_MODAL_ROPE)}"
     return None
 
@@ -46,12 +46,13 @@ def reason_against_slots(model: Any) -> str | None:
 def positions_of(model: Any, encoder: ChatEncoder) -> Positions:
     """The way in which the model's family numbers its tokens."""
     model = base_model(model)
-    if _is_multi_modal(model.config.get_text_config()):
+    if is_multi_modal(model.config.get_text_config()):
         return MultiModalPositions(model)
     return Positions()
 
 
-def _is_multi_modal(text_config: Any) -> bool:
+def is_multi_modal(text_config: Any) -> bool:
+    """Whether positions depend on the pictures (multi-modal RoPE, arXiv 2409.12191)."""
     return "mrope_section" in (getattr(text_config, "rope_parameters", None) or {})
 
 

@@ -20,6 +20,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from t3_agents.encoding import Conversation
+from t3_agents.families import is_multi_modal, reason_against_slots
 
 
 ATTENTION = "t3_segments"
@@ -241,7 +242,7 @@ def position_ids(model: PreTrainedModel, inputs: dict[str, Any]) -> torch.Tensor
     """
     ids, bounds = inputs["input_ids"], inputs["segment_bounds"]
     prefix = bounds[0]
-    if not has_multimodal_positions(model):
+    if not is_multi_modal(model.config.get_text_config()):
         pieces = [
             torch.arange(prefix),
             *(prefix + torch.arange(b - a) for a, b in zip(bounds, bounds[1:], strict=False)),
@@ -261,19 +262,9 @@ def position_ids(model: PreTrainedModel, inputs: dict[str, Any]) -> torch.Tensor
     return torch.cat(pieces, dim=2)
 
 
-def has_multimodal_positions(model: PreTrainedModel) -> bool:
-    """Whether positions depend on the pictures (multi-modal RoPE, arXiv 2409.12191)."""
-    return "mrope_section" in (getattr(model.config.get_text_config(), "rope_parameters", None) or {})
-
-
 def packing_refusal(model: PreTrainedModel) -> str | None:
     """Why rows of a model cannot be packed exactly, or `None` when they can."""
-    config = model.config.get_text_config()
-    windowed = getattr(config, "sliding_window", None) is not None
-    # Older families say it with a window size alone.
-    layers = set(getattr(config, "layer_types", None) or ["sliding_attention" if windowed else "full_attention"])
-    if layers != {"full_attention"}:
-        return f"{type(model).__name__} has {', '.join(sorted(layers - {'full_attention'}))} layers"
-    if not model._can_set_attn_implementation():
+    reason = reason_against_slots(model)
+    if reason is None and not model._can_set_attn_implementation():
         return f"{type(model).__name__} does not let its attention be replaced"
-    return None
+    return reason

@@ -95,7 +95,7 @@ def test_a_family_with_sliding_windows_is_grouped_by_length(tmp_path, caplog):
     rows = [make_row(number, attached=0, brought=[0] * (number % 3)) for number in range(6)]
     with caplog.at_level(logging.WARNING):
         trainer = make_trainer("gemma3", tmp_path, rows, packing="shared_prefix", batch_size=2)
-    assert "Rows are grouped by length instead of packed: Gemma3ForConditionalGeneration has sliding" in caplog.text
+    assert "Rows are grouped by length instead of packed: Gemma3ForConditionalGeneration reads pictures" in caplog.text
     assert packing_refusal(trainer.model.get_base_model()) is not None
     assert trainer.data_collator.packing == "none"
     lengths = [len(trainer.data_collator.encode(row).ids) for row in make_dataset(rows)]

@@ -181,4 +181,4 @@ def tiny_mistral():
 @pytest.mark.parametrize("make_model", [tiny_gemma3, tiny_mistral])
 def test_sliding_windows_are_refused(make_model):
     model = make_model()
-    assert packing_refusal(model) == f"{type(model).__name__} has sliding_attention layers"
+    assert packing_refusal(model) == f"{type(model).__name__} has layers without full attention"
