@@ -132,18 +132,18 @@ class T3AgentConfig:
             raise InputError(f"{folder} is not a saved agent: it has no {AGENT_FILE}.")
         return cls.from_record(read_json(path))
 
-    def check_strangers(self, additional_authorized_imports: list[str] | None = None) -> None:
+    def check_strangers(self, check_imports: bool) -> None:
         """Refuse settings that reach out of the agent: a stranger could have written them.
 
         Args:
-            additional_authorized_imports (`list[str]`, *optional*): what the caller allows instead of the saved ones.
+            check_imports (`bool`): also refuse modules that reach beyond the workspace, for an executor that is no
+                boundary; in a sandbox they reach nothing.
 
         Raises:
             InputError: naming the setting and how to allow it.
         """
         unsafe = "pass trust_remote_code=True if you trust whoever made the agent"
-        imports = self.additional_authorized_imports if additional_authorized_imports is None else []
-        for module in imports:
+        for module in self.additional_authorized_imports if check_imports else ():
             if str(module).removesuffix(".*") not in SAFE_IMPORTS:
                 raise InputError(
                     f"This agent lets code import `{module}`, which reaches beyond its workspace: pass "

@@ -103,7 +103,8 @@ class PretrainedAgent:
         config = T3AgentConfig.from_folder(folder)
         check_folder(folder)
         if not trust_remote_code:
-            config.check_strangers(kwargs.get("additional_authorized_imports"))
+            runs_here = kwargs.get("executor_type") == "local"
+            config.check_strangers(check_imports=runs_here and kwargs.get("additional_authorized_imports") is None)
         adapter = folder / "adapter_config.json"
         if adapter.is_file() and model is None:
             base = config.controller.get("base") or read_json(adapter).get("base_model_name_or_path")

@@ -102,9 +102,16 @@ def hub_model(
 
         with loading(name):
             model, info = getattr(transformers, model_class).from_pretrained(
-                name, revision=revision, dtype=dtype, output_loading_info=True
+                name,
+                revision=revision,
+                dtype=dtype,
+                output_loading_info=True,
+                use_safetensors=True,
+                trust_remote_code=False,
             )
-            processor = getattr(transformers, processor_class).from_pretrained(name, revision=revision)
+            processor = getattr(transformers, processor_class).from_pretrained(
+                name, revision=revision, trust_remote_code=False
+            )
         # transformers gives a class random weights where the checkpoint is one of another class.
         if len(info["missing_keys"]) > len(model.state_dict()) / 2:
             raise InputError(f"The model `{name}` of this tool holds no weights of a {type(model).__name__}.")
