@@ -14,7 +14,7 @@ from typing import Any
 
 from .config import AGENT_FILE, T3AgentConfig
 from .errors import InputError, MissingExtraError
-from .hub import download_agent, has_agent
+from .hub import download_model, has_agent
 from .models import EMBEDDED, VLMModel, best_device
 from .options import parse_options
 from .server_model import SERVED_NAME
@@ -90,7 +90,7 @@ def weights_of(agent: str) -> Weights:
         return Weights(str(embedded_controller()))
     folder = Path(agent)
     if not folder.is_dir() and has_agent(agent, None):
-        folder = download_agent(agent, None)
+        folder = download_model(agent, None)
     if not folder.is_dir():
         return Weights(agent)
     folder = folder.resolve()

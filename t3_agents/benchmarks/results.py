@@ -169,10 +169,18 @@ def _count_errors(scores: Sequence[TaskScore]) -> dict[str, int]:
 
 
 def write_results(folder: str | Path, results: dict[str, Any], scores: Sequence[TaskScore]) -> None:
-    """Write both files; a crash between them leaves the older pair or one that can be made again."""
+    """Write both files; a crash between them leaves the older pair or one that can be made again.
+
+    Results that are there already keep their time.
+    """
+    path = Path(folder) / RESULTS_FILE
+    if path.is_file():
+        there = json.loads(path.read_text(encoding="utf-8"))
+        if {**there, "created": None} == {**json.loads(json.dumps(results)), "created": None}:
+            results = there
     lines = [json.dumps(score.to_dict(), allow_nan=False) + "\n" for score in scores]
     write_atomic(Path(folder) / SCORES_FILE, "".join(lines))
-    write_atomic(Path(folder) / RESULTS_FILE, json.dumps(results, indent=2, allow_nan=False) + "\n")
+    write_atomic(path, json.dumps(results, indent=2, allow_nan=False) + "\n")
 
 
 def read_results(folder: str | Path) -> dict[str, Any]:

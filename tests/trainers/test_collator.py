@@ -68,6 +68,7 @@ def test_ids_and_pixels_are_those_of_the_stock_collator(encoder, rows, chosen):
     with_labels = len(chosen) == 1
     ours = TrajectoryCollator(encoder)(chosen_rows)
     stock = DataCollatorForVisionLanguageModeling(encoder.processor, assistant_only_loss=with_labels)(chosen_rows)
+    assert ours.pop("row_ids") == [row["id"] for row in chosen_rows]
     assert set(ours) == set(stock)
     # The mask of assistant tokens ends at the same end-of-turn token, by the `generation` marks of the template.
     for name in stock if with_labels else set(stock) - {"labels"}:

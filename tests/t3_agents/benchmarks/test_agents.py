@@ -112,7 +112,9 @@ class TestRecordedCalls:
 
     def test_values_that_json_does_not_know_are_text(self, task):
         model = ScriptedModel([turn("width({1, 2}, scale=float('nan'))"), turn("final_answer(5)")])
-        trajectory = RecordedAgent(T3Agent([width], model, prompt="compact")).run_task(task)
+        # The sandbox hands on JSON only.
+        agent = T3Agent([width], model, prompt="compact", executor_type="local")
+        trajectory = RecordedAgent(agent).run_task(task)
         assert trajectory.provenance["calls"][0]["arguments"] == {"image_path": "{1, 2}", "scale": "nan"}
         trajectory.to_dict()
 
