@@ -109,8 +109,8 @@ def test_a_task_that_raises_becomes_a_row(tmp_path, workers):
 
 
 def test_an_answer_that_is_no_unicode_harms_nothing(tmp_path):
-    scripts = iter([[turn("final_answer('\\ud800')")], [turn("final_answer(1)")]])
-    run = run_tasks(lambda: agent_of(ScriptedModel(next(scripts))), make_tasks(3)[:2], tmp_path / "run")
+    script = [turn("final_answer('\\ud800')"), turn("final_answer(1)")]
+    run = run_tasks(lambda: agent_of(ScriptedModel(script)), make_tasks(3)[:2], tmp_path / "run")
     assert run[0].answer == "?"  # half a character, which no file can hold
     assert run[1].answer == "1"
 
