@@ -48,8 +48,11 @@ class _Row:
 
     def append(self, logits: torch.Tensor) -> None:
         """Choose the next token from logits of shape `(vocabulary,)`."""
-        ids = torch.tensor([self.ids], device=logits.device)
-        scores = self.processors(ids, logits[None].to(copy=True, dtype=torch.float32))
+        if self.processors or self.do_sample:
+            ids = torch.tensor([self.ids], device=logits.device)
+            scores = self.processors(ids, logits[None].to(copy=True, dtype=torch.float32))[0]
+        else:
+            scores = logits
         if self.do_sample:
             token = torch.multinomial(scores.softmax(-1), 1, generator=self.generator).item()
         else:
@@ -147,8 +150,6 @@ class SlotDecoder:
     def _make_row(self, request: Request) -> _Row:
         settings = dict(request.settings)
         seed = settings.pop("seed", None)
-        # A picture's token without a picture would end the conversation: the model looks for its pixels.
-        settings["suppress_tokens"] = [*(settings.get("suppress_tokens") or []), self.encoder.image_token_id]
         config, processors = self._stock_preparation(request, settings)
         ends = config.eos_token_id
         return _Row(
@@ -218,7 +219,12 @@ class SlotDecoder:
         )
         slots.lengths[slots.row] = len(ids)
         self._keep(slots.row, keys)
-        return output.logits[0, -1]
+        return self._without_picture(output.logits[:, -1])[0]
+
+    def _without_picture(self, logits: torch.Tensor) -> torch.Tensor:
+        """A picture's token without a picture would end the conversation: the model looks for its pixels."""
+        logits[:, self.encoder.image_token_id] = -torch.inf
+        return logits
 
     def _keep(self, number: int, keys: list[Any]) -> None:
         self.tree.insert(keys, lambda start, end: self._slots.read(number, start, end))
@@ -240,6 +246,7 @@ class SlotDecoder:
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1]
+            logits = self._without_picture(logits)
         except Exception as error:
             # Which row it is of cannot be known: the batch halves until a row fails alone.
             if len(rows) == 1 and not (_is_out_of_memory(error) and self.tree.num_tokens):
