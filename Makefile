@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: install quickstart test test-fast quality bench clean
+.PHONY: install quickstart test test-slow quality bench clean
 
 # The stamps make an install that was interrupted start again. The quickstart needs less than the tests.
 $(VENV)/.quickstart: setup.cfg constraints.txt
@@ -24,10 +24,10 @@ quickstart: $(VENV)/.quickstart
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test: install
-	$(PYTEST)
-
-test-fast: install
 	$(PYTEST) -m "not slow"
+
+test-slow: install
+	$(PYTEST) -m slow
 
 quality: install
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"

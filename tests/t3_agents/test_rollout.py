@@ -93,7 +93,8 @@ def test_trajectories_come_as_they_end():
         return scripted(*[f"import time; time.sleep({next(seconds)}); final_answer(1)"] * 4)()
 
     done = [t.task.id for t in rollout(make_agent, make_tasks(4), num_workers=2)]
-    assert sorted(done) == [f"task-{i}" for i in range(4)] and done[-1] == "task-0"
+    # Either worker may be the first to make its agent, the slow one.
+    assert sorted(done) == [f"task-{i}" for i in range(4)] and done[-1] in ("task-0", "task-1")
 
 
 def test_tasks_are_taken_when_a_worker_is_free():
