@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import os
 import re
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import quote
 
@@ -30,7 +31,7 @@ class SearchResult(NamedTuple):
     snippet: str
 
 
-class Engine:
+class Engine(ABC):
     """A search engine.
 
     Args:
@@ -43,6 +44,7 @@ class Engine:
     def __init__(self, corpus: str | None = None):
         self.corpus = corpus
 
+    @abstractmethod
     def search(self, query: str, limit: int, seconds: float) -> list[SearchResult]:
         """The best results first.
 
@@ -54,7 +56,6 @@ class Engine:
         Raises:
             InputError: when a key is missing or the engine fails; no message holds a key.
         """
-        raise NotImplementedError
 
 
 class HttpEngine(Engine):
@@ -62,13 +63,13 @@ class HttpEngine(Engine):
 
     url: ClassVar[str]
 
+    @abstractmethod
     def request(self, query: str, limit: int) -> dict[str, Any]:
         """Keyword arguments of `requests.request`, without the URL."""
-        raise NotImplementedError
 
+    @abstractmethod
     def results(self, reply: dict[str, Any]) -> list[SearchResult]:
         """Results of a reply."""
-        raise NotImplementedError
 
     def search(self, query: str, limit: int, seconds: float) -> list[SearchResult]:
         import requests
