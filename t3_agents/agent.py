@@ -165,7 +165,7 @@ class T3Agent(PretrainedAgent, CodeAgent):
         return self._to_trajectory(task, answer)
 
     def interrupt(self) -> None:
-        """End the run: the turn that is being written at once, a code step when it is done."""
+        """End the run: the turn that is being written, or the code in the sandbox; other code when it is done."""
         super().interrupt()
         if self._interruption is not None:
             self._interruption.cancel()
@@ -249,6 +249,8 @@ class T3Agent(PretrainedAgent, CodeAgent):
             with self.workspace.activate() if shares_directory else nullcontext():
                 result = self.python_executor(code)
             shown = "" if result.output is None else str(result.output)
+        except InterruptedTurn as error:
+            raise AgentError(str(error), self.logger) from None
         except Exception as error:  # whatever model-written code or a tool raises is the model's to see
             keeps_prints = isinstance(self.python_executor, (SandboxExecutor, TimedExecutor))
             printed = str(self.python_executor.state.get("_print_outputs", "")) if keeps_prints else ""

@@ -1,4 +1,4 @@
-"""Ending the model calls of a run from outside, or when its time is up, also in the middle of a turn."""
+"""Ending a run from outside, or its model calls when its time is up, also in the middle of a turn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class InterruptedTurn(T3Error):
 
 @dataclass(eq=False)
 class Interruption:
-    """What may end the model calls of one run.
+    """What may end one run.
 
     Args:
         deadline (`float`, *optional*): time of `time.monotonic` after which calls end.
@@ -29,8 +29,12 @@ class Interruption:
     _cancelled: threading.Event = field(default_factory=threading.Event)
 
     def cancel(self) -> None:
-        """End the running call and all later ones. Called from any thread."""
+        """End the running call or code step and all later ones. Called from any thread."""
         self._cancelled.set()
+
+    def is_cancelled(self) -> bool:
+        """Whether this run, or one around it, was cancelled."""
+        return self._cancelled.is_set() or (self.outer is not None and self.outer.is_cancelled())
 
     def seconds_left(self) -> float | None:
         """Seconds until the deadline, 0 when it is over or the run was cancelled; `None` without a deadline."""

@@ -18,6 +18,7 @@ from smolagents.utils import BASE_BUILTIN_MODULES
 
 from ..errors import InputError, T3Error
 from ..executor import run_with_limit
+from ..interruption import InterruptedTurn, current_interruption
 from ..workspace import Workspace, WorkspaceFullError
 from .bubblewrap import check_sandbox
 from .process import Sandbox, SandboxEnded, SandboxLimits, SandboxTimeout
@@ -124,6 +125,7 @@ class SandboxExecutor(PythonExecutor):
         Raises:
             ExecutionTimeoutError: when it took longer than it may.
             InterpreterError: when the code raised something, crashed or used more than it may.
+            InterruptedTurn: when the run in this thread was cancelled.
         """
         self.state["_print_outputs"] = ""
         finished = False
@@ -206,13 +208,20 @@ class SandboxExecutor(PythonExecutor):
         sandbox = self._sandbox
         sandbox.printed = type(sandbox.printed)(self.limits.output_chars)
         deadline, is_over = time.monotonic() + self.limits.seconds, False
+        interruption = current_interruption()
+
+        def watch() -> None:
+            self._check_disk()
+            if interruption is not None and interruption.is_cancelled():
+                raise InterruptedTurn("The run was cancelled.")
+
         cpu_before = sandbox.cpu_seconds()
         # A result must name its step, so that one that was sent in advance is passed over.
         step = secrets.token_hex(8)
         sandbox.send({"code": code, "step": step})
         while True:
             try:
-                frame = sandbox.receive(deadline, cpu_before, self._check_disk)
+                frame = sandbox.receive(deadline, cpu_before, watch)
                 if "call" in frame:
                     sandbox.freeze()
                     reply = {"error": "The time of the step is up."} if is_over else self._call(frame, deadline)

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -336,19 +337,19 @@ class Sandbox:
         except OSError:
             raise SandboxEnded(self._how_it_ended()) from None
 
-    def receive(self, deadline: float, cpu_before: float, check_disk) -> dict[str, Any]:
+    def receive(self, deadline: float, cpu_before: float, watch: Callable[[], None]) -> dict[str, Any]:
         """Wait for a frame, keep what is printed, and watch the limits.
 
         Args:
             deadline (`float`): value of `time.monotonic` at which the step has used its time.
             cpu_before (`float`): CPU seconds at the start of the step.
-            check_disk (`Callable`): called now and then to look at the workspace.
+            watch (`Callable`): called now and then; what it raises ends the wait.
 
         Raises:
             SandboxTimeout: at the deadline.
             SandboxEnded: when the process is gone, uses too much, or sends what is no frame.
         """
-        tick, next_disk = time.monotonic() + _TICK, time.monotonic() + 0.25
+        tick, next_watch = time.monotonic() + _TICK, time.monotonic() + 0.25
         is_quick = True
         while True:
             frame = self._next_frame()
@@ -361,9 +362,9 @@ class Sandbox:
                 self.check_use(cpu_before)
                 self.drain()
                 tick, is_quick = now + _TICK, False
-            if now >= next_disk:
-                check_disk()
-                next_disk = now + 0.25
+            if now >= next_watch:
+                watch()
+                next_watch = now + 0.25
             # Prints of a quick step wait for its end. What is printed beyond the limit is taken at ticks only,
             # which slows an endless print down.
             poll = select.poll()

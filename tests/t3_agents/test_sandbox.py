@@ -18,6 +18,7 @@ from smolagents.local_python_executor import ExecutionTimeoutError, InterpreterE
 
 from t3_agents.agent import T3Agent
 from t3_agents.errors import InputError
+from t3_agents.interruption import InterruptedTurn, interruptible
 from t3_agents.models import ScriptedModel
 from t3_agents.run import main as run_command
 from t3_agents.sandbox import PAPER_IMPORTS, SandboxExecutor, SandboxLimits, check_sandbox
@@ -540,3 +541,10 @@ def test_filters_for_both_machines():
 def test_the_status_says_what_was_found():
     status = check_sandbox()
     assert status.available and status.seccomp and status.bwrap in status.reason
+
+
+def test_a_cancelled_run_does_not_wait_for_its_code(executor):
+    with interruptible() as interruption, pytest.raises(InterruptedTurn, match="cancelled"):
+        threading.Timer(0.5, interruption.cancel).start()
+        executor("while True: pass")
+    assert executor("print(1)").logs.strip() == "1"
