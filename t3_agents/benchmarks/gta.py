@@ -199,11 +199,6 @@ def _check_call(turn: Turn) -> None:
 # Scores
 
 
-def needs_embedding(trajectories: Sequence[Trajectory], scoring: str) -> bool:
-    """Whether scoring them needs sentence embeddings: there are open answers or pictures."""
-    return scoring == "official" and any(not isinstance(t.task.origin["gt_answer"], dict) for t in trajectories)
-
-
 def score_end_to_end(
     trajectories: Sequence[Trajectory], scoring: str, embed: Embed | None, prices: tuple[float, float] | None
 ) -> list[TaskScore]:
