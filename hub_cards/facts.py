@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,6 @@ def without_machine(value: Any) -> Any:
         return {key: without_machine(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [without_machine(inner) for inner in value]
-    if isinstance(value, str) and (value.startswith(("/", "./", "../", "~")) or Path(value).exists()):
+    if isinstance(value, str) and (value.startswith(("/", "./", "../", "~")) or os.path.exists(value)):
         return Path(value).name
     return value
