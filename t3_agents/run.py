@@ -60,9 +60,7 @@ def main(argv: list[str]) -> int:
     config = parse_options(RunConfig, _list_files(argv), prog='t3 run "QUESTION"')
     # What the user gave is checked before any model is loaded.
     task = Task.create(question, [File.from_path(path) for path in config.file])
-    name = config.agent or str(DEFAULT_AGENT)
-    if config.agent is None and not DEFAULT_AGENT.is_dir():
-        raise InputError(f"There is no agent in {DEFAULT_AGENT}: run `t3 quickstart` first, or name one with --agent.")
+    name = agent_or_default(config.agent)
     if config.output and Path(config.output).exists():
         raise InputError(f"{config.output} exists already: name a new folder for the output.")
 
@@ -93,6 +91,17 @@ def main(argv: list[str]) -> int:
         return 1
     console.print(f"Answer: {trajectory.answer}", style="bold green", markup=False)
     return 0
+
+
+def agent_or_default(name: str | None) -> str:
+    """The agent that the user named, or the one that `t3 quickstart` tuned.
+
+    Raises:
+        InputError: when none is named and there is none of the quickstart.
+    """
+    if name is None and not DEFAULT_AGENT.is_dir():
+        raise InputError(f"There is no agent in {DEFAULT_AGENT}: run `t3 quickstart` first, or name one with --agent.")
+    return name or str(DEFAULT_AGENT)
 
 
 def _list_files(argv: list[str]) -> list[str]:
