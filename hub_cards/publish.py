@@ -1,4 +1,4 @@
-"""Push agents, datasets, results and reports to the Hub."""
+"""Push agents, datasets, results, reports and Spaces to the Hub."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ GROUP = "t3_agents.push"
 
 @dataclass
 class PushConfig:
-    """Push to the Hub: `t3 push agent|dataset|results|report SOURCE USER/NAME`.
+    """Push to the Hub: `t3 push agent|dataset|results|report|space SOURCE USER/NAME`.
 
     Args:
-        source (`str`): folder of the agent, run or dataset.
+        source (`str`): folder of the agent, run or dataset; for a Space, the repo that its agent was pushed to.
         repo (`str`): `user/name`.
         private (`bool`, *optional*): visibility of a new repo.
         revision (`str`, *optional*): branch, made when missing.
@@ -153,6 +153,14 @@ def push_report(config: PushConfig, folder: Path) -> Push:
     return push
 
 
+def push_space(config: PushConfig, folder: Path) -> Push:
+    """A Gradio Space that runs an agent of the Hub."""
+    from t3_agents.space import prepare_space
+
+    settings = config.settings(f"a Space for {config.source}")
+    return prepare_space(folder, settings.pop("repo_id"), config.source, **settings)
+
+
 def collect(title: str, repo: str, repo_type: str, dataset: str | None) -> str:
     """Put a repo, its dataset and the paper into a collection of the user; made when missing.
 
@@ -179,7 +187,7 @@ def run_push(kind: str, config: PushConfig) -> str:
     """Prepare a push in a scratch folder, list it, and carry it out unless it is a dry run.
 
     Args:
-        kind (`str`): `agent`, `dataset`, `results` or `report`.
+        kind (`str`): `agent`, `dataset`, `results`, `report` or `space`.
         config ([`PushConfig`]): what to push where.
 
     Returns:
@@ -217,7 +225,7 @@ def main(argv: list[str]) -> int:
     kinds = _kinds()
     options = [argument for argument in argv if argument in ("-h", "--help")]
     if options:
-        parse_options(PushConfig, ["--help"], prog="t3 push agent|dataset|results|report SOURCE USER/NAME")
+        parse_options(PushConfig, ["--help"], prog="t3 push agent|dataset|results|report|space SOURCE USER/NAME")
     if len(argv) < 3 or argv[0] not in kinds or any(argument.startswith("-") for argument in argv[:3]):
         raise InputError(f"Write `t3 push {'|'.join(sorted(kinds))} SOURCE USER/NAME`, then options.")
     flags = ("--create_pr", "--create-pr", "--dry_run", "--dry-run", "--private")

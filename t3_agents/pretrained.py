@@ -11,7 +11,7 @@ from smolagents.models import Model
 
 from .config import AGENT_FILE, T3AgentConfig
 from .errors import InputError
-from .hub import download_model, has_agent
+from .hub import download_model
 from .models import VLMModel
 from .safe_loading import check_folder, check_repo_id, read_json
 from .storage import write_atomic
@@ -198,21 +198,9 @@ class PretrainedAgent:
         """
         import tempfile
 
-        from .space import write_space
-        from .upload import Push
+        from .space import prepare_space
 
-        if not has_agent(agent_repo, token=token):
-            raise InputError(f"`{agent_repo}` holds no agent: push the agent there first.")
         with tempfile.TemporaryDirectory() as folder:
-            write_space(Path(folder), agent_repo, title=repo_id.partition("/")[2])
-            push = Push(
-                Path(folder),
-                repo_id,
-                repo_type="space",
-                marker="app.py",
-                private=private,
-                message=f"Run {agent_repo}",
-                token=token,
-                space_sdk="gradio",
-            )
+            message = f"Run {agent_repo}"
+            push = prepare_space(Path(folder), repo_id, agent_repo, private=private, message=message, token=token)
             return push.send(push.plan())

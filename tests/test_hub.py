@@ -74,6 +74,19 @@ class TestAgents:
         server.shutdown()
         assert client.python(pull + ANSWER, home=home, HF_ENDPOINT="http://127.0.0.1:9") == first
 
+    def test_a_space_runs_an_agent_that_is_there(self, client, server, agent_folder):
+        early = client.t3("push", "space", "user/t3-agent", "user/demo")
+        assert early.returncode == 2 and "holds no agent on the Hub" in early.stderr
+        assert client.t3("push", "agent", agent_folder, "user/t3-agent").returncode == 0
+        assert client.t3("push", "space", "user/t3-agent", "user/demo").returncode == 0
+        assert server.repos["spaces", "user/demo"].history()[0].title == "Upload a Space for user/t3-agent"
+        code = f"""
+from t3_agents.agent import T3Agent
+agent = T3Agent.from_pretrained({str(agent_folder)!r})
+result = agent.push_to_space("user/other", "user/t3-agent")
+"""
+        assert "user/other" in client.python(code)
+
     def test_other_libraries_read_the_same_repo(self, client, agent_folder):
         assert client.t3("push", "agent", agent_folder, "user/t3-agent").returncode == 0
         code = """
