@@ -129,7 +129,7 @@ def solve(agent: T3Agent, question: str, files: list[str]) -> Iterator[list[str 
 
 
 def _shown(number: int, step: Step) -> str:
-    seen = step.observation_text()
+    seen = "" if step.is_final else step.observation_text()
     shown = f"**Step {number}.** {step.thought}\n\n```py\n{step.code}\n```"
     return f"{shown}\n\n```\n{seen}\n```" if seen else shown
 
