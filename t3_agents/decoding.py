@@ -1,17 +1,24 @@
-"""Continuous decoding: requests join and leave the running batch between two tokens."""
+"""Continuous decoding: requests join and leave the running batch between two calls of the model.
+
+A call takes the newest token of each request and, behind it, a guess of the next ones. What the model says behind the
+newest token counts, and what it says behind a guess counts as long as the request chose the guessed tokens itself. So
+the turn is the one that would be written token by token, greedily or by sampling, in fewer calls.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .drafting import DraftTable, draft
 from .encoding import ChatEncoder
 from .kv_cache import PrefixTree, SlotCache
+from .slot_attention import RaggedBatch, slot_attention
 from .stopping import StopStrings
 
 
@@ -22,6 +29,9 @@ if TYPE_CHECKING:
     from .families import Positions
 
 logger = logging.getLogger(__name__)
+
+_FIRST_DRAFT = 4
+"""Tokens that are guessed at once at the beginning of a turn."""
 
 
 @dataclass(eq=False)
@@ -37,6 +47,12 @@ class _Row:
     generator: torch.Generator | None
     position_shift: int = 0
     """Position of a token less its place; below 0 behind a picture where positions are multi-modal."""
+    draft_length: int = _FIRST_DRAFT
+    """Tokens to guess: more after a guess that was right, fewer after one that was not."""
+
+    def __post_init__(self):
+        self.table = DraftTable()
+        self.table.learn(self.ids)
 
     @property
     def ids(self) -> list[int]:
@@ -46,7 +62,42 @@ class _Row:
     def keys(self) -> list[Any]:
         return [*self.request.keys, *self.request.output_ids]
 
-    def append(self, logits: torch.Tensor) -> None:
+    def guess(self, common: DraftTable, most: int, picture: int) -> list[int]:
+        """The tokens that may come next.
+
+        Args:
+            common ([`DraftTable`]): what was written in other conversations.
+            most (`int`): tokens at most.
+            picture (`int`): token of a picture, which is never written.
+        """
+        number = min(self.draft_length, most, self.max_new_tokens - len(self.request.output_ids) - 1)
+        guessed = draft((self.table, common), self.ids[-DraftTable.longest_run :], number)
+        return guessed[: guessed.index(picture)] if picture in guessed else guessed
+
+    def extend(self, logits: torch.Tensor, guessed: Sequence[int]) -> int:
+        """Choose the next tokens.
+
+        Args:
+            logits (`Tensor` of shape `(1 + len(guessed), vocabulary)`): behind the newest token, and each guessed one.
+            guessed (`Sequence[int]`): tokens that the model read behind the newest one.
+
+        Returns:
+            `int`: the number of tokens that were chosen.
+        """
+        right = 0
+        self._append(logits[0])
+        for token in guessed:
+            if self.request.output_ids[-1] != token or self.is_complete:
+                break
+            right += 1
+            self._append(logits[right])
+        if guessed:
+            self.draft_length = self.draft_length + 2 if right == len(guessed) else max(1, self.draft_length - 1)
+        ids = [*self.request.conversation.ids[-DraftTable.longest_run :], *self.request.output_ids]
+        self.table.learn(ids, start=len(ids) - right - 1)
+        return right + 1
+
+    def _append(self, logits: torch.Tensor) -> None:
         """Choose the next token from logits of shape `(vocabulary,)`."""
         if self.processors or self.do_sample:
             ids = torch.tensor([self.ids], device=logits.device)
@@ -76,6 +127,7 @@ class SlotDecoder:
         positions ([`Positions`]): position ids of the family.
         max_batch_size (`int`): requests that run together.
         max_cached_tokens (`int`): tokens whose keys and values are kept between requests.
+        max_drafted_tokens (`int`): tokens of a request that are guessed at once.
     """
 
     def __init__(
@@ -85,12 +137,16 @@ class SlotDecoder:
         positions: Positions,
         max_batch_size: int,
         max_cached_tokens: int,
+        max_drafted_tokens: int,
     ):
         self.model = model
         self.encoder = encoder
         self.positions = positions
         self.max_batch_size = max_batch_size
+        self.max_drafted_tokens = max_drafted_tokens
         self.tree = PrefixTree(max_cached_tokens)
+        self.table = DraftTable()
+        """What was written in all conversations."""
         self._rows: list[_Row] = []
         self._again: deque[_Row] = deque()
         self._most_rows: int | None = None
@@ -103,6 +159,7 @@ class SlotDecoder:
 
     def clear(self) -> None:
         self.tree.clear()
+        self.table = DraftTable()
 
     def restart(self) -> None:
         """Forget everything that runs or is kept."""
@@ -183,7 +240,7 @@ class SlotDecoder:
         try:
             logits = self._read_prompt(row)
             self._rows.append(row)
-            row.append(logits)
+            row.extend(logits, ())
         except Exception as error:
             if _is_out_of_memory(error) and (self._rows or self.tree.num_tokens):
                 self._make_do_with_less(row)
@@ -193,7 +250,7 @@ class SlotDecoder:
             finished.append(row.request)
 
     def _read_prompt(self, row: _Row) -> torch.Tensor:
-        """Logits of shape `(vocabulary,)` behind the last token."""
+        """Logits of shape `(1, vocabulary)` behind the last token."""
         request, slots, keys, ids = row.request, self._slots, row.keys, row.ids
         _, pieces = self.tree.match(keys[:-1])
         start = sum(count for _, count in pieces)
@@ -207,22 +264,27 @@ class SlotDecoder:
         images = [i for (first, _), i in zip(spans, request.conversation.images, strict=True) if first >= start]
         pixels = {name: value.to(device) for name, value in self.encoder.pixel_inputs([images]).items()}
         position_ids, row.position_shift = self.positions.of_prompt(request, len(ids), start, pixels)
-        slots.row = slots.add(pieces, len(ids))
-        output = self.model(
-            input_ids=torch.tensor([ids[start:]], device=device),
-            attention_mask=torch.ones(1, len(ids), dtype=torch.long, device=device),
-            position_ids=position_ids.to(device),
-            past_key_values=slots,
-            use_cache=True,
-            logits_to_keep=1,
-            **pixels,
-        )
-        slots.lengths[slots.row] = len(ids)
-        self._keep(slots.row, keys)
-        return self._without_picture(output.logits[:, -1])[0]
+        number = slots.add(pieces, len(ids))
+        batch = slots.expect({number: len(ids) - start}, device)
+        logits = self._call_model(batch, ids[start:], position_ids.to(device), logits_to_keep=1, **pixels)
+        slots.lengths[number] = len(ids)
+        self._keep(number, keys)
+        return logits
 
-    def _without_picture(self, logits: torch.Tensor) -> torch.Tensor:
-        """A picture's token without a picture would end the conversation: the model looks for its pixels."""
+    def _call_model(
+        self, batch: RaggedBatch, ids: list[int], position_ids: torch.Tensor, **inputs: Any
+    ) -> torch.Tensor:
+        """Logits of shape `(tokens, vocabulary)`."""
+        with slot_attention(self.model.config.get_text_config()):
+            logits = self.model(
+                input_ids=torch.tensor([ids], device=batch.device),
+                position_ids=position_ids,
+                past_key_values=self._slots,
+                use_cache=True,
+                ragged=batch,
+                **inputs,
+            ).logits[0]
+        # A picture's token without a picture would end the conversation: the model looks for its pixels.
         logits[:, self.encoder.image_token_id] = -torch.inf
         return logits
 
@@ -232,21 +294,16 @@ class SlotDecoder:
     # Decoding
 
     def _decode(self, finished: list[Request]) -> None:
-        """One more token for every row."""
+        """One more token for every row, and those that were guessed."""
         rows = self._rows
         try:
-            lengths = self._slots.all_rows(self.model.device)
-            shifts = torch.tensor([row.position_shift for row in rows], device=lengths.device)
-            width = torch.arange(int(max(self._slots.lengths)) + 1, device=lengths.device)
-            logits = self.model(
-                input_ids=torch.tensor([row.request.output_ids[-1:] for row in rows], device=lengths.device),
-                attention_mask=(width[None] <= lengths[:, None]).long(),
-                position_ids=self.positions.of_tokens(lengths + shifts),
-                past_key_values=self._slots,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]
-            logits = self._without_picture(logits)
+            picture = self.encoder.image_token_id
+            guesses = [row.guess(self.table, self.max_drafted_tokens, picture) for row in rows]
+            batch = self._slots.expect({n: 1 + len(guess) for n, guess in enumerate(guesses)}, self.model.device)
+            shifts = [row.position_shift for row in rows]
+            positions = batch.columns + torch.tensor(shifts, device=batch.device)[batch.rows]
+            ids = [token for row, guess in zip(rows, guesses, strict=True) for token in (row.ids[-1], *guess)]
+            logits = self._call_model(batch, ids, self.positions.of_tokens(positions))
         except Exception as error:
             # Which row it is of cannot be known: the batch halves until a row fails alone.
             if len(rows) == 1 and not (_is_out_of_memory(error) and self.tree.num_tokens):
@@ -256,11 +313,10 @@ class SlotDecoder:
                 logger.warning("A batch of %d failed (%s): it is halved.", len(rows), error)
                 self._make_do_with_less()
             return
-        for number, row in enumerate(rows):
-            self._slots.lengths[number] += 1
+        for number, (row, span, guess) in enumerate(zip(rows, batch.spans, guesses, strict=True)):
             row.request.batch_size = max(row.request.batch_size, len(rows))
             try:
-                row.append(logits[number])
+                self._slots.lengths[number] += row.extend(logits[span.first : span.last], guess)
             except Exception as error:  # of its own settings
                 row.request.error = error
 
@@ -312,6 +368,8 @@ class SlotDecoder:
         # The last produced id was never fed back, so it has no keys and values.
         self._keep(number, row.keys[: self._slots.lengths[number]])
         self._slots.remove(number)
+        ids = [*row.request.conversation.ids[-DraftTable.longest_run :], *row.request.output_ids]
+        self.table.learn(ids, start=len(ids) - len(row.request.output_ids))
         self._rows[number] = self._rows[-1]
         self._rows.pop()
         row.request.batch_size = max(row.request.batch_size, 1)

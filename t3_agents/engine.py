@@ -71,6 +71,8 @@ class Engine:
         max_batch_size (`int`, *optional*, defaults to 16): requests that run together.
         max_cached_tokens (`int`, *optional*, defaults to 32768): tokens whose keys and values are kept between
             requests, all conversations together; 0 turns reuse off.
+        max_drafted_tokens (`int`, *optional*, defaults to 12): tokens of a request that are guessed from what was read
+            and written before, and checked in one call of the model; 0 turns it off. What is written stays the same.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Engine:
         encoder: ChatEncoder,
         max_batch_size: int = 16,
         max_cached_tokens: int = 32768,
+        max_drafted_tokens: int = 12,
     ):
         from .decoding import SlotDecoder
         from .families import positions_of, reason_against_slots
@@ -94,7 +97,10 @@ class Engine:
             )
             self.decoder = WaveDecoder(model, encoder, max_batch_size)
         else:
-            self.decoder = SlotDecoder(model, encoder, positions_of(model, encoder), max_batch_size, max_cached_tokens)
+            positions = positions_of(model, encoder)
+            self.decoder = SlotDecoder(
+                model, encoder, positions, max_batch_size, max_cached_tokens, max_drafted_tokens
+            )
         self._condition = threading.Condition()
         self._waiting: deque[Request] = deque()
         self._taken: list[Request] = []

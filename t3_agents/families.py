@@ -40,6 +40,8 @@ def reason_against_slots(model: Any) -> str | None:
         return f"{name} has layers without full attention"
     if is_multi_modal(config) and model.config.model_type not in MULTI_MODAL_ROPE:
         return f"{name} has multi-modal positions of another kind than {', '.join(MULTI_MODAL_ROPE)}"
+    if not model._can_set_attn_implementation():
+        return f"{name} does not let its attention be replaced"
     return None
 
 
@@ -77,8 +79,8 @@ class Positions:
         return torch.arange(start, length)[None], 0
 
     def of_tokens(self, positions: torch.Tensor) -> torch.Tensor:
-        """Position ids of one token per row, from positions of shape `(rows,)`."""
-        return positions[:, None]
+        """Position ids of tokens without pictures, from positions of shape `(tokens,)`."""
+        return positions[None]
 
 
 class MultiModalPositions(Positions):
@@ -111,4 +113,4 @@ class MultiModalPositions(Positions):
         return positions + start + before, int(shift) + before
 
     def of_tokens(self, positions: torch.Tensor) -> torch.Tensor:
-        return positions[None, :, None].expand(3, -1, -1)
+        return positions[None, None].expand(3, -1, -1)

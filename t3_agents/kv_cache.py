@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
+from .slot_attention import RaggedBatch
+
 
 Layers = list[tuple[torch.Tensor, torch.Tensor]]
 """Per layer keys and values of shape `(num_kv_heads, num_tokens, head_dim)`."""
@@ -148,8 +150,8 @@ def _shared_length(first: Sequence[Any], second: Sequence[Any]) -> int:
 class SlotCache(Cache):
     """Keys and values of the requests that run: one row each, from the left, the rows in use first.
 
-    A row is written by itself when its prompt is read, and together with the others, at its own end, when all rows get
-    their next token. So requests of any length join and leave between two tokens, and only their own row is copied.
+    So requests of any length join and leave between two tokens, and only their own row is copied. Which rows the next
+    call of the model writes is said before it with [`~SlotCache.expect`].
 
     Args:
         num_layers (`int`): layers of the language model.
@@ -159,10 +161,8 @@ class SlotCache(Cache):
         super().__init__(layers=[_SlotLayer(self) for _ in range(num_layers)])
         self.lengths: list[int] = []
         """Tokens of each row in use."""
-        self.row: int | None = None
-        """The row that is written by itself; `None` while all rows get a token."""
+        self.batch: RaggedBatch | None = None
         self.room = (0, 0)
-        self.rows = self.columns = torch.empty(0, dtype=torch.long)
 
     def add(self, pieces: Sequence[tuple[Layers, int]], room: int) -> int:
         """Take a row into use.
@@ -205,13 +205,18 @@ class SlotCache(Cache):
         """Keys and values of tokens of a row; not copied."""
         return [(layer.key_room[row, :, start:end], layer.value_room[row, :, start:end]) for layer in self.layers]
 
-    def all_rows(self, device: torch.device) -> torch.Tensor:
-        """Let the next call of the model write one token at the end of every row; returns the rows' lengths."""
-        self._make_room(len(self.lengths), max(self.lengths) + 1)
-        self.row = None
-        self.columns = torch.tensor(self.lengths, device=device)
-        self.rows = torch.arange(len(self.lengths), device=device)
-        return self.columns
+    def expect(self, counts: dict[int, int], device: torch.device) -> RaggedBatch:
+        """Let the next call of the model write new tokens behind rows.
+
+        The rows count as longer only when their `lengths` are raised, so what turns out to be wrong is written over.
+
+        Args:
+            counts (`dict[int, int]`): number of new tokens by row, in the order of the call.
+            device (`torch.device`): of the model.
+        """
+        self.batch = RaggedBatch([(row, self.lengths[row], count) for row, count in counts.items()], device)
+        self._make_room(len(self.lengths), self.batch.width)
+        return self.batch
 
     @property
     def num_bytes(self) -> int:
@@ -263,18 +268,17 @@ class _SlotLayer(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write new keys and values; returns the whole buffers, for [`slot_attention`]."""
         self.allocate(key_states, value_states)
-        slots, row = self.slots, self.slots.row
-        if row is not None:
-            start = slots.lengths[row]
-            end = start + key_states.shape[2]
-            self.key_room[row, :, start:end] = key_states[0]
-            self.value_room[row, :, start:end] = value_states[0]
-            return self.key_room[row : row + 1, :, :end], self.value_room[row : row + 1, :, :end]
-        used, width = len(slots.lengths), max(slots.lengths) + 1
-        self.key_room[slots.rows, :, slots.columns] = key_states[:, :, 0]
-        self.value_room[slots.rows, :, slots.columns] = value_states[:, :, 0]
-        return self.key_room[:used, :, :width], self.value_room[:used, :, :width]
+        batch = self.slots.batch
+        if len(batch.spans) == 1:
+            [span] = batch.spans
+            self.key_room[span.row, :, span.start : span.end] = key_states[0]
+            self.value_room[span.row, :, span.start : span.end] = value_states[0]
+        else:
+            self.key_room[batch.rows, :, batch.columns] = key_states[0].transpose(0, 1)
+            self.value_room[batch.rows, :, batch.columns] = value_states[0].transpose(0, 1)
+        return self.key_room, self.value_room
 
     def get_seq_length(self) -> int:
-        return max(self.slots.lengths) if self.slots.row is None else self.slots.lengths[self.slots.row]
+        return max(self.slots.lengths, default=0)

@@ -124,6 +124,8 @@ class VLMModel(Model):
         max_batch_size (`int`, *optional*, defaults to 16): requests of concurrent agents that run together.
         max_cached_tokens (`int`, *optional*, defaults to 32768): tokens whose keys and values are kept between calls;
             0 turns reuse off.
+        max_drafted_tokens (`int`, *optional*, defaults to 12): tokens of a turn that are guessed and checked at once,
+            see [`Engine`]; 0 turns it off.
         generation: further keyword arguments of `generate`, and `seed`.
     """
 
@@ -136,6 +138,7 @@ class VLMModel(Model):
         max_new_tokens: int = 512,
         max_batch_size: int = 16,
         max_cached_tokens: int = 32768,
+        max_drafted_tokens: int = 12,
         **generation: Any,
     ):
         super().__init__(model_id=model_id)
@@ -144,7 +147,7 @@ class VLMModel(Model):
         self.revision = revision
         self.generation = {"do_sample": False, **generation, "max_new_tokens": max_new_tokens}
         self.encoder = ChatEncoder(processor)
-        self.engine = Engine(self.model, self.encoder, max_batch_size, max_cached_tokens)
+        self.engine = Engine(self.model, self.encoder, max_batch_size, max_cached_tokens, max_drafted_tokens)
 
     @classmethod
     def from_pretrained(

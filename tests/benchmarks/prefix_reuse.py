@@ -3,10 +3,10 @@
     python tests/benchmarks/prefix_reuse.py
 
 A conversation of five steps, text only, on the controller's language model: `TransformersModel` of smolagents against
-`VLMModel`, which keeps keys and values. Both get the same messages, and both must write the same tokens. Then the same
-with a picture in every step, which stock smolagents drops: `VLMModel` with reuse against `VLMModel` without. The ways
-take turns in one process, so that a busy machine slows all of them. The last line is JSON; `results/prefix_reuse.json`
-holds it with the command, the machine and the versions.
+`VLMModel`, which keeps keys and values and guesses tokens from what was said before. Both get the same messages, and
+both must write the same tokens. Then the same with a picture in every step, which stock smolagents drops: `VLMModel`
+against `VLMModel` that keeps and guesses nothing. The ways take turns in one process, so that a busy machine slows all
+of them. The last line is JSON; `results/prefix_reuse.json` holds it with the command, the machine and the versions.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ def make_ways(controller: VLMModel, options: argparse.Namespace) -> dict[str, tu
         message = stock.generate(messages, do_sample=False, suppress_tokens=[picture], **settings)
         return written[-1], message
 
-    def own(max_cached_tokens: int) -> Generate:
-        model = VLMModel(controller.model, controller.processor, max_cached_tokens=max_cached_tokens)
+    def own(**reuse: int) -> Generate:
+        model = VLMModel(controller.model, controller.processor, **reuse)
 
         def turn(messages: list[ChatMessage]) -> tuple[list[int], ChatMessage]:
             if len(messages) == 2:  # a conversation begins: nothing is left from the one before
@@ -125,9 +125,9 @@ def make_ways(controller: VLMModel, options: argparse.Namespace) -> dict[str, tu
     kept = 4 * options.prompt_tokens + 100_000
     return {
         "stock": (stock_turn, False),
-        "reuse": (own(kept), False),
-        "images_no_reuse": (own(0), True),
-        "images_reuse": (own(kept), True),
+        "reuse": (own(max_cached_tokens=kept), False),
+        "images_no_reuse": (own(max_cached_tokens=0, max_drafted_tokens=0), True),
+        "images_reuse": (own(max_cached_tokens=kept), True),
     }
 
 

@@ -173,7 +173,7 @@ class FullMemory(SlotDecoder):
     """Runs out of memory in given calls of the model, counted from 0."""
 
     def __init__(self, engine, *failing, error=None):
-        super().__init__(engine.model, engine.encoder, engine.decoder.positions, 16, 32768)
+        super().__init__(engine.model, engine.encoder, engine.decoder.positions, 16, 32768, 12)
         self.calls, self.failing = 0, failing
         self.error = error or torch.OutOfMemoryError("CUDA out of memory.")
         self.model = self._counting(engine.model)
