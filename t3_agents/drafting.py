@@ -13,12 +13,12 @@ class DraftTable:
     of transformers); the model checks several at once.
 
     Args:
-        max_entries (`int`, *optional*, defaults to 262144): runs of tokens that are remembered; the oldest go first.
+        max_entries (`int`, *optional*, defaults to 65536): runs of tokens that are remembered; the oldest go first.
     """
 
     longest_run = 4
 
-    def __init__(self, max_entries: int = 262144):
+    def __init__(self, max_entries: int = 65536):
         self.max_entries = max_entries
         self._next: dict[tuple[int, ...], int] = {}
 

@@ -1,6 +1,8 @@
 """Rate and memory of pushing a dataset of 2,000 rows with pictures, and what travels after 200 more rows.
 
-Run by hand: `python -m tests.benchmarks.dataset_push [ROWS] [MORE]`. The Hub is the server of the tests, on loopback.
+    python tests/benchmarks/dataset_push.py [ROWS] [MORE]
+
+The Hub is the server of the tests, on loopback.
 """
 
 from __future__ import annotations
@@ -17,9 +19,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from t3_agents.storage import BlobStore
-from tests.dataset_builder.run_samples import make_trajectory
-from tests.hub_server import HubServer, client_environment
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from t3_agents.storage import BlobStore  # noqa: E402
+from tests.dataset_builder.run_samples import make_trajectory  # noqa: E402
+from tests.hub_server import HubServer, client_environment  # noqa: E402
 
 
 def picture(seed: int) -> bytes:

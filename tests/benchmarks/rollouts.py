@@ -1,11 +1,12 @@
 """Tasks per minute: sixteen agents that share one model, against one agent at a time without reuse.
 
-    python tests/benchmarks/rollouts.py --agent runs/quickstart/train/agent --dataset runs/quickstart/dataset
+    python tests/benchmarks/rollouts.py
 
-All tasks run with sixteen agents. One agent at a time runs every n-th of them, with keys and values thrown away after
-each turn, as stock smolagents does; its rate is that of this part. Both decode greedily, and on the tasks that both
-ran the answers are compared. The last line is JSON; `results/rollouts.json` holds it with the command, the machine and
-the versions.
+The agent is that of `t3 quickstart`, or the embedded controller as it comes where there is none; the tasks are made
+here by the offline teacher. All of them run with sixteen agents. One agent at a time runs every n-th of them, as stock
+smolagents does: the whole conversation anew at every turn, and token by token. Its rate is that of this part. Both
+decode greedily, and on the tasks that both ran the answers are compared. The last line is JSON;
+`results/rollouts.json` holds it with the command, the machine and the versions.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import platform
 import random
 import statistics
 import sys
+import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -25,9 +27,11 @@ from typing import Any
 import torch
 from packing import machine, peak_bytes, reset_peak
 
-from t3_agents.agent import T3Agent, load_agent
+from dataset_builder.scenarios import seen
+from dataset_builder.scenarios.base import make_task
+from t3_agents.agent import AGENT_FILE, T3Agent, load_agent
 from t3_agents.benchmarks.scenarios import load_tasks
-from t3_agents.models import VLMModel, best_device, use_fastest_num_threads
+from t3_agents.models import EMBEDDED, VLMModel, best_device, use_fastest_num_threads
 from t3_agents.rollout import RolloutLimits, rollout
 from t3_agents.task import Task
 from t3_agents.trajectory import Trajectory
@@ -35,13 +39,14 @@ from t3_agents.trajectory import Trajectory
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results" / "rollouts.json"
+QUICKSTART_AGENT = ROOT / "runs" / "quickstart" / "train" / "agent"
 PACKAGES = ("torch", "transformers", "smolagents", "t3-agents")
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--agent", default="embedded", help="saved agent, or name or folder of a bare controller")
-    parser.add_argument("--dataset", required=True, help="folder or Hub id of a dataset with scenario tasks")
+    parser.add_argument("--agent", help="saved agent, or name or folder of a bare controller")
+    parser.add_argument("--dataset", help="folder or Hub id of a dataset whose tasks are taken")
     parser.add_argument("--tasks", type=int, default=64, help="tasks for the agents that share the model")
     parser.add_argument("--workers", type=int, default=16, help="agents that share the model")
     parser.add_argument("--reference-tasks", type=int, default=16, help="of these tasks, those of the single agent")
@@ -50,6 +55,24 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="torch threads; the fastest number by default")
     parser.add_argument("--output", type=Path, default=RESULTS)
     return parser.parse_args(argv)
+
+
+def default_agent() -> str:
+    if (QUICKSTART_AGENT / AGENT_FILE).is_file():
+        return str(QUICKSTART_AGENT)
+    print(
+        f"No agent in {QUICKSTART_AGENT.relative_to(ROOT)} (`t3 quickstart` makes one): the untuned controller runs."
+    )
+    return EMBEDDED
+
+
+def make_tasks(number: int, folder: str) -> list[Task]:
+    """Tasks of the offline teacher, of one family after the other."""
+    families = seen()
+    return [
+        make_task(families[n % len(families)], seed=0, index=n // len(families), folder=Path(folder, str(n))).task
+        for n in range(number)
+    ]
 
 
 def run(
@@ -83,20 +106,30 @@ def run(
 
 def main(argv: list[str]) -> int:
     options = parse(argv)
+    options.agent = options.agent or default_agent()
+    if options.dataset:
+        tasks = load_tasks(options.dataset)
+        random.Random(0).shuffle(tasks)
+        return measure(tasks[: options.tasks], options, argv)
+    with tempfile.TemporaryDirectory() as folder:
+        return measure(make_tasks(options.tasks, folder), options, argv)
+
+
+def measure(tasks: list[Task], options: argparse.Namespace, argv: list[str]) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     else:
         use_fastest_num_threads()
     before = machine()
-    tasks = load_tasks(options.dataset)
-    random.Random(0).shuffle(tasks)
-    tasks = tasks[: options.tasks]
     first = load_agent(options.agent).model
     shared, single = (
         VLMModel(
             first.model, first.processor, **{**first.generation, "max_new_tokens": options.max_new_tokens}, **more
         )
-        for more in ({"max_batch_size": options.workers}, {"max_batch_size": 1, "max_cached_tokens": 0})
+        for more in (
+            {"max_batch_size": options.workers},
+            {"max_batch_size": 1, "max_cached_tokens": 0, "max_drafted_tokens": 0},
+        )
     )
     step = max(1, len(tasks) // max(1, options.reference_tasks))
     part = tasks[::step][: options.reference_tasks]
@@ -119,7 +152,7 @@ def main(argv: list[str]) -> int:
     record = {
         **summary,
         "runs": runs,
-        "reference": f"{len(part)} of the {len(tasks)} tasks, evenly taken, one agent at a time, nothing reused",
+        "reference": f"{len(part)} of the {len(tasks)} tasks, evenly taken, one agent at a time; no reuse, no guesses",
         "command": " ".join(["python", str(Path(__file__).relative_to(ROOT)), *argv]),
         "machine": {**before, "device": best_device(), "load_after": [round(value, 2) for value in os.getloadavg()]},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},

@@ -29,7 +29,7 @@ class OnceFull(SlotDecoder):
     """Runs out of memory once, while more than `rows` requests run together."""
 
     def __init__(self, engine, rows):
-        super().__init__(engine.model, engine.encoder, engine.decoder.positions, 16, 8192)
+        super().__init__(engine.model, engine.encoder, engine.decoder.positions, 16, 8192, 12)
         self.rows, self.failed_with = rows, 0
 
     def _read_prompt(self, row):
