@@ -58,6 +58,7 @@ class Candidate:
         query (`str`): the user's words.
         expected_tools (`tuple[str, ...]`): tools that the teacher expects to be needed.
         domain (`str`): one of the paper's domains.
+        split (`str`): `train`, `validation` or `test`; the seed queries of one split are shown for no other.
         seed_queries (`tuple[str, ...]`): ids of the seed queries that the teacher was shown.
         from_web (`tuple[str, ...]`): pieces of information that are to be found on the web.
         plan (`tuple[PlannedFile, ...]`): files that hold the rest.
@@ -73,6 +74,7 @@ class Candidate:
     query: str
     expected_tools: tuple[str, ...] = ()
     domain: str = "others"
+    split: str = "train"
     seed_queries: tuple[str, ...] = ()
     from_web: tuple[str, ...] = ()
     plan: tuple[PlannedFile, ...] = ()
@@ -113,6 +115,7 @@ class Candidate:
             "query": self.query,
             "expected_tools": list(self.expected_tools),
             "domain": self.domain,
+            "split": self.split,
             "seed_queries": list(self.seed_queries),
             "from_web": list(self.from_web),
             "plan": [asdict(file) for file in self.plan],
@@ -139,7 +142,9 @@ class Candidate:
         reject_unknown(record, {f.name for f in fields(cls)} | {"format"}, "candidate")
         trajectory = require(record, "trajectory", (dict, type(None)), "candidate")
         return cls(
-            **{name: require(record, name, str, "candidate") for name in ("id", "flavour", "query", "domain")},
+            **{
+                name: require(record, name, str, "candidate") for name in ("id", "flavour", "query", "domain", "split")
+            },
             **{name: _strings(record, name) for name in ("expected_tools", "seed_queries", "from_web")},
             plan=tuple(_planned(file) for file in require(record, "plan", list, "candidate")),
             files=tuple(File.from_dict(file, blobs) for file in require(record, "files", list, "candidate")),

@@ -1,0 +1,151 @@
+"""Whether generated queries are near questions of a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from t3_agents.errors import InputError
+from t3_agents.tools.text import words_of
+
+
+if TYPE_CHECKING:
+    from .embedding import TextEmbedding
+
+_NGRAM = 13
+"""Words in a row that count as copied, as in the reports of GPT-3 (arXiv 2005.14165, appendix C)."""
+_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class NearQuestion:
+    """A query and the benchmark's question that it is too near to.
+
+    Args:
+        query_id (`str`), query (`str`): the generated query.
+        benchmark (`str`), question_id (`str`), question (`str`): the question.
+        likeness (`float`): cosine similarity of the embeddings.
+        copied (`bool`): whether they share `13` words in a row, or all of a shorter question's.
+    """
+
+    query_id: str
+    query: str
+    benchmark: str
+    question_id: str
+    question: str
+    likeness: float
+    copied: bool
+
+
+@dataclass(frozen=True)
+class Contamination:
+    """The report.
+
+    Args:
+        threshold (`float`): similarity from which on a query counts as near.
+        embedding (`str`): name of the embedding.
+        num_queries (`int`): queries that were looked at.
+        num_questions (`dict[str, int]`): questions by benchmark.
+        near (`list[NearQuestion]`): what was found, the nearest first.
+        highest (`float`): the highest similarity of all, also below the threshold.
+    """
+
+    threshold: float
+    embedding: str
+    num_queries: int
+    num_questions: dict[str, int]
+    near: list[NearQuestion] = field(default_factory=list)
+    highest: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def load_questions(gta: str | Path | None = None, gaia: str | Path | None = None) -> dict[str, dict[str, str]]:
+    """Questions of the benchmarks whose files are at hand.
+
+    Args:
+        gta (`str` or `Path`, *optional*): folder, zip or Hub id of GTA.
+        gaia (`str` or `Path`, *optional*): folder or Hub id of GAIA; its validation questions.
+
+    Returns:
+        `dict[str, dict[str, str]]`: questions by id, by benchmark.
+
+    Raises:
+        InputError: when none is given, or one cannot be read.
+    """
+    questions: dict[str, dict[str, str]] = {}
+    if gta is not None:
+        from t3_agents.benchmarks.gta import load_gta
+
+        questions["gta"] = {task.id: task.query for task in load_gta(gta).tasks}
+    if gaia is not None:
+        from t3_agents.benchmarks.gaia import load_gaia
+
+        questions["gaia"] = {task.id: task.query for task in load_gaia(gaia).tasks}
+    if not questions:
+        raise InputError("Give the files of GTA or GAIA, or of both.")
+    return questions
+
+
+def find_contamination(
+    queries: Mapping[str, str],
+    questions: Mapping[str, Mapping[str, str]],
+    embed: TextEmbedding,
+    threshold: float = 0.8,
+) -> Contamination:
+    """Compare every query with every question.
+
+    Args:
+        queries (`Mapping[str, str]`): generated queries by id.
+        questions (`Mapping[str, Mapping[str, str]]`): questions by id, by benchmark, see [`load_questions`].
+        embed ([`TextEmbedding`]): gives unit vectors.
+        threshold (`float`, *optional*, defaults to 0.8): cosine similarity from which on a query counts as near.
+            A query that copies words counts whatever its similarity is.
+
+    Returns:
+        [`Contamination`]: for each query at most its nearest question.
+    """
+    entries = [(name, key, text) for name, texts in questions.items() for key, text in texts.items()]
+    counts = {name: len(texts) for name, texts in questions.items()}
+    if not entries or not queries:
+        return Contamination(threshold, embed.name, len(queries), counts)
+    known = embed([text for _, _, text in entries])
+    runs = _runs_of([text for _, _, text in entries])
+    near, highest, ids = [], 0.0, list(queries)
+    for start in range(0, len(ids), _BLOCK):
+        block = ids[start : start + _BLOCK]
+        likeness = embed([queries[key] for key in block]) @ known.T
+        for key, row in zip(block, likeness, strict=True):
+            copied = _copied_from(queries[key], runs)
+            place = int(np.argmax(row)) if copied is None else copied
+            highest = max(highest, float(row.max()))
+            if copied is not None or row[place] >= threshold:
+                near.append(
+                    NearQuestion(key, queries[key], *entries[place], round(float(row[place]), 4), copied is not None)
+                )
+    near.sort(key=lambda entry: (-entry.likeness, entry.query_id))
+    return Contamination(threshold, embed.name, len(queries), counts, near, round(highest, 4))
+
+
+def _runs_of(texts: Sequence[str]) -> dict[tuple[str, ...], int]:
+    """Runs of words, and the first text that each is in."""
+    runs: dict[tuple[str, ...], int] = {}
+    for number, text in enumerate(texts):
+        words = words_of(text)
+        for start in range(max(1, len(words) - _NGRAM + 1)):
+            runs.setdefault(tuple(words[start : start + _NGRAM]), number)
+    return runs
+
+
+def _copied_from(query: str, runs: Mapping[tuple[str, ...], int]) -> int | None:
+    words = words_of(query)
+    for start in range(max(1, len(words) - _NGRAM + 1)):
+        number = runs.get(tuple(words[start : start + _NGRAM]))
+        if number is not None:
+            return number
+    return None

@@ -1,0 +1,61 @@
+"""Texts as unit vectors, for near duplicates, captions and contamination."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from t3_agents.tools.text import content_words
+
+
+WORDS = "words"
+"""Name of the embedding that needs no model: hashed content words."""
+_WIDTH = 1024
+
+
+class TextEmbedding:
+    """Sentence vectors of length 1.
+
+    Args:
+        name (`str`, *optional*, defaults to `"embedded"`): `embedded` for all-MiniLM-L6-v2 out of a PyPI wheel,
+            `words` for the words alone, which needs no model and knows no synonyms, or a folder or Hub id of
+            sentence-transformers.
+
+    Raises:
+        MissingExtraError: when a package of the extra `synthesis` is not installed.
+        InputError: when there is no such model.
+    """
+
+    def __init__(self, name: str = "embedded"):
+        self.name = name
+        self._model: Any = None
+        # Tokenizers of transformers cannot be used by two threads at a time ("Already borrowed").
+        self._lock = threading.Lock()
+        if name != WORDS:
+            from t3_agents.benchmarks.embedding import load_embedding
+
+            self._model = load_embedding(name)
+            self.name = self._model.name
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors of texts, `float32` of shape `(texts, width)`."""
+        if self._model is None:
+            vectors = np.stack([_words_vector(text) for text in texts]) if texts else np.zeros((0, _WIDTH))
+        else:
+            with self._lock:
+                vectors = self._model(texts)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
+
+
+def _words_vector(text: str) -> np.ndarray:
+    vector = np.zeros(_WIDTH, dtype=np.float32)
+    for word in content_words(text):
+        # Not `hash`, which differs from process to process.
+        place = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=4).digest(), "big") % _WIDTH
+        vector[place] += 1
+    return vector

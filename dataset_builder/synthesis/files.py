@@ -1,0 +1,159 @@
+"""The third stage: pictures from a captioned corpus, everything else by Python that the teacher writes."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field
+from smolagents.local_python_executor import ExecutionTimeoutError, InterpreterError
+
+from t3_agents.errors import InputError
+from t3_agents.sandbox import SandboxExecutor, SandboxLimits
+from t3_agents.task import File
+from t3_agents.turns import execution_error, parse_turn
+from t3_agents.workspace import Workspace
+
+from .asking import ask, merged
+from .candidate import Candidate, PlannedFile, Rejected
+from .made_files import check_made_file
+from .planning import IMAGE_KINDS
+from .prompts import load_stage_prompt
+
+
+if TYPE_CHECKING:
+    from .image_corpus import ImageCorpus
+    from .teacher import Teacher
+
+STAGE = "make_files"
+_LIBRARIES = {
+    "openpyxl": "openpyxl",
+    "docx": "python-docx (docx)",
+    "pptx": "python-pptx (pptx)",
+    "fpdf": "fpdf2 (fpdf)",
+    "matplotlib": "matplotlib",
+    "PIL": "Pillow (PIL)",
+    "numpy": "numpy",
+    "pandas": "pandas",
+    "soundfile": "soundfile (writes wav and mp3)",
+    "av": "PyAV (av, writes mp4)",
+}
+LIMITS = SandboxLimits(memory_mb=1024, seconds=30, cpu_seconds=30, file_mb=32, disk_mb=64, num_files=50)
+"""What code that makes a file may use."""
+
+
+@functools.cache
+def installed_libraries() -> str:
+    """What a program may import here, in words: the sandbox sees the packages of this environment."""
+    installed = [words for module, words in _LIBRARIES.items() if importlib.util.find_spec(module)]
+    return ", ".join([*installed, "the standard library"])
+
+
+class FileProgram(BaseModel):
+    """A program that makes a file."""
+
+    code: str = Field(description="the whole Python program")
+
+
+class _BadProgram(Exception):
+    """The program did not make the file; the message is what the teacher is told."""
+
+
+def make_files(candidate: Candidate, teacher: Teacher, corpus: ImageCorpus | None) -> Candidate:
+    """Find or make every file of the plan.
+
+    Args:
+        candidate ([`Candidate`]): with its plan.
+        teacher ([`Teacher`]): who writes the programs.
+        corpus ([`ImageCorpus`], *optional*): where pictures come from; needed when the plan has some.
+
+    Returns:
+        [`Candidate`]: with `files`, in the order of the plan.
+
+    Raises:
+        Rejected: when no picture is near, or two programs did not make a file that is what it should be.
+        Failed: when the teacher's reply cannot be used.
+    """
+    made: list[File] = []
+    provenance: dict[str, Any] = {"sources": []}
+    # One sandbox for all the files of a task, started at the first that needs it.
+    with Workspace() as workspace:
+        sandbox = SandboxExecutor(["*"], workspace, LIMITS)
+        try:
+            for planned in candidate.plan:
+                if planned.kind in IMAGE_KINDS:
+                    file, source = _find_picture(candidate, planned, corpus)
+                else:
+                    file, source, usage = _write_file(candidate, planned, teacher, sandbox)
+                    provenance = {**merged(provenance, usage), "sources": provenance["sources"]}
+                made.append(file)
+                provenance["sources"].append({"path": file.path, **source})
+        finally:
+            sandbox.cleanup()
+    return candidate.add(STAGE, provenance, files=tuple(made))
+
+
+def _find_picture(
+    candidate: Candidate, planned: PlannedFile, corpus: ImageCorpus | None
+) -> tuple[File, dict[str, Any]]:
+    if corpus is None:
+        raise InputError("The plan has pictures and there is no image corpus: give one, see `image_corpus`.")
+    found = corpus.nearest(planned.content, planned.kind)
+    if found is None:
+        raise Rejected(STAGE, f"no picture of the corpus can be opened for {planned.name}", candidate)
+    source = {"corpus": corpus.name, "row": found.row, "caption": found.caption, "likeness": round(found.likeness, 4)}
+    return File.from_bytes(found.data, f"files/{planned.name}"), source
+
+
+def _write_file(
+    candidate: Candidate, planned: PlannedFile, teacher: Teacher, sandbox: SandboxExecutor
+) -> tuple[File, dict[str, Any], dict[str, Any]]:
+    """The file, where it comes from, and the provenance of the calls; one repair round with the error."""
+    prompt = load_stage_prompt(STAGE)
+    usage: dict[str, Any] = {}
+    code = error = ""
+    for rounds in (1, 2):
+        text = prompt.render(
+            file=planned,
+            query=candidate.query,
+            libraries=installed_libraries(),
+            seconds=int(LIMITS.seconds),
+            code=code,
+            error=error,
+        )
+        program, call = ask(teacher, STAGE, candidate, prompt, text, FileProgram)
+        usage = merged(usage, call)
+        code = _bare(program.code)
+        try:
+            data = run_program(code, planned, sandbox)
+        except _BadProgram as problem:
+            error = str(problem)
+            continue
+        return File.from_bytes(data, f"files/{planned.name}"), {"code": code, "rounds": rounds}, usage
+    rejected = candidate.add(STAGE, {**usage, "code": code, "problem": error})
+    raise Rejected(STAGE, f"{planned.kind}: {error}", rejected)
+
+
+def run_program(code: str, planned: PlannedFile, sandbox: SandboxExecutor) -> bytes:
+    """Run a program in the sandbox and take the file that it made.
+
+    Raises:
+        _BadProgram: when it raised, ran too long, used too much, or the file is not what it should be.
+    """
+    try:
+        sandbox(code)
+    except (ExecutionTimeoutError, InterpreterError) as error:
+        raise _BadProgram(execution_error(error)) from None
+    try:
+        data = sandbox.workspace.read_bytes(planned.name)
+        check_made_file(data, planned.name, planned.kind)
+    except InputError as error:
+        raise _BadProgram(str(error)) from None
+    return data
+
+
+def _bare(code: str) -> str:
+    """A program without a fence around it."""
+    _, inside, blocks = parse_turn(code)
+    return inside if blocks and inside else code

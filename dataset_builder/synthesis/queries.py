@@ -1,0 +1,255 @@
+"""The first stage: new queries out of seed queries and a toolbox, and what is wrong with a query."""
+
+from __future__ import annotations
+
+import importlib.resources
+import random
+import re
+import threading
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, Field
+
+from t3_agents.errors import InputError
+from t3_agents.task import reject_unknown, require
+
+from .asking import provenance_of
+from .candidate import FLAVOURS, Candidate, Rejected, Verdict
+from .prompts import load_stage_prompt
+
+
+if TYPE_CHECKING:
+    from smolagents import Tool
+
+    from .config import SynthConfig
+    from .embedding import TextEmbedding
+    from .teacher import Teacher
+
+
+STAGE = "queries"
+DOMAINS = (
+    "finance culture history food environment health travel entertainment social science transportation geography "
+    "technology sports nature others"
+).split()
+"""Domains of MM-Traj (arXiv 2412.15606)."""
+
+SPLITS = ("train", "validation", "test")
+_MIN_WORDS, _MAX_CHARS = 6, 1200
+# What a user would not say: a path, a file name, a placeholder.
+_FILE_NAME = re.compile(r"\b[\w-]+\.(?:png|jpe?g|pdf|xlsx|docx|pptx|csv|json|txt|mp3|wav|mp4|zip)\b", re.I)
+_PLACEHOLDER = re.compile(r"\[[^\]]*\]|<[^>]+>|\{\{?[^}]*\}|\.\.\.\s|lorem ipsum|\bTODO\b", re.I)
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A query that the teacher is shown as an example.
+
+    Args:
+        id (`str`): its name.
+        flavour (`str`): one of `FLAVOURS`.
+        query (`str`): the user's words.
+        tools (`tuple[str, ...]`): tools that it needs.
+        domain (`str`): one of `DOMAINS`.
+        split (`str`): the split whose queries may follow this example: none is shown for two splits.
+    """
+
+    id: str
+    flavour: str
+    query: str
+    tools: tuple[str, ...]
+    domain: str
+    split: str = "train"
+
+
+def load_seeds(text: str | None = None) -> list[Seed]:
+    """Seed queries.
+
+    Args:
+        text (`str`, *optional*): YAML, a list of mappings with the fields of [`Seed`]; the package's own by default.
+
+    Raises:
+        InputError: naming the field that is missing, unknown or of a wrong type.
+    """
+    if text is None:
+        text = importlib.resources.files(__package__).joinpath("seeds.yaml").read_text(encoding="utf-8")
+    seeds, types = [], {"id": str, "flavour": str, "query": str, "tools": list, "domain": str}
+    for record in yaml.safe_load(text):
+        reject_unknown(record, {*types, "split"}, "seed query")
+        values: dict[str, Any] = {name: require(record, name, kind, "seed query") for name, kind in types.items()}
+        split = require(record, "split", str, "seed query", default="train")
+        for name, known in (("flavour", FLAVOURS), ("domain", DOMAINS)):
+            if values[name] not in known:
+                raise InputError(f"The seed query {values['id']} has {name} `{values[name]}`: it is none of ours.")
+        if split not in SPLITS:
+            raise InputError(f"The seed query {values['id']} is in split `{split}`: use one of {', '.join(SPLITS)}.")
+        seeds.append(Seed(**{**values, "tools": tuple(values["tools"])}, split=split))
+    ids = [seed.id for seed in seeds]
+    if len(set(ids)) != len(ids):
+        raise InputError(f"Two seed queries are called {max(ids, key=ids.count)}: rename one.")
+    return seeds
+
+
+def split_of(batch: int) -> str:
+    """The split of a batch of queries: of every twenty one is for validation and one for test."""
+    return {18: "validation", 19: "test"}.get(batch % 20, "train")
+
+
+class NewQuery(BaseModel):
+    """A query as the teacher writes it."""
+
+    query: str = Field(description="the user's words")
+    tools: list[str] = Field(description="names of the tools that a good solution calls, in order")
+    domain: str = Field(description="one of the given domains")
+
+
+class NewQueries(BaseModel):
+    """A batch of queries."""
+
+    queries: list[NewQuery]
+
+
+def choose_seeds(seeds: Sequence[Seed], flavour: str, seed: int, batch: int, number: int) -> list[Seed]:
+    """The examples of a batch: a sample of its flavour and split that depends on the numbers alone."""
+    pool = [entry for entry in seeds if entry.flavour == flavour and entry.split == split_of(batch)]
+    if not pool:
+        raise InputError(f"There is no seed query of flavour `{flavour}` for the split {split_of(batch)}: add some.")
+    return random.Random(f"{seed}-{flavour}-{batch}").sample(pool, min(number, len(pool)))
+
+
+def generate_queries(
+    teacher: Teacher, config: SynthConfig, seeds: Sequence[Seed], toolbox: Sequence[Tool], batch: int
+) -> list[Candidate]:
+    """Let the teacher write a batch of queries.
+
+    Args:
+        teacher ([`Teacher`]): who is asked.
+        config ([`SynthConfig`]): `flavour`, `seed`, `seeds_per_batch` and `queries_per_batch` count.
+        seeds (`Sequence[Seed]`): examples to choose from, see [`load_seeds`].
+        toolbox (`Sequence[Tool]`): tools of the agent that will solve the tasks.
+        batch (`int`): number of the batch.
+
+    Returns:
+        `list[Candidate]`: as many as were asked for, or fewer when the teacher wrote fewer.
+
+    Raises:
+        ReplyError: when the teacher's reply cannot be used.
+    """
+    prompt = load_stage_prompt(STAGE)
+    shown = choose_seeds(seeds, config.flavour, config.seed, batch, config.seeds_per_batch)
+    text = prompt.render(
+        tools=[tool for tool in toolbox if tool.name != "final_answer"],
+        flavour=config.flavour,
+        seeds=shown,
+        count=config.queries_per_batch,
+        # The run's seed in the words: another run gets other queries of a teacher that answers alike to like.
+        batch=f"{config.seed}.{batch}",
+        domains=DOMAINS,
+    )
+    answer = teacher.ask(STAGE, text, NewQueries, system=prompt.system)
+    written = answer.value.queries[: config.queries_per_batch]
+    provenance = provenance_of(answer, prompt)
+    return [
+        Candidate(
+            id=f"{config.flavour}-{batch}-{number}",
+            flavour=config.flavour,
+            query=" ".join(query.query.split()),
+            expected_tools=tuple(dict.fromkeys(name.strip() for name in query.tools if name.strip())),
+            domain=query.domain.strip().lower() if query.domain.strip().lower() in DOMAINS else "others",
+            split=split_of(batch),
+            seed_queries=tuple(seed.id for seed in shown),
+            # The tokens of the call are those of the whole batch; the first of it carries them.
+            provenance={STAGE: provenance if number == 0 else {**provenance, "shared_with": f"{batch}-0"}},
+        )
+        for number, query in enumerate(written)
+    ]
+
+
+def check_query(candidate: Candidate, toolbox: Iterable[Tool], duplicate_of: str | None = None) -> Candidate:
+    """Keep a query that a user could have written and that needs our tools.
+
+    Args:
+        candidate ([`Candidate`]): with a query and the tools that the teacher expects.
+        toolbox (`Iterable[Tool]`): tools of the agent.
+        duplicate_of (`str`, *optional*): the earlier query that it is too near to, see [`NearDuplicates`].
+
+    Returns:
+        [`Candidate`]: with the expected tools that are in the toolbox, and the verdict.
+
+    Raises:
+        Rejected: with the reason.
+    """
+    names = {tool.name for tool in toolbox}
+    known = tuple(name for name in candidate.expected_tools if name in names)
+    query = candidate.query
+    reason = None
+    if duplicate_of is not None:
+        reason = f"near duplicate of: {duplicate_of}"
+    elif len(query.split()) < _MIN_WORDS or len(query) > _MAX_CHARS:
+        reason = f"the query has {len(query.split())} words and {len(query)} characters"
+    elif not known:
+        reason = "none of the expected tools is in the toolbox"
+    elif named := _names_in(query, names):
+        reason = f"the query names a tool: {named}"
+    elif named := _FILE_NAME.search(query) or _PLACEHOLDER.search(query):
+        reason = f"the query holds `{named.group(0)}`, a file name or placeholder"
+    verdict = Verdict(STAGE, reason is None, reason or "a user could ask this")
+    judged = candidate.add(
+        STAGE, candidate.provenance.get(STAGE, {}), expected_tools=known, verdicts=(*candidate.verdicts, verdict)
+    )
+    if reason:
+        raise Rejected(STAGE, reason, judged)
+    return judged
+
+
+def _names_in(query: str, names: Collection[str]) -> str | None:
+    return next((name for name in sorted(names) if "_" in name and name in query), None)
+
+
+class NearDuplicates:
+    """Queries so far, and which of them a new one is too near to.
+
+    Decisions depend on the order of the queries: add them in the order of their batches.
+
+    Args:
+        threshold (`float`): cosine similarity of the embeddings from which on two queries count as the same.
+        embed ([`TextEmbedding`]): gives unit vectors, shape `(texts, width)`.
+    """
+
+    def __init__(self, threshold: float, embed: TextEmbedding):
+        if not 0 < threshold <= 1:
+            raise InputError(f"The threshold of near duplicates is {threshold}: give a number above 0, at most 1.")
+        self.threshold = threshold
+        self.embed = embed
+        self._queries: list[str] = []
+        # Rows for more queries than there are: growing by one would copy the whole matrix every time.
+        self._vectors = np.zeros((0, 0), dtype=np.float32)
+        self._lock = threading.Lock()
+
+    def add(self, queries: Sequence[str]) -> list[str | None]:
+        """Take queries in, except those that are too near to an earlier one.
+
+        Returns:
+            `list[str | None]`: for each the earlier query that it is too near to, or `None`.
+        """
+        vectors = self.embed(queries)
+        with self._lock:
+            return [self._add(query, vector) for query, vector in zip(queries, vectors, strict=True)]
+
+    def _add(self, query: str, vector: np.ndarray) -> str | None:
+        count = len(self._queries)
+        if count:
+            likeness = self._vectors[:count] @ vector
+            nearest = int(likeness.argmax())
+            if likeness[nearest] >= self.threshold:
+                return self._queries[nearest]
+        if count == len(self._vectors):
+            grown = np.zeros((max(256, 2 * count), len(vector)), dtype=np.float32)
+            grown[:count] = self._vectors[:count] if count else 0
+            self._vectors = grown
+        self._vectors[count] = vector
+        self._queries.append(query)
+        return None
