@@ -1,0 +1,381 @@
+"""Teachers: models that are asked for structured replies, behind an endpoint or as a smolagents model."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic
+
+from PIL import Image
+from smolagents.models import ChatMessage, MessageRole, Model
+from smolagents.monitoring import TokenUsage
+
+from t3_agents.errors import InputError
+from t3_agents.task import to_rgb
+
+from .endpoint import Endpoint, RefusedRequest, TeacherError
+from .replies import ReplyError, Schema, json_schema, parse_reply
+from .usage import Ledger, Prices, Usage
+
+
+__all__ = ["Answer", "EndpointTeacher", "ModelTeacher", "ReplyError", "Teacher", "TeacherError", "TeacherModel"]
+
+MAX_SIDE = 1024
+"""Pixels of the longest side of a picture that is sent."""
+OTHER_MODEL_TRIES = 3
+"""Times that a request is sent when another model answers it."""
+MAX_SHOWN = 4000
+"""Characters of a wrong reply that the teacher is shown again."""
+
+
+@dataclass(frozen=True)
+class Answer(Generic[Schema]):
+    """A structured reply.
+
+    Args:
+        value (`BaseModel`): the validated reply.
+        model (`str`): the model, as the server named it in its last reply.
+        usage ([`Usage`]): of all calls for this reply.
+        attempts (`int`): times that the request or its repair was sent.
+    """
+
+    value: Schema
+    model: str
+    usage: Usage
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A reply in plain text; `cut` when it reached the limit of tokens."""
+
+    text: str
+    model: str
+    usage: Usage
+    attempts: int
+    cut: bool = False
+
+
+class Teacher(ABC):
+    """A model that is asked, from any thread.
+
+    Args:
+        ledger ([`Ledger`], *optional*): where usage is counted and the budget checked.
+        prices ([`Prices`], *optional*): what tokens cost.
+    """
+
+    def __init__(self, ledger: Ledger | None = None, prices: Prices | None = None):
+        self.ledger = ledger or Ledger()
+        self.prices = prices or Prices()
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The model's name."""
+
+    @abstractmethod
+    def complete(
+        self,
+        stage: str,
+        messages: list[dict[str, Any]],
+        schema: type[Schema] | None = None,
+        stop: Sequence[str] = (),
+        max_tokens: int | None = None,
+    ) -> Completion:
+        """One reply in plain text.
+
+        Args:
+            stage (`str`): for whom, in the ledger.
+            messages (`list[dict]`): `{"role", "content"}` with text or parts; pictures are
+                `{"type": "image", "image": PIL image}`.
+            schema (`type[BaseModel]`, *optional*): shape of the reply, where the model can be held to it.
+            stop (`Sequence[str]`, *optional*): strings that end the reply.
+            max_tokens (`int`, *optional*): tokens that the reply may have.
+
+        Raises:
+            TeacherError: when no reply can be had.
+            BudgetSpent: when the run may use no more.
+        """
+
+    def ask(
+        self,
+        stage: str,
+        prompt: str | list[dict[str, Any]],
+        schema: type[Schema],
+        system: str | None = None,
+    ) -> Answer[Schema]:
+        """Ask for a structured reply. One that does not fit is sent back once with what is wrong.
+
+        Args:
+            stage (`str`): name of the stage that asks, for the ledger.
+            prompt (`str` or `list[dict]`): the question, or its parts `{"type": "text", "text": str}` and
+                `{"type": "image", "image": PIL image}`.
+            schema (`type[BaseModel]`): what the reply must be.
+            system (`str`, *optional*): a system message before it.
+
+        Raises:
+            ReplyError: when the repaired reply does not fit either.
+            TeacherError: when no reply can be had.
+            BudgetSpent: when the run may use no more.
+            InputError: when the endpoint refuses the key or the model's name.
+        """
+        parts = [{"type": "text", "text": prompt}] if isinstance(prompt, str) else list(prompt)
+        if not self.knows_schemas:
+            words = json.dumps(schema.model_json_schema(), ensure_ascii=False)
+            parts.append({"type": "text", "text": f"Reply with one JSON object of this JSON schema: {words}"})
+        messages = [{"role": "system", "content": system}] if system else []
+        messages.append({"role": "user", "content": parts})
+        first = self.complete(stage, messages, schema)
+        try:
+            return Answer(parse_reply(first.text, schema), first.model, first.usage, first.attempts)
+        except ReplyError as error:
+            reason = _with_cut(error.reason, first)
+        request = (
+            f"This reply cannot be used. {reason} Write the whole reply again as one JSON object and nothing else."
+        )
+        messages += [
+            {"role": "assistant", "content": first.text[:MAX_SHOWN] or "(empty)"},
+            {"role": "user", "content": [{"type": "text", "text": request}]},
+        ]
+        second = self.complete(stage, messages, schema)
+        usage = Usage(**first.usage.to_dict())
+        usage.add(second.usage)
+        try:
+            value = parse_reply(second.text, schema)
+        except ReplyError as error:
+            raise ReplyError(_with_cut(error.reason, second)) from None
+        return Answer(value, second.model, usage, first.attempts + second.attempts)
+
+    @property
+    def knows_schemas(self) -> bool:
+        """Whether replies are held to a schema by the model itself; else it is told in words."""
+        return False
+
+    def as_model(self, stage: str, max_tokens: int = 1024) -> TeacherModel:
+        """This teacher as the controller of an agent."""
+        return TeacherModel(self, stage, max_tokens)
+
+    def _count(self, stage: str, input_tokens: int, output_tokens: int, attempts: int) -> Usage:
+        cost = self.prices.cost(input_tokens, output_tokens)
+        usage = Usage(1, attempts - 1, input_tokens, output_tokens, cost)
+        self.ledger.add(stage, usage)
+        return usage
+
+
+class EndpointTeacher(Teacher):
+    """A model behind an OpenAI-compatible endpoint.
+
+    Args:
+        endpoint ([`Endpoint`]): the connection.
+        model (`str`): the model's name there.
+        other_models (`Sequence[str]`, *optional*): further names under which it may answer. A name that begins with
+            `model`, as dated versions do, is always taken.
+        temperature (`float`, *optional*, defaults to 0): of sampling.
+        max_tokens (`int`, *optional*, defaults to 2048): tokens of a reply.
+        ledger ([`Ledger`], *optional*), prices ([`Prices`], *optional*): see [`Teacher`].
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        model: str,
+        other_models: Sequence[str] = (),
+        temperature: float = 0.0,
+        max_tokens: int = 2048,
+        ledger: Ledger | None = None,
+        prices: Prices | None = None,
+    ):
+        super().__init__(ledger, prices)
+        self.endpoint = endpoint
+        self.model = model
+        self.other_models = tuple(other_models)
+        self.temperature = temperature
+        self.max_tokens = max_tokens
+        self._knows_schemas = True
+
+    @property
+    def name(self) -> str:
+        return self.model
+
+    @property
+    def knows_schemas(self) -> bool:
+        return self._knows_schemas
+
+    def complete(
+        self,
+        stage: str,
+        messages: list[dict[str, Any]],
+        schema: type[Schema] | None = None,
+        stop: Sequence[str] = (),
+        max_tokens: int | None = None,
+    ) -> Completion:
+        request: dict[str, Any] = {
+            "model": self.model,
+            "messages": [_encode(message) for message in messages],
+            "temperature": self.temperature,
+            "max_tokens": max_tokens or self.max_tokens,
+        }
+        if stop:
+            request["stop"] = list(stop)
+        if schema is not None and self._knows_schemas:
+            about = {"name": schema.__name__, "schema": json_schema(schema), "strict": True}
+            request["response_format"] = {"type": "json_schema", "json_schema": about}
+        attempts = 0
+        for _ in range(OTHER_MODEL_TRIES):
+            self.ledger.check()
+            reply, sent = self._post(request)
+            attempts += sent
+            completion = self._read(stage, reply, attempts)
+            if self._is_mine(completion.model):
+                return completion
+        raise TeacherError(
+            f"`{completion.model}` answers in the place of `{self.model}`: name it in `other_models` if it may."
+        )
+
+    def _post(self, request: dict[str, Any]) -> tuple[dict[str, Any], int]:
+        try:
+            return self.endpoint.post("chat/completions", request)
+        except RefusedRequest as error:
+            words = str(error).lower()
+            if "response_format" not in request or not any(word in words for word in ("response_format", "schema")):
+                raise
+            # A server without structured output; its replies are read tolerantly from now on.
+            self._knows_schemas = False
+            del request["response_format"]
+            return self.endpoint.post("chat/completions", request)
+
+    def _read(self, stage: str, reply: dict[str, Any], attempts: int) -> Completion:
+        used = reply.get("usage") if isinstance(reply.get("usage"), dict) else {}
+        tokens = [used.get(name) for name in ("prompt_tokens", "completion_tokens")]
+        usage = self._count(stage, *(number if isinstance(number, int) else 0 for number in tokens), attempts)
+        choices = reply.get("choices")
+        choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+        message = choice.get("message")
+        text = message.get("content") if isinstance(message, dict) else None
+        return Completion(
+            text=text if isinstance(text, str) else "",
+            model=str(reply.get("model") or self.model),
+            usage=usage,
+            attempts=attempts,
+            cut=choice.get("finish_reason") == "length",
+        )
+
+    def _is_mine(self, name: str) -> bool:
+        return name.startswith(self.model) or name in self.other_models
+
+
+class ModelTeacher(Teacher):
+    """Any smolagents model as a teacher, such as a local [`~t3_agents.models.VLMModel`].
+
+    Args:
+        model ([`~smolagents.Model`]): it must bear calls from as many threads as the run has workers.
+        ledger ([`Ledger`], *optional*), prices ([`Prices`], *optional*): see [`Teacher`].
+    """
+
+    def __init__(self, model: Model, ledger: Ledger | None = None, prices: Prices | None = None):
+        super().__init__(ledger, prices)
+        self.model = model
+
+    @property
+    def name(self) -> str:
+        return self.model.model_id or type(self.model).__name__
+
+    def complete(
+        self,
+        stage: str,
+        messages: list[dict[str, Any]],
+        schema: type[Schema] | None = None,
+        stop: Sequence[str] = (),
+        max_tokens: int | None = None,
+    ) -> Completion:
+        self.ledger.check()
+        chat = [ChatMessage(role=MessageRole(message["role"]), content=_parts(message)) for message in messages]
+        try:
+            reply = self.model.generate(chat, stop_sequences=list(stop) or None)
+        except InputError as error:  # the conversation is too long, say
+            raise TeacherError(str(error)) from error
+        used = reply.token_usage or TokenUsage(0, 0)
+        usage = self._count(stage, used.input_tokens, used.output_tokens, attempts=1)
+        return Completion(str(reply.content or ""), self.name, usage, attempts=1)
+
+
+class TeacherModel(Model):
+    """A teacher as the controller of an agent: its turns share the teacher's connection, limits and ledger.
+
+    Args:
+        teacher ([`Teacher`]): who writes.
+        stage (`str`): name in the ledger.
+        max_tokens (`int`, *optional*, defaults to 1024): tokens of a turn.
+    """
+
+    def __init__(self, teacher: Teacher, stage: str, max_tokens: int = 1024):
+        super().__init__(model_id=teacher.name)
+        self.teacher = teacher
+        self.stage = stage
+        self.max_tokens = max_tokens
+
+    def generate(
+        self,
+        messages: list[ChatMessage | dict],
+        stop_sequences: list[str] | None = None,
+        response_format: dict[str, str] | None = None,
+        tools_to_call_from: list[Any] | None = None,
+        **kwargs: Any,
+    ) -> ChatMessage:
+        """Write the next turn, up to the first stop string.
+
+        Raises:
+            InputError: when structured output or tool calls are asked for.
+            TeacherError: when no turn can be had.
+            BudgetSpent: when the run may use no more.
+        """
+        if response_format or tools_to_call_from:
+            raise InputError("A teacher writes plain text turns: use it with code agents.")
+        plain = [
+            {"role": message.role.value, "content": message.content} if isinstance(message, ChatMessage) else message
+            for message in messages
+        ]
+        stops = stop_sequences or []
+        completion = self.teacher.complete(self.stage, plain, stop=stops, max_tokens=self.max_tokens)
+        places = [place for stop in stops if (place := completion.text.find(stop)) >= 0]
+        text = completion.text[: min(places)] if places else completion.text
+        usage = TokenUsage(completion.usage.input_tokens, completion.usage.output_tokens)
+        return ChatMessage(role=MessageRole.ASSISTANT, content=text, token_usage=usage)
+
+
+def _with_cut(reason: str, completion: Completion) -> str:
+    return f"{reason} It was cut at the limit of tokens." if completion.cut else reason
+
+
+def _parts(message: dict[str, Any]) -> list[dict[str, Any]]:
+    content = message["content"]
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _encode(message: dict[str, Any]) -> dict[str, Any]:
+    """A message as the protocol has it: pictures as data URLs, text alone as a string."""
+    parts = [
+        {"type": "image_url", "image_url": {"url": picture_url(part["image"])}} if part["type"] == "image" else part
+        for part in _parts(message)
+    ]
+    if all(part["type"] == "text" for part in parts):
+        return {"role": message["role"], "content": "\n\n".join(part["text"] for part in parts)}
+    return {"role": message["role"], "content": parts}
+
+
+def picture_url(image: Image.Image) -> str:
+    """A data URL of a picture, made smaller where it is larger than `MAX_SIDE`.
+
+    JPEG with full colour resolution: encoded five times faster than PNG, and small print stays readable.
+    """
+    image = to_rgb(image)
+    if max(image.size) > MAX_SIDE:
+        image = image.copy()
+        image.thumbnail((MAX_SIDE, MAX_SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=92, subsampling=0)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
