@@ -101,9 +101,9 @@ class Ledger:
             return
         total = self.total()
         if self.max_tokens is not None and total.tokens >= self.max_tokens:
-            raise BudgetSpent(f"The budget of {self.max_tokens:,} tokens is spent: raise `max_tokens` to go on.")
+            raise BudgetSpent(f"The budget of {self.max_tokens:,} tokens is spent: raise `token_budget` to go on.")
         if self.max_cost is not None and total.cost >= self.max_cost:
-            raise BudgetSpent(f"The budget of {self.max_cost:g} is spent: raise `max_cost` to go on.")
+            raise BudgetSpent(f"The budget of {self.max_cost:g} is spent: raise `money_budget` to go on.")
 
     def add(self, stage: str, usage: Usage) -> None:
         """Count calls of a stage, here and in the [`metered`] block around them."""
