@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from .errors import InputError, RunFolderError
 
 SETTINGS_FILE = "settings.json"
 LOCK_FILE = ".lock"
+TAIL_BYTES = 1 << 20
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -83,14 +84,16 @@ class Shard:
 
     Args:
         path (`str` or `Path`): the JSONL file, made when missing.
+        keep (`Callable`, *optional*): what to hold of a row in `rows`, where whole rows would fill the memory.
 
     Raises:
         RunFolderError: when another process holds the shard open.
         InputError: when a line other than the last is not JSON.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, keep: Callable[[dict[str, Any]], Any] = lambda row: row):
         self.path = Path(path)
+        self._keep = keep
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._stream = self.path.open("a+b", buffering=0)
         try:
@@ -102,16 +105,24 @@ class Shard:
             ) from None
         self._drop_torn_line()
         try:
-            self.rows: list[dict[str, Any]] = list(read_rows(self.path))
+            self.rows: list[Any] = [keep(row) for row in read_rows(self.path)]
         except InputError:
             self.close()
             raise
 
     def _drop_torn_line(self) -> None:
-        self._stream.seek(0)
-        data = self._stream.read()
-        if data and not data.endswith(b"\n"):
-            self._stream.truncate(data.rfind(b"\n") + 1)
+        """Read backwards from the end, because a shard may be larger than the memory."""
+        end = position = self._stream.seek(0, os.SEEK_END)
+        while position:
+            start = max(0, position - TAIL_BYTES)
+            self._stream.seek(start)
+            newline = self._stream.read(position - start).rfind(b"\n")
+            if newline >= 0:
+                position = start + newline + 1
+                break
+            position = start
+        if position < end:
+            self._stream.truncate(position)
 
     def append(self, row: dict[str, Any]) -> None:
         """Write one row and wait until it is on disk. A row that does not fit leaves nothing behind."""
@@ -125,7 +136,7 @@ class Shard:
         except OSError:
             self._stream.truncate(end)
             raise
-        self.rows.append(row)
+        self.rows.append(self._keep(row))
 
     def close(self) -> None:
         self._stream.close()

@@ -39,6 +39,14 @@ class TeacherError(T3Error):
         self.outage = outage
 
 
+class RefusedRequest(TeacherError):
+    """The server says that this request is wrong; repeating it would not help."""
+
+
+class WrongEndpoint(InputError):
+    """The endpoint, the key or the model's name is wrong."""
+
+
 class Limit:
     """How many calls may be under way: one more after a row of good ones, fewer when the endpoint is overloaded.
 
@@ -148,7 +156,7 @@ class Endpoint:
             `tuple[dict, int]`: the reply's body, and how often the request was sent.
 
         Raises:
-            InputError: when the key or the model's name is wrong, so no request will ever succeed.
+            WrongEndpoint: when the key or the model's name is wrong, so no request will ever succeed.
             RefusedRequest: when the server refuses this request.
             TeacherError: when it fails after all repetitions.
             InterruptedTurn: when the run in this thread is cancelled or out of time.
@@ -204,7 +212,7 @@ class Endpoint:
                 self.limit.overloaded(begun, pause)
             return None, f"status {response.status}. {_words(response)}", pause
         if response.status in (401, 404):
-            raise InputError(
+            raise WrongEndpoint(
                 f"{self.api_base} refuses with status {response.status}: check the URL, OPENAI_API_KEY and the "
                 f"model's name. {_words(response)}"
             )
@@ -238,10 +246,6 @@ def _pool_for(url: str, size: int) -> urllib3.PoolManager:
     if proxy:
         return urllib3.ProxyManager(proxy, maxsize=size)
     return urllib3.PoolManager(maxsize=size)
-
-
-class RefusedRequest(TeacherError):
-    """The server says that this request is wrong; repeating it would not help."""
 
 
 def _retry_after(response: urllib3.BaseHTTPResponse) -> float:

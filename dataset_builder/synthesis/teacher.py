@@ -121,7 +121,7 @@ class Teacher(ABC):
             ReplyError: when the repaired reply does not fit either.
             TeacherError: when no reply can be had.
             BudgetSpent: when the run may use no more.
-            InputError: when the endpoint refuses the key or the model's name.
+            WrongEndpoint: when the endpoint refuses the key or the model's name.
         """
         parts = [{"type": "text", "text": prompt}] if isinstance(prompt, str) else list(prompt)
         if not self.knows_schemas:

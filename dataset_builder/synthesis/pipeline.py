@@ -1,0 +1,329 @@
+"""Candidates on their way through the stages, many at a time, without a barrier between the stages."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from t3_agents.errors import MissingExtraError, T3Error
+from t3_agents.interruption import InterruptedTurn, Interruption, interruptible
+
+from .batches import QueryBatches, QueuedQuery
+from .candidate import Candidate, Dropped, Rejected
+from .endpoint import TeacherError, WrongEndpoint
+from .progress import Progress
+from .run_folder import FAILED, KEPT, REJECTED, RunFolderStore, read_events
+from .usage import BudgetSpent, Usage, metered
+
+
+QUERIES = "queries"
+"""Name of the stage that writes queries."""
+MAX_OUTAGES = 3
+"""Calls in a row that found the teacher down after which the run stops."""
+STOP_SECONDS = 3.0
+"""How long a run that is stopped at once waits for its threads."""
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of the pipeline.
+
+    Args:
+        name (`str`): its name in records and reports.
+        run (`Callable`): from a candidate to the next one; raises [`Rejected`] or [`Failed`].
+    """
+
+    name: str
+    run: Callable[[Candidate], Candidate]
+
+
+@dataclass(frozen=True)
+class Work:
+    """A candidate that waits for a worker.
+
+    Args:
+        candidate ([`Candidate`]): as far as it came.
+        after (`str`, *optional*): the last stage that it has passed.
+        duplicate_of (`str`, *optional*): the earlier query that it is near to.
+        again (`bool`): it has met the teacher down before.
+    """
+
+    candidate: Candidate
+    after: str | None = None
+    duplicate_of: str | None = None
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What a pipeline does.
+
+    Args:
+        generate (`Callable`): the candidates of a batch, by its number; the same number gives the same request.
+        check (`Callable`): a stage for new candidates, which is also told the earlier query that one is near to.
+        duplicates (`Callable`): see [`QueryBatches`].
+        stages (`Sequence[Stage]`): what follows, in order.
+        queries_per_batch (`int`): queries that a batch is expected to have.
+    """
+
+    generate: Callable[[int], list[Candidate]]
+    check: Callable[[Candidate, str | None], Candidate]
+    duplicates: Callable[[list[str]], list[str | None]]
+    stages: Sequence[Stage]
+    queries_per_batch: int
+
+
+class Pipeline:
+    """A run over a folder.
+
+    Each worker takes one candidate through all its stages. What a stage drops is a result; a teacher that is down, a
+    spent budget or a full disk end the run with everything in flight kept for the next one.
+
+    Args:
+        stages ([`Stages`]): what to do.
+        folder (`Path`): the run's folder, held by the caller.
+        flavour (`str`): name in the shards.
+        num_tasks (`int`): candidates in all.
+        concurrency (`int`): candidates at a time.
+        progress ([`Progress`], *optional*): what is told of every step.
+    """
+
+    def __init__(
+        self,
+        stages: Stages,
+        folder: Path,
+        flavour: str,
+        num_tasks: int,
+        concurrency: int,
+        progress: Progress | None = None,
+    ):
+        self.stages = stages
+        self.concurrency = concurrency
+        self.progress = progress or Progress(num_tasks)
+        self.store = RunFolderStore(folder, flavour)
+        try:
+            self.progress.restore(read_events(folder), self.store.counts())
+            self._batches = QueryBatches(self.store.queries, stages.duplicates, num_tasks, stages.queries_per_batch)
+            self._ready = self._left_over()
+        except BaseException:
+            self.store.close()
+            raise
+        self._begun = 0
+        self._changed = threading.Condition()
+        self._committing = threading.Lock()
+        self._interruptions: set[Interruption] = set()
+        self._outages = 0
+        self._finishing = False
+        self.error: Exception | None = None
+
+    def _left_over(self) -> deque[Work]:
+        """What an earlier process began first, then what it had queries for."""
+        under_way = {candidate.id: Work(candidate, after) for candidate, after in self.store.started()}
+        new = [_as_work(query) for query in self._batches.stored() if query.candidate.id not in self.store.outcomes]
+        return deque([*under_way.values(), *(work for work in new if work.candidate.id not in under_way)])
+
+    def run(self) -> None:
+        """Work until all is done, or the run is to stop.
+
+        Raises:
+            T3Error: that which stopped the run early, with everything finished on disk.
+            OSError: when the folder cannot be written.
+        """
+        threads = [
+            threading.Thread(target=self._work, name=f"synthesis-{number}", daemon=True)
+            for number in range(self.concurrency)
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(0.2)
+        except BaseException:
+            self._stop_at_once(threads)
+            raise
+        finally:
+            self.store.close()
+        if self.error is not None:
+            raise self.error
+
+    def finish(self, error: Exception | None = None) -> None:
+        """Begin no further candidate; those under way go on to their end. Called from any thread.
+
+        Args:
+            error (`Exception`, *optional*): why; the first one is raised by [`run`].
+        """
+        with self._changed:
+            self._finishing = True
+            self.error = self.error or error
+            self._changed.notify_all()
+
+    def _stop_at_once(self, threads: list[threading.Thread]) -> None:
+        self.finish()
+        deadline = time.monotonic() + STOP_SECONDS
+        with self._changed:
+            for interruption in self._interruptions:
+                interruption.cancel()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, deadline - time.monotonic()))
+
+    # What a worker does
+
+    def _work(self) -> None:
+        try:
+            while (work := self._take()) is not None:
+                with interruptible() as interruption:
+                    with self._changed:
+                        self._interruptions.add(interruption)
+                    try:
+                        if isinstance(work, int):
+                            self._make_batch(work)
+                        else:
+                            self._go_through(work)
+                    except InterruptedTurn:
+                        return
+                    finally:
+                        with self._changed:
+                            self._interruptions.discard(interruption)
+                            self._begun -= 1
+                            self._changed.notify_all()
+        except Exception as error:  # raised again by `run`
+            self.finish(error)
+
+    def _take(self) -> Work | int | None:
+        """The next candidate, or the number of a batch to make; `None` when there is nothing left to do."""
+        with self._changed:
+            while not self._finishing:
+                # A few more than are needed, so that no worker waits for a batch.
+                few = len(self._ready) < self.concurrency
+                batch = self._batches.next() if few else None
+                if batch is not None or self._ready:
+                    self._begun += 1
+                    return self._ready.popleft() if batch is None else batch
+                if not self._begun:
+                    return None
+                self._changed.wait()
+        return None
+
+    def _make_batch(self, batch: int) -> None:
+        candidates: list[Candidate] = []
+        failure = None
+        for _ in range(MAX_OUTAGES):
+            try:
+                with self._recorded(f"batch-{batch}", QUERIES) as event:
+                    candidates = self.stages.generate(batch)
+                    event["queries"] = len(candidates)
+                break
+            except Exception as error:  # whatever a teacher makes of one batch is that batch's result
+                if self._ends_run(error):
+                    self.finish(error)
+                    return
+                failure = _words(error)
+                if not _is_outage(error):
+                    break
+        with self._committing:  # texts are compared here, which takes a while
+            released = self._batches.add(batch, candidates, failure)
+        with self._changed:
+            self._ready.extend(map(_as_work, released))
+            self._changed.notify_all()
+
+    def _go_through(self, work: Work) -> None:
+        """Take a candidate as far as it goes."""
+        candidate, stage = work.candidate, QUERIES
+        try:
+            for stage, run in self._remaining(work):
+                with self._recorded(candidate.id, stage):
+                    candidate = run(candidate)
+                candidate = self.store.advance(candidate, stage)
+            self._record(KEPT, candidate, stage, "")
+        except Dropped as error:
+            outcome = REJECTED if isinstance(error, Rejected) else FAILED
+            self._record(outcome, error.candidate, error.stage, error.reason)
+        except InterruptedTurn:
+            raise
+        except Exception as error:  # whatever ends one candidate is that candidate's result
+            if self._ends_run(error):
+                self.finish(error)
+            elif _is_outage(error) and not work.again:
+                with self._changed:
+                    self._ready.append(Work(candidate, self._stage_before(stage), work.duplicate_of, again=True))
+            else:
+                self._record(FAILED, candidate, stage, _words(error))
+
+    def _remaining(self, work: Work) -> list[tuple[str, Callable[[Candidate], Candidate]]]:
+        """Names and functions of the stages that a candidate has before it."""
+        names = self._names()
+        order = [(QUERIES, lambda candidate: self.stages.check(candidate, work.duplicate_of))]
+        order += [(stage.name, stage.run) for stage in self.stages.stages]
+        return order[names.index(work.after) + 1 if work.after else 0 :]
+
+    def _names(self) -> list[str]:
+        return [QUERIES, *(stage.name for stage in self.stages.stages)]
+
+    def _stage_before(self, stage: str) -> str | None:
+        place = self._names().index(stage)
+        return self._names()[place - 1] if place else None
+
+    def _record(self, outcome: str, candidate: Candidate, stage: str, reason: str) -> None:
+        self.store.finish(outcome, candidate, stage, reason)
+        self.store.note({"id": candidate.id, "stage": stage, "outcome": outcome, "reason": reason})
+        self.progress.finished(outcome)
+
+    @contextmanager
+    def _recorded(self, name: str, stage: str) -> Iterator[dict[str, Any]]:
+        """Time a stage, count what it uses, and note how it ended."""
+        begun, event = time.monotonic(), {"id": name, "stage": stage, "outcome": "passed"}
+        self.progress.begun(stage)
+        usage = Usage()
+        try:
+            with metered() as usage:
+                yield event
+        except Exception as error:
+            event["outcome"] = _outcome_of(error)
+            raise
+        finally:
+            if event["outcome"] in ("passed", REJECTED) and usage.calls:
+                self._outages = 0
+            event |= {"seconds": round(time.monotonic() - begun, 3), "usage": usage.to_dict()}
+            self.store.note(event)
+            self.progress.ended(event)
+
+    def _ends_run(self, error: Exception) -> bool:
+        """Whether the run, not this candidate, is at its end."""
+        if _is_outage(error):
+            self._outages += 1
+            return self._outages >= MAX_OUTAGES
+        if isinstance(error, OSError):
+            return error.errno in _DISK_FULL
+        return isinstance(error, BudgetSpent | WrongEndpoint | MissingExtraError)
+
+
+def _as_work(query: QueuedQuery) -> Work:
+    return Work(query.candidate, duplicate_of=query.duplicate_of)
+
+
+def _is_outage(error: Exception) -> bool:
+    return isinstance(error, TeacherError) and error.outage
+
+
+def _outcome_of(error: Exception) -> str:
+    if isinstance(error, Dropped):
+        return REJECTED if isinstance(error, Rejected) else FAILED
+    return "stopped" if isinstance(error, BudgetSpent | InterruptedTurn) or _is_outage(error) else FAILED
+
+
+def _words(error: Exception) -> str:
+    """Why, in one line that can be written."""
+    if isinstance(error, Dropped):
+        return error.reason
+    text = str(error) if isinstance(error, T3Error) else f"{type(error).__name__}: {error}"
+    return " ".join(text.encode(errors="replace").decode().split())[:500]
