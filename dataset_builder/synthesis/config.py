@@ -22,6 +22,8 @@ _ANYTIME = {
     "output_price",
     "num_workers",
     "executor",
+    "gta",
+    "gaia",
 }
 """Options that may be another when a run goes on: they change how much is done and how, not what comes out."""
 
@@ -68,6 +70,8 @@ class SynthConfig:
         money_budget (`float`, *optional*): money after which the run stops.
         input_price (`float`, *optional*, defaults to 0), output_price (`float`, *optional*, defaults to 0): money per
             million tokens read and written.
+        gta (`str`, *optional*), gaia (`str`, *optional*): folders or Hub ids of the benchmarks; queries that are near
+            to one of their questions are then listed in the report.
         executor (`str`, *optional*, defaults to `"threads"`): `threads`, or `ray` for several machines.
         num_workers (`int`, *optional*, defaults to 1): processes of the offline teacher or of Ray.
     """
@@ -100,6 +104,8 @@ class SynthConfig:
     money_budget: float | None = None
     input_price: float = 0.0
     output_price: float = 0.0
+    gta: str | None = None
+    gaia: str | None = None
     executor: str = "threads"
     num_workers: int = 1
 

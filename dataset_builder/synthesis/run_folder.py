@@ -72,7 +72,7 @@ class RunFolderStore:
         temporary.replace(target)
         return candidate
 
-    def started(self, blobs: bool = True) -> Iterator[tuple[Candidate, str]]:
+    def started(self) -> Iterator[tuple[Candidate, str]]:
         """Candidates that are under way, each with the stage that it finished last."""
         for path in sorted((self.folder / IN_FLIGHT).glob("*.json")):
             if path.stem in self.outcomes:  # killed between the row and this
@@ -138,17 +138,9 @@ def kept_row(candidate: Candidate) -> dict[str, Any]:
     """
     if candidate.trajectory is None:
         raise InputError(f"The candidate {candidate.id} has passed all stages, but none has solved it.")
-    story = replace(candidate, trajectory=None, files=(), verdicts=()).to_dict()
-    verification = {
-        verdict.stage: {"passed": verdict.accepted, "reasons": [verdict.reason], "checks": dict(verdict.checks)}
-        for verdict in candidate.verdicts
-    }
-    trajectory = replace(
-        candidate.trajectory,
-        verification={**candidate.trajectory.verification, **verification},
-        provenance={**candidate.trajectory.provenance, "synthesis": story},
-    )
-    return trajectory.to_dict()
+    story = replace(candidate, trajectory=None).to_dict()
+    provenance = {**candidate.trajectory.provenance, "synthesis": story}
+    return replace(candidate.trajectory, provenance=provenance).to_dict()
 
 
 def read_events(folder: Path) -> Iterator[dict[str, Any]]:
@@ -164,13 +156,12 @@ def read_events(folder: Path) -> Iterator[dict[str, Any]]:
                 continue
 
 
-def find_rows(folder: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Outcome and row of the candidate with this id: one, or none while it is under way."""
+def finished_rows(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Outcome and row of every finished candidate, also while the run is under way."""
     for outcome, place in OUTCOMES.items():
         for path in sorted((folder / place).glob("*.jsonl")):
             for row in read_rows(path):
-                if candidate_id_of(row) == name:
-                    yield outcome, row
+                yield outcome, row
 
 
 def _end_line(path: Path, descriptor: int) -> None:

@@ -17,10 +17,10 @@ def _visible(value: Any) -> Any:
 
 
 @cache
-def environment() -> Environment:
-    """Templates under `templates/`; undefined names are errors."""
+def environment(package: str = "t3_agents.benchmarks") -> Environment:
+    """Templates under `templates/` of a package; undefined names are errors."""
     return Environment(
-        loader=PackageLoader("t3_agents.benchmarks"),
+        loader=PackageLoader(package),
         autoescape=True,
         finalize=_visible,
         undefined=StrictUndefined,

@@ -1,0 +1,159 @@
+"""The stages of the paper put together for a run."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .candidate import Candidate
+from .config import SynthConfig
+from .endpoint import Endpoint
+from .pipeline import Pipeline, Stage, Stages
+from .progress import Progress
+from .teacher import EndpointTeacher, Teacher
+from .usage import Ledger, Prices
+
+
+if TYPE_CHECKING:
+    from smolagents import Model
+
+    from t3_agents.agent import T3Agent
+
+SOLVE = "solve"
+
+
+def endpoint_teacher(config: SynthConfig, ledger: Ledger) -> EndpointTeacher:
+    """The teacher behind the endpoint of a config.
+
+    Args:
+        config ([`SynthConfig`]): with `teacher` and `model`.
+        ledger ([`Ledger`]): where usage is counted.
+    """
+    endpoint = Endpoint(
+        config.teacher,
+        os.environ.get("OPENAI_API_KEY"),
+        timeout=config.timeout,
+        max_concurrency=config.concurrency,
+        max_retries=config.max_retries,
+    )
+    return EndpointTeacher(
+        endpoint,
+        config.model or "",
+        config.other_models or (),
+        config.temperature,
+        config.reply_tokens,
+        ledger,
+        Prices(config.input_price, config.output_price),
+    )
+
+
+def paper_stages(config: SynthConfig, teacher: Teacher, controller: Callable[[], Model] | None = None) -> Stages:
+    """Queries, plan, files, verifier, trajectory, verifier.
+
+    Args:
+        config ([`SynthConfig`]): settings.
+        teacher ([`Teacher`]): who is asked.
+        controller (`Callable`, *optional*): gives the model that solves; by default the teacher.
+
+    Raises:
+        InputError: when a toolbox, a corpus or an executor does not exist.
+        MissingExtraError: when a package is missing.
+    """
+    from t3_agents.agent import check_executor
+    from t3_agents.parts import cache_dir
+    from t3_agents.sandbox import require_sandbox
+    from t3_agents.tools.toolbox import make_toolbox
+
+    from .embedding import TextEmbedding
+    from .files import make_files
+    from .image_corpus import ImageCorpus
+    from .planning import plan_files
+    from .queries import NearDuplicates, check_query, generate_queries, load_seeds
+    from .verification import verify_query_files, verify_trajectory
+
+    check_executor(config.code_executor)
+    require_sandbox()
+    toolbox = make_toolbox(config.toolbox)
+    embed = TextEmbedding(config.embedding)
+    corpus = ImageCorpus.load(
+        config.image_corpus, embed, cache_dir() / "synthesis", config.image_column, config.caption_column
+    )
+    seeds = load_seeds()
+    agents = AgentPool(config, controller or partial(teacher.as_model, SOLVE))
+    return Stages(
+        generate=lambda batch: generate_queries(teacher, config, seeds, toolbox, batch),
+        check=lambda candidate, duplicate_of: check_query(candidate, toolbox, duplicate_of),
+        duplicates=NearDuplicates(config.duplicate_threshold, embed).add,
+        stages=(
+            Stage("plan_files", lambda candidate: plan_files(candidate, teacher, config.max_files)),
+            Stage("make_files", lambda candidate: make_files(candidate, teacher, corpus)),
+            Stage("verify_files", lambda candidate: verify_query_files(candidate, teacher)),
+            Stage(SOLVE, agents.solve),
+            Stage("verify_trajectory", lambda candidate: verify_trajectory(candidate, teacher)),
+        ),
+        queries_per_batch=config.queries_per_batch,
+    )
+
+
+class AgentPool:
+    """An agent for each thread.
+
+    Args:
+        config ([`SynthConfig`]): `toolbox`, `prompt`, `max_steps` and `code_executor` count.
+        controller (`Callable`): gives the model of an agent.
+    """
+
+    def __init__(self, config: SynthConfig, controller: Callable[[], Model]):
+        self.config = config
+        self.controller = controller
+        self._local = _Local()
+
+    def solve(self, candidate: Candidate) -> Candidate:
+        """The stage in which a task is solved."""
+        from .solving import solve
+
+        agent, self._local.agent = self._local.agent or self._make(), None
+        solved = solve(candidate, agent)
+        self._local.agent = agent  # not after an error: nobody knows what it has left behind
+        return solved
+
+    def _make(self) -> T3Agent:
+        from t3_agents.agent import T3Agent
+        from t3_agents.tools.toolbox import make_toolbox
+
+        return T3Agent(
+            make_toolbox(self.config.toolbox),
+            self.controller(),
+            prompt=self.config.prompt,
+            max_steps=self.config.max_steps,
+            executor_type=self.config.code_executor,
+        )
+
+
+class _Local(threading.local):
+    agent: T3Agent | None = None
+
+
+def make_pipeline(config: SynthConfig, folder: Path, teacher: Teacher) -> Pipeline:
+    """The run of a config, its ledger filled with what earlier processes used.
+
+    Args:
+        config ([`SynthConfig`]): settings.
+        folder (`Path`): folder of the run, held by the caller.
+        teacher ([`Teacher`]): who is asked.
+    """
+    pipeline = Pipeline(
+        paper_stages(config, teacher),
+        folder,
+        config.flavour,
+        config.num_tasks,
+        config.concurrency,
+        Progress(config.num_tasks),
+    )
+    for stage, usage in pipeline.progress.usage().items():
+        teacher.ledger.add(stage, usage)
+    return pipeline

@@ -1,0 +1,169 @@
+"""Synthesise tasks, files and trajectories with a teacher; also `status RUN` and `inspect RUN ID`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from t3_agents.errors import InputError, MissingExtraError, T3Error
+from t3_agents.storage import SETTINGS_FILE, RunFolder, write_atomic
+
+from .config import SCENARIOS, SynthConfig
+from .progress import Progress
+from .run_folder import IN_FLIGHT, QUERIES, finished_rows, read_events
+
+
+TASKS_FILE = "num_tasks"
+"""File with the number of candidates that the run goes up to, which may grow."""
+LINE_SECONDS = 10.0
+"""Between two lines of progress where there is no terminal."""
+
+
+def main(argv: list[str]) -> int:
+    """The command `t3 synth`."""
+    from t3_agents.options import parse_options
+
+    if argv[:1] == ["status"]:
+        return status(_run_of(argv[1:], "t3 synth status RUN", 1))
+    if argv[:1] == ["inspect"]:
+        return inspect(_run_of(argv[1:], "t3 synth inspect RUN ID", 2), argv[2])
+    config = parse_options(SynthConfig, argv, prog="t3 synth")
+    config.check()
+    if config.teacher == SCENARIOS:
+        from .scenario_teacher import ScenarioRunConfig, synthesise_scenarios
+
+        print(
+            synthesise_scenarios(ScenarioRunConfig(config.output, config.num_tasks, config.seed, config.num_workers))
+        )
+        return 0
+    return synthesise(config)
+
+
+def synthesise(config: SynthConfig) -> int:
+    """Run a config with the teacher at its endpoint; the exit status.
+
+    Raises:
+        T3Error: when the run cannot begin, or had to stop: what is finished is on disk.
+    """
+    try:
+        from .assembly import endpoint_teacher, make_pipeline
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or "pydantic", "synthesis", "A teacher behind an endpoint") from error
+    from .report import write_report
+    from .usage import Ledger
+
+    folder = Path(config.output)
+    with RunFolder(folder, config.settings()):
+        teacher = endpoint_teacher(config, Ledger(config.token_budget, config.money_budget))
+        try:
+            pipeline = make_pipeline(config, folder, teacher)
+            write_atomic(folder / TASKS_FILE, f"{config.num_tasks}\n")
+            with _finishing_at_interrupt(pipeline.finish), _shown(pipeline.progress):
+                pipeline.run()
+        except T3Error:
+            if (folder / TASKS_FILE).exists():
+                write_report(folder, config, progress_of(folder))
+            raise
+        finally:
+            teacher.endpoint.close()
+        print(write_report(folder, config, pipeline.progress))
+    if pipeline.progress.done < config.num_tasks:
+        print("Stopped; the same command goes on where it was.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def status(folder: Path) -> int:
+    """Show how far a run is, also while it is running; the exit status."""
+    from rich.console import Console
+
+    Console().print(progress_of(folder).table())
+    waiting = len(list((folder / IN_FLIGHT).glob("*.json")))
+    print(f"{waiting} candidates are under way or were when it stopped.")
+    return 0
+
+
+def progress_of(folder: Path) -> Progress:
+    """The counts of a run, out of its folder."""
+    progress = Progress(int((folder / TASKS_FILE).read_text(encoding="ascii")))
+    progress.restore(read_events(folder), Counter(outcome for outcome, _ in finished_rows(folder)))
+    return progress
+
+
+def inspect(folder: Path, name: str) -> int:
+    """Show the whole story of one candidate; the exit status.
+
+    Raises:
+        InputError: when the run has no such candidate.
+    """
+    from rich.console import Console
+    from rich.markup import escape
+
+    from .story import tell
+
+    console = Console(soft_wrap=True)
+    for title, text in tell(folder, name):
+        console.print(f"[bold]{escape(title)}[/bold]")
+        console.print(escape(text), highlight=False)
+    return 0
+
+
+def _run_of(argv: list[str], usage: str, number: int) -> Path:
+    if len(argv) != number or argv[0].startswith("-"):
+        raise InputError(f"Usage: {usage}")
+    folder = Path(argv[0])
+    if not (folder / SETTINGS_FILE).is_file() or not (folder / QUERIES).is_file():
+        raise InputError(f"{folder} is no folder of a run with an endpoint: give the one that was its `--output`.")
+    return folder
+
+
+@contextmanager
+def _finishing_at_interrupt(finish: Callable[[], None]) -> Iterator[None]:
+    """The first Ctrl+C lets what is under way come to its end; the second one stops at once."""
+
+    def handle(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print("Finishing what is under way; Ctrl+C again stops at once.", file=sys.stderr)
+        # Not here: the interrupted code of this thread may hold the lock that this needs.
+        threading.Thread(target=finish, daemon=True).start()
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _shown(progress: Progress) -> Iterator[None]:
+    """The table of the run, live in a terminal, else a line now and then."""
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with Live(get_renderable=progress.table, console=console, refresh_per_second=2):
+            yield
+        return
+    ended = threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(LINE_SECONDS):
+            print(progress.headline(), file=sys.stderr)
+
+    threading.Thread(target=tell, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+        console.print(progress.table())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
