@@ -141,6 +141,8 @@ def run_program(code: str, planned: PlannedFile, sandbox: SandboxExecutor) -> by
     Raises:
         _BadProgram: when it raised, ran too long, used too much, or the file is not what it should be.
     """
+    # What an earlier program left behind (a folder, a pipe of this name) is no fault of this one.
+    sandbox.workspace.keep_only({})
     try:
         sandbox(code)
     except (ExecutionTimeoutError, InterpreterError) as error:
