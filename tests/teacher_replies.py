@@ -36,9 +36,7 @@ entertainment | I book films for a cinema | screening list | tickets | seats | w
 social | I coordinate volunteers of a shelter | shift roster | hours | hours | cooking laundry driving reception garden
 nature | I ring birds in a marsh | ringing list | catches | birds | wren bunting warbler lapwing dunlin
 geography | I survey springs in a valley | survey table | flow | litres | Mossy Granite Chapel Willow Upper
-others | I mend bikes at a market | repair book | repairs | bikes | brakes chains saddles spokes lights""".split(
-        "\n"
-    )
+others | I mend bikes at a market | repair book | repairs | bikes | brakes chains saddles spokes lights""".split("\n")
 ]
 _PERIODS = ("January", "February", "March", "April", "May", "June", "September", "October")
 _KINDS = ("xlsx", "pdf", "csv", "docx", "xlsx", "pdf", "pptx", "txt", "json", "html", "md", "xml")

@@ -14,7 +14,7 @@ from t3_agents.tools.text import content_words
 
 WORDS = "words"
 """Name of the embedding that needs no model: hashed content words."""
-_WIDTH = 1024
+_WIDTH, _PLACES = 1024, 4
 
 
 class TextEmbedding:
@@ -55,7 +55,9 @@ class TextEmbedding:
 def _words_vector(text: str) -> np.ndarray:
     vector = np.zeros(_WIDTH, dtype=np.float32)
     for word in content_words(text):
-        # Not `hash`, which differs from process to process.
-        place = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=4).digest(), "big") % _WIDTH
-        vector[place] += 1
+        # Not `hash`, which differs from process to process. Several places, so that no two words have all in common.
+        digest = hashlib.blake2b(word.encode(), digest_size=3 * _PLACES).digest()
+        for start in range(0, len(digest), 3):
+            place = int.from_bytes(digest[start : start + 3], "big")
+            vector[(place >> 1) % _WIDTH] += 1 if place & 1 else -1
     return vector

@@ -56,7 +56,7 @@ class FileProgram(BaseModel):
     code: str = Field(description="the whole Python program")
 
 
-class _BadProgram(Exception):
+class BadProgram(Exception):
     """The program did not make the file; the message is what the teacher is told."""
 
 
@@ -127,7 +127,7 @@ def _write_file(
         code = _bare(program.code)
         try:
             data = run_program(code, planned, sandbox)
-        except _BadProgram as problem:
+        except BadProgram as problem:
             error = str(problem)
             continue
         return File.from_bytes(data, f"files/{planned.name}"), {"code": code, "rounds": rounds}, usage
@@ -139,19 +139,19 @@ def run_program(code: str, planned: PlannedFile, sandbox: SandboxExecutor) -> by
     """Run a program in the sandbox and take the file that it made.
 
     Raises:
-        _BadProgram: when it raised, ran too long, used too much, or the file is not what it should be.
+        BadProgram: when it raised, ran too long, used too much, or the file is not what it should be.
     """
     # What an earlier program left behind (a folder, a pipe of this name) is no fault of this one.
     sandbox.workspace.keep_only({})
     try:
         sandbox(code)
     except (ExecutionTimeoutError, InterpreterError) as error:
-        raise _BadProgram(execution_error(error)) from None
+        raise BadProgram(execution_error(error)) from None
     try:
         data = sandbox.workspace.read_bytes(planned.name)
         check_made_file(data, planned.name, planned.kind)
     except InputError as error:
-        raise _BadProgram(str(error)) from None
+        raise BadProgram(str(error)) from None
     return data
 
 

@@ -1,0 +1,61 @@
+import json
+
+import pytest
+
+from dataset_builder.synthesis.contamination import find_contamination, load_questions
+from dataset_builder.synthesis.embedding import TextEmbedding
+from dataset_builder.synthesis.queries import load_seeds
+from t3_agents.errors import InputError
+
+
+WORDS = TextEmbedding("words")
+QUESTIONS = {
+    "gta": {"g1": "How many apples are on the wooden table in the kitchen photo?"},
+    "gaia": {
+        "a1": "What is the sum of the populations of the two smallest countries that border the lake in the attached map "
+        "according to the census of 2019?",
+        "a2": "Which singer recorded the album?",
+    },
+}
+
+
+def test_near_and_copied_questions_are_reported():
+    copied = "Please tell me: what is the sum of the populations of the two smallest countries that border the lake, roughly"
+    queries = {
+        "q1": "How many apples are on the wooden table in the kitchen photo, please?",
+        "q2": "What did we spend on flour in June?",
+        "q3": copied,
+    }
+    report = find_contamination(queries, QUESTIONS, WORDS, threshold=0.8)
+    assert [(near.query_id, near.benchmark, near.question_id) for near in report.near] == [
+        ("q1", "gta", "g1"),
+        ("q3", "gaia", "a1"),
+    ]
+    first, second = report.near
+    assert first.likeness >= 0.8
+    assert second.copied
+    assert (report.num_queries, report.num_questions) == (3, {"gta": 1, "gaia": 2})
+    assert report.highest >= first.likeness
+    json.dumps(report.to_dict())
+
+
+def test_nothing_to_compare_is_a_report_too():
+    assert find_contamination({}, QUESTIONS, WORDS).near == []
+    assert find_contamination({"q": "What?"}, {"gta": {}}, WORDS).num_questions == {"gta": 0}
+
+
+def test_our_seeds_are_not_near_the_sample_questions():
+    seeds = {seed.id: seed.query for seed in load_seeds()}
+    assert find_contamination(seeds, QUESTIONS, WORDS, threshold=0.7).near == []
+    itself = find_contamination(seeds, {"ours": seeds}, WORDS, threshold=0.7)
+    assert len(itself.near) == len(seeds)
+
+
+def test_questions_come_from_the_benchmarks_files(tmp_path):
+    row = {"task_id": "one", "Question": "Who wrote it?", "Level": 1, "Final answer": "Ann", "file_name": ""}
+    folder = tmp_path / "2023" / "validation"
+    folder.mkdir(parents=True)
+    (folder / "metadata.jsonl").write_text(json.dumps(row) + "\n")
+    assert list(load_questions(gaia=tmp_path)["gaia"].values()) == ["Who wrote it?"]
+    with pytest.raises(InputError, match="Give the files"):
+        load_questions()

@@ -1,0 +1,175 @@
+import csv
+import io
+import threading
+
+import pytest
+from smolagents.models import Model
+
+from dataset_builder.synthesis import Candidate, Failed, Rejected
+from dataset_builder.synthesis.endpoint import TeacherError
+from dataset_builder.synthesis.solving import solve
+from dataset_builder.synthesis.verification import check_form, verify_query_files, verify_trajectory
+from t3_agents.agent import T3Agent
+from t3_agents.errors import InputError
+from t3_agents.task import File
+from t3_agents.tools.toolbox import make_toolbox
+from t3_agents.trajectory import Step, Trajectory
+from tests.dataset_builder.synthesis.replies import teacher_of
+from tests.tiny_vlm import turn
+
+
+GOOD_FILES = {
+    "files_match": True,
+    "enough_information": True,
+    "needs_tools": True,
+    "single_answer": True,
+    "reason": "It is all there.",
+}
+GOOD_STEPS = {
+    "tools_sensible": True,
+    "arguments_right": True,
+    "observations_used": True,
+    "answer_relevant": True,
+    "answer_supported": True,
+    "reason": "Every step is right.",
+}
+LOOK = turn("I read the table.", 'print(inspect_file_as_text("files/costs.csv"))')
+
+
+def candidate_of(*more):
+    text = io.StringIO()
+    csv.writer(text).writerows([["item", "cost"], ["flour", "120"], ["sugar", "45"]])
+    table = File.from_bytes(text.getvalue().encode(), "files/costs.csv")
+    query = "What do flour and sugar cost together in my table?"
+    tools = ("inspect_file_as_text",)
+    return Candidate("gaia-0-0", "gaia", query, tools, files=(table, *more), from_web=("price of flour",))
+
+
+def picture(make_picture):
+    return File.from_path(make_picture("shop.png", size=(2000, 1500)))
+
+
+def solved(*turns):
+    teacher = teacher_of(*turns)
+    return solve(candidate_of(), T3Agent(make_toolbox("embedded"), teacher.as_model("solve"), "compact", max_steps=4))
+
+
+def test_the_verifier_sees_query_texts_and_pictures(make_picture):
+    teacher = teacher_of(GOOD_FILES)
+    judged = verify_query_files(candidate_of(picture(make_picture)), teacher)
+    asked = teacher.model.asked[0]
+    assert all(word in asked for word in ("flour and sugar cost", "flour", "120", "costs.csv", "shop.png", "price of"))
+    assert teacher.model.pictures == [1]
+    (verdict,) = judged.verdicts
+    assert verdict.accepted
+    assert verdict.reason == "It is all there."
+    assert verdict.checks == {name: True for name in GOOD_FILES if name != "reason"}
+    assert judged.provenance["verify_files"]["prompt"] == "verify_files/1"
+
+
+def test_one_no_rejects_and_keeps_the_reason():
+    no = {**GOOD_FILES, "enough_information": False, "reason": "There is no price of eggs."}
+    with pytest.raises(Rejected, match="enough_information: There is no price of eggs.") as caught:
+        verify_query_files(candidate_of(), teacher_of(no))
+    (verdict,) = caught.value.candidate.verdicts
+    assert not verdict.accepted
+    assert verdict.checks["enough_information"] is False
+    assert caught.value.candidate.provenance["verify_files"]["model"] == "replies-1"
+
+
+@pytest.mark.parametrize("reply", ["Yes.", '{"files_match": true, "enough_inf', {"files_match": "perhaps"}])
+def test_a_verdict_that_is_none_is_a_failure(reply):
+    with pytest.raises(Failed):
+        verify_query_files(candidate_of(), teacher_of(reply))
+
+
+def test_a_task_is_solved_with_real_tools_and_judged():
+    candidate = solved(LOOK, turn("I add them.", "final_answer(120 + 45)"))
+    assert candidate.trajectory.answer == "165"
+    assert candidate.provenance["solve"]["input_tokens"] == 200
+    assert candidate.provenance["solve"]["attempts"] == 2
+    teacher = teacher_of(GOOD_STEPS)
+    judged = verify_trajectory(candidate, teacher)
+    asked = teacher.model.asked[0]
+    assert all(word in asked for word in ("I read the table.", "inspect_file_as_text", "flour", "Answer: 165"))
+    assert [verdict.stage for verdict in judged.verdicts] == ["check_form", "verify_trajectory"]
+    assert judged.trajectory.verification["verify_trajectory"] == {"passed": True, "reasons": ["Every step is right."]}
+    assert Candidate.from_dict(judged.to_dict()).trajectory.verification == judged.trajectory.verification
+
+
+def test_a_verdict_against_a_trajectory_is_kept_in_its_record():
+    no = {**GOOD_STEPS, "answer_supported": False, "reason": "The sum is wrong."}
+    with pytest.raises(Rejected, match="answer_supported: The sum is wrong.") as caught:
+        verify_trajectory(solved(LOOK, turn("I add them.", "final_answer(99)")), teacher_of(no))
+    verification = caught.value.candidate.trajectory.verification
+    assert verification["verify_trajectory"] == {"passed": False, "reasons": ["The sum is wrong."]}
+    assert verification["check_form"]["passed"]
+
+
+@pytest.mark.parametrize(
+    ("turns", "check", "reason"),
+    [
+        ([LOOK], "has_answer", "max_steps"),
+        (["I do not know."], "has_answer", "without an answer"),
+        ([LOOK, turn("Nothing.", 'final_answer("")')], "has_answer", "the answer is empty"),
+        ([turn("I know it.", "final_answer(165)")], "tools_used", "no tool was called"),
+        (
+            [turn("I search.", 'print(ask_search_agent("capital of Norway"))'), turn("So.", "final_answer(165)")],
+            "files_touched",
+            "never looked at: files/costs.csv",
+        ),
+        (
+            [LOOK, turn("Where?", 'print("/home/someone/costs.csv")'), turn("So.", "final_answer(165)")],
+            "no_paths",
+            "/home/someone/costs.csv",
+        ),
+        ([LOOK, turn("So.", 'final_answer("see C:\\\\Users\\\\me\\\\a.csv")')], "no_paths", "Users"),
+    ],
+)
+def test_the_form_is_checked_before_the_teacher_is_asked(turns, check, reason):
+    teacher = teacher_of(GOOD_STEPS)
+    with pytest.raises(Rejected, match=reason) as caught:
+        verify_trajectory(solved(*turns), teacher)
+    assert not teacher.model.asked
+    (verdict,) = caught.value.candidate.verdicts
+    assert verdict.checks[check] is False
+    assert caught.value.candidate.trajectory.verification["check_form"]["passed"] is False
+
+
+@pytest.mark.parametrize(
+    "text", ["12/05/2024", "a ratio of 3/4 and/or more", "https://example.org/a/b", "/workspace/files/a.csv", "</b>"]
+)
+def test_what_only_looks_like_a_path_passes(text):
+    step = Step(
+        model_output=text, code='print(inspect_file_as_text("files/costs.csv"))', tools=["inspect_file_as_text"]
+    )
+    trajectory = Trajectory(candidate_of().to_task(), steps=[step], answer=text)
+    assert check_form(trajectory) == (
+        dict.fromkeys(["has_answer", "code_ran", "tools_used", "files_touched", "no_paths"], True),
+        None,
+    )
+
+
+def test_a_candidate_that_was_not_solved_is_refused():
+    with pytest.raises(InputError, match="no trajectory yet"):
+        verify_trajectory(candidate_of(), teacher_of(GOOD_STEPS))
+
+
+class Broken(Model):
+    """A model that raises."""
+
+    def __init__(self, error):
+        super().__init__(model_id="broken")
+        self.error = error
+
+    def generate(self, messages, **kwargs):
+        raise self.error
+
+
+def test_an_outage_is_not_the_candidates_fault():
+    outage = TeacherError("nobody answers", outage=True)
+    with pytest.raises(TeacherError, match="nobody answers"):
+        solve(candidate_of(), T3Agent(make_toolbox("embedded"), Broken(outage), "compact"))
+    with pytest.raises(Failed, match="no memory left"):
+        solve(candidate_of(), T3Agent(make_toolbox("embedded"), Broken(RuntimeError("no memory left")), "compact"))
+    assert threading.active_count() < 50
