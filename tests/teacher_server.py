@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.teacher_faults import OTHER_MODEL, Faults, fail, spoil
 from tests.teacher_replies import reply_to
 
 
@@ -31,10 +32,12 @@ class TeacherServer:
 
     Args:
         latency (`float`): seconds before each reply.
+        faults (`float`): share of the calls that meet each kind of fault, see [`~tests.teacher_faults.Faults`].
     """
 
-    def __init__(self, latency: float = 0.0):
+    def __init__(self, latency: float = 0.0, faults: float = 0.0):
         self.latency = latency
+        self.faults = Faults(faults)
         self.calls: Counter[str] = Counter()
         self.under_way = self.most_under_way = 0
 
@@ -44,20 +47,28 @@ class TeacherServer:
             while line := await reader.readline():
                 method, path, _ = line.decode("latin-1").split(" ", 2)
                 body = await reader.readexactly(await _length(reader))
-                await self._answer(method, path, body, writer)
+                if not await self._answer(method, path, body, writer):
+                    break
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.close()
 
-    async def _answer(self, method: str, path: str, body: bytes, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, method: str, path: str, body: bytes, writer: asyncio.StreamWriter) -> bool:
+        """Answer a request; whether the connection can be used for another one."""
         if method == "GET":
             known = {
-                "/stats": {"calls": self.calls, "most_under_way": self.most_under_way},
+                "/stats": {
+                    "calls": self.calls,
+                    "most_under_way": self.most_under_way,
+                    "faults": self.faults.met,
+                },
                 "/v1/models": {"object": "list", "data": [{"id": MODEL, "object": "model"}]},
             }
             await _send(writer, 200 if path in known else 404, known.get(path, {"error": {"message": "not found"}}))
-            return
+            return True
+        if (fault := self.faults.transport()) is not None:
+            return await fail(writer, fault)
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
@@ -66,10 +77,14 @@ class TeacherServer:
             self.calls[scripted.stage] += 1
             if self.latency:
                 await asyncio.sleep(self.latency)
+            fault = self.faults.content(body)
+            text = spoil(scripted.text, fault)
             if request.get("stream"):
-                await _stream(writer, scripted.text, _usage(body, scripted.text))
+                await _stream(writer, text, _usage(body, text))
             else:
-                await _send(writer, 200, completion(scripted.text, body))
+                model = OTHER_MODEL if fault == "model" else MODEL
+                await _send(writer, 200, completion(text, body, model))
+            return True
         finally:
             self.under_way -= 1
 
@@ -118,8 +133,8 @@ async def _stream(writer: asyncio.StreamWriter, text: str, usage: dict[str, int]
     await writer.drain()
 
 
-async def _run(port: int, latency: float) -> None:
-    teacher = TeacherServer(latency)
+async def _run(port: int, latency: float, faults: float) -> None:
+    teacher = TeacherServer(latency, faults)
     # Pictures come as data URLs in one body, so the limit of a line counts for headers only.
     server = await asyncio.start_server(teacher.serve, "127.0.0.1", port, limit=2**20, backlog=512)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
@@ -143,8 +158,9 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before each reply")
+    parser.add_argument("--faults", type=float, default=0.0, help="share of the calls that meet each kind of fault")
     options = parser.parse_args(argv)
-    asyncio.run(_run(options.port, options.latency))
+    asyncio.run(_run(options.port, options.latency, options.faults))
 
 
 if __name__ == "__main__":

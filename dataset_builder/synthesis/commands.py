@@ -23,6 +23,7 @@ TASKS_FILE = "num_tasks"
 """File with the number of candidates that the run goes up to, which may grow."""
 LINE_SECONDS = 10.0
 """Between two lines of progress where there is no terminal."""
+LOG_WIDTH = 120
 
 
 def main(argv: list[str]) -> int:
@@ -162,7 +163,7 @@ def _shown(progress: Progress) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        console.print(progress.table())
+        Console(stderr=True, width=LOG_WIDTH).print(progress.table())
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from .run_folder import FAILED, KEPT, REJECTED, RunFolderStore, read_events
 from .usage import BudgetSpent, Usage, metered
 
 
-QUERIES = "queries"
-"""Name of the stage that writes queries."""
+BATCHES, QUERIES = "batches", "queries"
+"""Names of the stages that write queries and look at each of them."""
 MAX_OUTAGES = 3
 """Calls in a row that found the teacher down after which the run stops."""
 STOP_SECONDS = 3.0
@@ -219,7 +219,7 @@ class Pipeline:
         failure = None
         for _ in range(MAX_OUTAGES):
             try:
-                with self._recorded(f"batch-{batch}", QUERIES) as event:
+                with self._recorded(f"batch-{batch}", BATCHES) as event:
                     candidates = self.stages.generate(batch)
                     event["queries"] = len(candidates)
                 break

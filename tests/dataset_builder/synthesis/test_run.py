@@ -1,0 +1,122 @@
+"""`t3 synth` as a process against a scripted teacher at which everything goes wrong that can."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from dataset_builder.synthesis.run_folder import IN_FLIGHT, finished_rows
+from dataset_builder.synthesis.story import tell
+from tests.teacher_server import MODEL, teacher_server
+
+
+FAULTS = "0.05"
+
+
+def command(url: str, folder: Path, num_tasks: int, *options: str) -> list[str]:
+    arguments = ["--teacher", url, "--output", str(folder), "--num-tasks", str(num_tasks), "--model", MODEL]
+    arguments += ["--flavour", "gaia", "--embedding", "words", "--timeout", "5", "--concurrency", "8", *options]
+    return [sys.executable, "-m", "t3_agents.cli", "synth", *arguments]
+
+
+def synthesise(url: str, folder: Path, num_tasks: int, *options: str) -> None:
+    done = subprocess.run(command(url, folder, num_tasks, *options), capture_output=True, text=True, timeout=1800)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def outcomes(folder: Path) -> dict[str, tuple[str, str]]:
+    """Outcome and reason, or answer, by candidate; fails when one is there twice."""
+    found = {}
+    for outcome, row in finished_rows(folder):
+        kept = outcome == "kept"
+        name = row["provenance"]["synthesis"]["id"] if kept else row["id"]
+        assert name not in found
+        found[name] = (outcome, row["answer"] if kept else row["reasons"][0])
+    return found
+
+
+def check_run(folder: Path, num_tasks: int) -> dict[str, tuple[str, str]]:
+    found = outcomes(folder)
+    counts = Counter(outcome for outcome, _ in found.values())
+    assert sum(counts.values()) == num_tasks and not list((folder / IN_FLIGHT).iterdir())
+    assert counts["kept"] and counts["rejected"] and counts["failed"]
+    assert all(reason for _, reason in found.values())
+    report = json.loads((folder / "report" / "report.json").read_text())
+    assert report["outcomes"] == dict(counts)
+    return found
+
+
+def check_killed_run(url: str, folder: Path, num_tasks: int, seconds: float) -> int:
+    """Kill a run every few seconds until it is through; the number of kills."""
+    kills = 0
+    while True:
+        process = subprocess.Popen(command(url, folder, num_tasks), stderr=subprocess.PIPE, text=True)
+        try:
+            # The time counts from when it works: the start of a process takes its seconds.
+            before = len(list(folder.glob("events.jsonl"))) and (folder / "events.jsonl").stat().st_size
+            while process.poll() is None and (
+                not (folder / "events.jsonl").exists() or (folder / "events.jsonl").stat().st_size == before
+            ):
+                time.sleep(0.05)
+            _, errors = process.communicate(timeout=seconds)
+            assert process.returncode == 0, errors[-3000:]
+            return kills
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+
+
+def check_everything(tmp_path: Path, num_tasks: int, seconds: float, kills: int) -> None:
+    with teacher_server("--faults", FAULTS) as url:
+        synthesise(url, tmp_path / "whole", num_tasks)
+        assert check_killed_run(url, tmp_path / "killed", num_tasks, seconds) >= kills
+    whole = check_run(tmp_path / "whole", num_tasks)
+    assert check_run(tmp_path / "killed", num_tasks) == whole
+
+
+def test_a_run_that_is_killed_again_and_again_keeps_the_same_rows(tmp_path):
+    check_everything(tmp_path, num_tasks=24, seconds=1.5, kills=1)
+
+
+@pytest.mark.slow
+def test_300_tasks_with_every_fault_and_kills(tmp_path):
+    check_everything(tmp_path, num_tasks=300, seconds=8, kills=5)
+
+
+def test_ctrl_c_finishes_what_is_under_way_and_the_next_run_the_rest(tmp_path):
+    folder = tmp_path / "run"
+    with teacher_server("--latency", "0.2") as url:
+        process = subprocess.Popen(command(url, folder, 40), stderr=subprocess.PIPE, text=True)
+        while not list((folder / IN_FLIGHT).glob("*.json")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 130 and "goes on where it was" in errors
+        assert 0 < len(outcomes(folder)) < 40 and not list((folder / IN_FLIGHT).iterdir())
+        name = next(iter(outcomes(folder)))
+        assert any(title == "Query" for title, _ in tell(folder, name))
+
+
+def test_ctrl_c_twice_stops_at_once(tmp_path):
+    folder = tmp_path / "run"
+    with teacher_server("--latency", "20") as url:
+        process = subprocess.Popen(command(url, folder, 40, "--timeout", "60"), stderr=subprocess.PIPE, text=True)
+        while not (folder / "num_tasks").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        begun = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 130 and time.monotonic() - begun < 12, errors
