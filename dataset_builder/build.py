@@ -90,10 +90,10 @@ def build_dataset(config: BuildConfig, output: str | Path | None = None) -> Path
     with RunFolder(folder, settings):
         dataset = folder / "dataset"
         if not dataset.exists():
-            with _progress() as progress:
+            with make_progress() as progress:
                 bar = progress.add_task("Tasks", total=sum(plan.values()))
                 _build_families(config, folder, list(plan), lambda: progress.advance(bar))
-                _export(folder, dataset, progress)
+                export_run(folder, dataset, progress)
     return dataset
 
 
@@ -251,7 +251,8 @@ def _work(config: BuildConfig, folder: Path, name: str) -> None:
         raise InputError(str(error)) from None
 
 
-def _export(folder: Path, dataset: Path, progress: Any) -> None:
+def export_run(folder: Path, dataset: Path, progress: Any) -> None:
+    """Export a run folder as a dataset with its card."""
     from hub_cards.dataset_card import write_card
 
     from .export import export_dataset
@@ -267,7 +268,8 @@ def _count_lines(path: Path) -> int:
         return sum(line.endswith(b"\n") for line in stream)
 
 
-def _progress() -> Any:
+def make_progress() -> Any:
+    """A progress bar on standard error."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

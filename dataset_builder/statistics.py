@@ -21,6 +21,11 @@ EXAMPLE_PIXELS = 512
 _VALUE = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|\[[^\]]*\]|\d[\d.,]*")
 
 
+def without_values(reason: str) -> str:
+    """A reason as it can be counted: what differs from row to row is replaced by an ellipsis."""
+    return _VALUE.sub("…", reason)
+
+
 class Statistics:
     """Counts for a dataset card, gathered row by row. All of them are plain data."""
 
@@ -86,7 +91,7 @@ class Statistics:
     def add_rejected(self, rejected: dict[str, Any]) -> None:
         """Count a row that was not kept: `{"reasons": list[str], "trajectory": record}`."""
         self._rejected += 1
-        self._counts["reasons"].update({_VALUE.sub("…", reason) for reason in rejected["reasons"]})
+        self._counts["reasons"].update({without_values(reason) for reason in rejected["reasons"]})
         self._add_verdicts((rejected.get("trajectory") or {}).get("verification") or {})
 
     def add_files(self, config: str, split: str, shards: list[IndexedShard]) -> None:

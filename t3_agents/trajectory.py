@@ -20,6 +20,8 @@ FORMAT = "t3-trajectory/1"
 END_REASONS = ("answer", "max_steps", "max_errors", "token_budget", "time_budget", "failed")
 CODE_OPEN, CODE_CLOSE = "```py", "```<end_action>"
 """Tags around the code of an assistant turn, as in the released MM-Traj data."""
+PROCEED = "Now proceed and carry out this plan."
+"""The user turn behind a plan."""
 
 
 @dataclass
@@ -135,7 +137,7 @@ def render_messages(
         if step.model_output or step.output_ids:
             say("assistant", 0, step.model_output)
         if step.kind == "plan":
-            say("user", 0, "Now proceed and carry out this plan.")
+            say("user", 0, PROCEED)
         elif not step.is_final:
             say("user", len(step.images), step.observation_text())
     return messages

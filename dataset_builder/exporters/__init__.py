@@ -1,0 +1,1 @@
+"""The rows of a run folder in formats that other tools read."""

@@ -1,0 +1,46 @@
+"""Export the rows of a run to other formats: `t3 export RUN --format mm-traj|atif|sharegpt --output FOLDER`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from t3_agents.options import parse_options
+
+
+@dataclass
+class ExportConfig:
+    """Export a run folder: `t3 export runs/mm-traj --format sharegpt --output out`.
+
+    Args:
+        run (`str`): folder of `t3 build`, `t3 synth` or `t3 import`.
+        format (`str`): `mm-traj` (the form of the released training data), `atif` (Agent Trajectory Interchange
+            Format) or `sharegpt` (LLaMA-Factory, ms-swift).
+        output (`str`): folder to make.
+    """
+
+    run: str
+    format: str
+    output: str
+
+
+def main(argv: list[str]) -> int:
+    """The command `t3 export RUN`."""
+    argv = ["--run", *argv] if argv and not argv[0].startswith("-") else argv
+    config = parse_options(ExportConfig, argv, prog="t3 export RUN")
+
+    from ..build import make_progress
+    from .export_rows import export_rows
+
+    with make_progress() as progress:
+        bar = progress.add_task("Rows", total=None)
+        counts = export_rows(config.run, config.output, config.format, on_row=lambda: progress.advance(bar))
+    print(f"{counts.exported} rows exported, {counts.left_out} left out")
+    for reason, number in counts.reasons.most_common(12):
+        print(f"left out: {number} x {reason}")
+    print(config.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,98 @@
+"""Import trajectories of other formats: `t3 import mm-traj|atif|sharegpt FILE --images FOLDER --output RUN`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from t3_agents.errors import InputError
+from t3_agents.options import parse_options
+
+
+@dataclass
+class ImportConfig:
+    """Import trajectories: `t3 import mm-traj rows.json --images images.zip --output runs/released`.
+
+    Args:
+        format (`str`): `mm-traj` (the released training data), `atif` (Agent Trajectory Interchange Format) or
+            `sharegpt` (LLaMA-Factory, ms-swift).
+        input (`str`): file with the rows (JSON or JSON Lines), or a folder of documents.
+        output (`str`): folder of the run; the finished dataset is `<output>/dataset`. The same command on the same
+            folder goes on where it was stopped.
+        images (`str`, *optional*): folder or zip archive of the pictures; the folder of the rows by default.
+        missing (`str`, *optional*, defaults to `"drop"`): what becomes of a row with a file that is not there or
+            cannot be read: `drop`, or `keep` without the file.
+        split (`str`, *optional*, defaults to `"train"`): split of rows that do not name one.
+    """
+
+    format: str
+    input: str
+    output: str
+    images: str | None = None
+    missing: str = "drop"
+    split: str = "train"
+
+
+def run_import(config: ImportConfig) -> Path:
+    """Import the rows of a config and export what was kept as a dataset.
+
+    Returns:
+        `Path`: the dataset, `<output>/dataset`.
+
+    Raises:
+        InputError: when an option or a file cannot be used, or no row was kept.
+        RunFolderError: when the folder holds another run, or another process works in it.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from ..build import export_run, make_progress
+    from .atif import read_atif
+    from .import_run import import_rows
+    from .mm_traj import read_mm_traj
+    from .sharegpt import read_sharegpt
+
+    readers = {"mm-traj": read_mm_traj, "atif": read_atif, "sharegpt": read_sharegpt}
+    if config.format not in readers:
+        raise InputError(f"There is no format `{config.format}`; choose one of: {', '.join(readers)}.")
+    folder = Path(config.output)
+    with make_progress() as progress:
+        bar = progress.add_task("Rows", total=None)
+        counts = import_rows(
+            readers[config.format],
+            config.input,
+            folder,
+            config.format,
+            images=config.images,
+            missing=config.missing,
+            split=config.split,
+            on_row=lambda: progress.advance(bar),
+        )
+        table = Table(title=f"{counts.read} rows read", show_header=False)
+        table.add_row("kept", str(counts.kept))
+        table.add_row("kept without some files", str(counts.incomplete))
+        table.add_row("dropped", str(counts.dropped))
+        table.add_row("files not there or not readable", str(counts.missing_files))
+        for reason, number in counts.reasons.most_common(12):
+            table.add_row("dropped because", Text(f"{number} x {reason}"))
+        Console().print(table)
+        if not counts.kept:
+            raise InputError(f"No row of {config.input} was kept; the reasons are in {folder / 'rejected'}.")
+        dataset = folder / "dataset"
+        if not dataset.exists():
+            export_run(folder, dataset, progress)
+    return dataset
+
+
+def main(argv: list[str]) -> int:
+    """The command `t3 import FORMAT INPUT`."""
+    if len(argv) >= 2 and not argv[0].startswith("-") and not argv[1].startswith("-"):
+        argv = ["--format", argv[0], "--input", argv[1], *argv[2:]]
+    print(run_import(parse_options(ImportConfig, argv, prog="t3 import FORMAT INPUT")))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,172 @@
+"""Where the pictures and files of imported rows are: a folder or a zip archive."""
+
+from __future__ import annotations
+
+import lzma
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from t3_agents.errors import InputError
+
+
+MAX_FILE_BYTES = 100 * 2**20
+"""A file above this size is refused before it is read."""
+MAX_UNPACKED = 200
+"""An archive that unpacks to more than this many times its own size is refused: pictures and documents do not."""
+MIN_REFUSED = 2**30
+"""Archives that unpack to less (bytes) are not judged by `MAX_UNPACKED`."""
+
+# Damaged, encrypted, or packed in a way that Python cannot unpack.
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+)
+
+
+class FileSource:
+    """Files by the path that a row gives.
+
+    The path in the row need not begin where the source does: of `data/coco/a.jpg` the places `data/coco/a.jpg`,
+    `coco/a.jpg` and `a.jpg` are tried, in this order.
+    """
+
+    def find(self, path: str) -> bytes | None:
+        """The bytes of a file, `None` when it is not there.
+
+        Raises:
+            InputError: when the path leaves the source, or the file is too large or cannot be read.
+        """
+        for place in _places(path):
+            data = self._read(place)
+            if data is not None:
+                return data
+        return None
+
+    def close(self) -> None:
+        """Let go of what is open."""
+
+    def _read(self, place: str) -> bytes | None:
+        raise NotImplementedError
+
+    def __enter__(self) -> FileSource:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+def open_source(path: str | Path) -> FileSource:
+    """The source for a folder or a zip archive.
+
+    Raises:
+        InputError: when it is neither, or the archive is one that nobody packs in good faith.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return FolderSource(path)
+    if path.is_file() and zipfile.is_zipfile(path):
+        return ZipSource(path)
+    raise InputError(f"{path} is neither a folder nor a zip archive: name where the pictures of the rows are.")
+
+
+class FolderSource(FileSource):
+    """A folder. Links that lead out of it are refused."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder.resolve()
+
+    def _read(self, place: str) -> bytes | None:
+        try:
+            found = (self.folder / place).resolve()
+            if not found.is_file():
+                return None
+            size = found.stat().st_size
+        except OSError:  # a name that this file system cannot hold
+            return None
+        if not found.is_relative_to(self.folder):
+            raise InputError(f"{place} is a link out of the folder of the pictures: copy the file there.")
+        _check_size(place, size)
+        return found.read_bytes()
+
+
+class ZipSource(FileSource):
+    """A zip archive. Nothing is unpacked to disk.
+
+    Args:
+        path (`Path`): the archive.
+
+    Raises:
+        InputError: when an entry is a link, leaves the archive or is there twice, or the archive is a bomb.
+    """
+
+    def __init__(self, path: Path):
+        self.name = path.name
+        try:
+            self._archive = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, ValueError, OSError) as error:
+            raise InputError(f"{path.name} is not a zip archive that can be read ({error}).") from None
+        try:
+            self._entries = self._check(path.stat().st_size)
+        except InputError:
+            self._archive.close()
+            raise
+
+    def _check(self, size: int) -> dict[str, zipfile.ZipInfo]:
+        entries: dict[str, zipfile.ZipInfo] = {}
+        for entry in self._archive.infolist():
+            # The name as it stands in the archive; `filename` is already cut at a NUL.
+            name = entry.orig_filename
+            parts = PurePosixPath(name).parts
+            if name.startswith("/") or ".." in parts or "\\" in name or ":" in name[:2] or "\0" in name:
+                raise InputError(f"{self.name} has the entry {name[:80]!r}, which leads out of it: pack it again.")
+            if stat.S_ISLNK(entry.external_attr >> 16):
+                raise InputError(f"{self.name} has the link {name[:80]!r}: pack it again with the files themselves.")
+            if entry.is_dir():
+                continue
+            name = "/".join(parts)
+            if name in entries:
+                raise InputError(f"{self.name} has the entry {name[:80]!r} twice: pack it again.")
+            entries[name] = entry
+        unpacked = sum(entry.file_size for entry in entries.values())
+        if unpacked > max(MIN_REFUSED, MAX_UNPACKED * size):
+            raise InputError(
+                f"{self.name} has {size / 2**20:.1f} MiB and unpacks to {unpacked / 2**30:.1f} GiB: unpack it "
+                "yourself if you trust it, and name the folder."
+            )
+        return entries
+
+    def _read(self, place: str) -> bytes | None:
+        entry = self._entries.get(place)
+        if entry is None:
+            return None
+        _check_size(place, entry.file_size)
+        try:
+            # Not more than the entry says is read, and a wrong checksum is an error.
+            return self._archive.read(entry)
+        except _UNREADABLE as error:
+            raise InputError(f"{place} in {self.name} cannot be read ({error}).") from None
+
+    def close(self) -> None:
+        self._archive.close()
+
+
+def _check_size(place: str, size: int) -> None:
+    if size > MAX_FILE_BYTES:
+        raise InputError(f"{place} has {size / 2**20:.0f} MiB; the limit is {MAX_FILE_BYTES // 2**20} MiB.")
+
+
+def _places(path: str) -> Iterator[str]:
+    parts = [part for part in PurePosixPath(path).parts if part != "/"]
+    if ".." in parts or "\\" in path or any(ord(character) < 32 for character in path):
+        raise InputError(f"{path[:120]!r} is not a path inside the folder of the pictures.")
+    for first in range(len(parts)):
+        yield "/".join(parts[first:])

@@ -1,0 +1,214 @@
+"""A file of rows into a run folder: every row is kept, or dropped with its reason, and counted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from t3_agents.errors import InputError
+from t3_agents.storage import BlobStore, RunFolder, Shard, read_rows, write_atomic
+from t3_agents.trajectory import Trajectory
+
+from ..mm_traj import SPLITS, placeholder_problem
+from ..statistics import without_values
+from .conversation import ImportedRow
+from .file_source import FileSource, open_source
+from .json_rows import InputRow, read_json_rows
+
+
+ROWS_PER_SHARD = 1000
+"""An open shard holds its rows in memory."""
+REPORT_FILE = "import.json"
+MISSING = ("drop", "keep")
+
+Reader = Callable[[dict[str, Any], FileSource], ImportedRow]
+
+
+@dataclass
+class ImportCounts:
+    """What became of the rows.
+
+    Args:
+        read (`int`), kept (`int`), dropped (`int`): rows.
+        incomplete (`int`): kept rows without some of their files.
+        missing_files (`int`): files that were not found or could not be read, of kept and dropped rows.
+        reasons (`Counter[str]`): why rows were dropped, without what differs from row to row.
+    """
+
+    read: int = 0
+    kept: int = 0
+    dropped: int = 0
+    incomplete: int = 0
+    missing_files: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+
+def import_rows(
+    reader: Reader,
+    input: str | Path,
+    output: str | Path,
+    format: str,
+    images: str | Path | None = None,
+    missing: str = "drop",
+    split: str = "train",
+    on_row: Callable[[], None] = lambda: None,
+) -> ImportCounts:
+    """Import a file. After a crash the same call goes on behind the last finished row.
+
+    Args:
+        reader (`Callable`): turns a record into an [`ImportedRow`].
+        input (`str` or `Path`): the rows, see [`read_json_rows`].
+        output (`str` or `Path`): run folder with `shards/`, `blobs/`, `rejected/` and `import.json`, the counts.
+        format (`str`): name of the format, for the names of shards.
+        images (`str` or `Path`, *optional*): folder or zip archive of the pictures; the folder of the rows by default.
+        missing (`str`, *optional*, defaults to `"drop"`): what becomes of a row with a file that is not there or
+            cannot be read: `drop`, or `keep` without the file.
+        split (`str`, *optional*, defaults to `"train"`): split of rows that do not name one.
+        on_row (`Callable`, *optional*): called after each row.
+
+    Raises:
+        InputError: when an option or a file cannot be used; the message names file and row.
+        RunFolderError: when `output` holds something else, or another process works in it.
+    """
+    input, output = Path(input), Path(output)
+    if missing not in MISSING:
+        raise InputError(f"`missing` is `{missing}`: choose one of {', '.join(MISSING)}.")
+    if split not in SPLITS:
+        raise InputError(f"`split` is `{split}`: choose one of {', '.join(SPLITS)}.")
+    if not input.exists():
+        raise InputError(f"There is no file {input}.")
+    settings = {"command": "import", "format": format, "missing": missing, "split": split, "input": _digest(input)}
+    source = open_source(images or (input if input.is_dir() else input.parent))
+    with source, RunFolder(output, settings), _Shards(output, format) as shards:
+        for row in read_json_rows(input):
+            shards.counts.read += 1
+            if shards.counts.read <= shards.finished:
+                on_row()
+                continue
+            _import_row(row, reader, source, shards, missing, split)
+            on_row()
+        counts = shards.counts
+        report = {**vars(counts), "reasons": dict(counts.reasons.most_common())}
+        write_atomic(output / REPORT_FILE, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    return counts
+
+
+def _import_row(row: InputRow, reader: Reader, source: FileSource, shards: _Shards, missing: str, split: str) -> None:
+    """Keep a row, or drop it with the reason."""
+    try:
+        if row.problem:
+            raise InputError(row.problem)
+        imported = reader(row.record, source)
+        trajectory = imported.trajectory
+        split = imported.split or split
+        if imported.missing and missing == "drop":
+            shards.drop(row, split, [f"missing file: {reason}" for reason in imported.missing.values()])
+            return
+        if trajectory.task.id in shards.ids:
+            raise InputError(f"An earlier row has the id `{trajectory.task.id}` too.")
+        trajectory.check()
+        problem = placeholder_problem({"messages": trajectory.to_messages(), "images": trajectory.images})
+        if problem:
+            raise InputError(problem)
+    except InputError as error:
+        shards.drop(row, split, [f"not usable: {error}"])
+        return
+    if not imported.own:
+        trajectory.provenance["import"] = {"file": row.file, "row": row.number}
+        trajectory.provenance["package_version"] = version("t3-agents")
+    if imported.missing:
+        trajectory.task.origin["missing"] = list(imported.missing)
+    shards.keep(trajectory, split)
+
+
+class _Shards:
+    """The shards of the run: kept rows by split, dropped rows, and what they count to.
+
+    Every row of the input is in one of them, in the order of the input; so their number says where to go on.
+    """
+
+    def __init__(self, folder: Path, format: str):
+        self.folder, self.format = folder, format
+        self.blobs = BlobStore(folder / "blobs")
+        self.counts = ImportCounts()
+        self.ids: set[str] = set()
+        self._open: dict[tuple[str, str], Shard] = {}
+        self._numbers: Counter[tuple[str, str]] = Counter()
+        for kind, path in self._paths():
+            for record in read_rows(path):
+                self._count(kind, record)
+            self._numbers[kind, path.name.split("-")[0]] += 1
+        self.finished = self.counts.kept + self.counts.dropped
+
+    def _paths(self) -> Iterator[tuple[str, Path]]:
+        for kind in ("shards", "rejected"):
+            for path in sorted((self.folder / kind).glob("*.jsonl")):
+                yield kind, path
+
+    def keep(self, trajectory: Trajectory, split: str) -> None:
+        self._append("shards", split, trajectory.stored_in(self.blobs).to_dict())
+
+    def drop(self, row: InputRow, split: str, reasons: list[str]) -> None:
+        """Keep the row as it was read beside the reasons."""
+        record = {"file": row.file, "row": row.number, "reasons": reasons, "record": row.record}
+        try:
+            json.dumps(record, allow_nan=False)
+        except (ValueError, RecursionError):
+            record["record"] = None
+        self._append("rejected", split, record)
+
+    def _append(self, kind: str, split: str, record: dict[str, Any]) -> None:
+        shard = self._open.get((kind, split))
+        if shard is None or len(shard.rows) >= ROWS_PER_SHARD:
+            shard = self._next(kind, split)
+        shard.append(record)
+        self._count(kind, record)
+
+    def _next(self, kind: str, split: str) -> Shard:
+        """The shard to write to: after a restart the last one, else a new one."""
+        last = self._open.pop((kind, split), None)
+        if last is not None:
+            last.close()
+        number = max(self._numbers[kind, split] - (last is None), 0)
+        shard = Shard(self.folder / kind / f"{split}-{self.format}-{number:05d}.jsonl")
+        self._numbers[kind, split] = number + 1
+        self._open[kind, split] = shard
+        return self._next(kind, split) if len(shard.rows) >= ROWS_PER_SHARD else shard
+
+    def _count(self, kind: str, record: dict[str, Any]) -> None:
+        counts = self.counts
+        if kind == "rejected":
+            counts.dropped += 1
+            counts.reasons.update({without_values(reason) for reason in record["reasons"]})
+            counts.missing_files += sum(reason.startswith("missing file") for reason in record["reasons"])
+            return
+        counts.kept += 1
+        self.ids.add(record["task"]["id"])
+        missing = record["task"]["origin"].get("missing", [])
+        counts.incomplete += bool(missing)
+        counts.missing_files += len(missing)
+
+    def close(self) -> None:
+        for shard in self._open.values():
+            shard.close()
+
+    def __enter__(self) -> _Shards:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+def _digest(path: Path) -> str:
+    """Digest of the rows: another file is another import."""
+    digest = hashlib.sha256()
+    for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
