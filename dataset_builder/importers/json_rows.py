@@ -35,7 +35,7 @@ class InputRow:
     problem: str | None = None
 
 
-def read_json_rows(path: str | Path) -> Iterator[InputRow]:
+def read_json_rows(path: str | Path, chunk: int = CHUNK) -> Iterator[InputRow]:
     """Yield the rows of a file without holding more than one of them.
 
     A line of JSON Lines that is not JSON is a row with a `problem`. In an array nobody can tell where a broken row
@@ -44,6 +44,7 @@ def read_json_rows(path: str | Path) -> Iterator[InputRow]:
     Args:
         path (`str` or `Path`): `.jsonl` or `.ndjson` with a row a line; another file with an array of rows, a single
             row, or a row a line; or a folder, whose `.json` files are then rows, in the order of their names.
+        chunk (`int`, *optional*, defaults to `CHUNK`): characters that are read at a time.
 
     Raises:
         InputError: naming the file and the row, when it cannot be read on.
@@ -56,14 +57,14 @@ def read_json_rows(path: str | Path) -> Iterator[InputRow]:
         if not documents:
             raise InputError(f"{path} holds no .json file: name the file or the folder with the rows.")
         for document in documents:
-            yield from read_json_rows(document)
+            yield from read_json_rows(document, chunk)
         return
     try:
         with path.open(encoding="utf-8-sig") as stream:
             if path.suffix in (".jsonl", ".ndjson"):
                 yield from _read_lines(path, stream)
                 return
-            start = _Buffer(path, stream)
+            start = _Buffer(path, stream, chunk)
             if start.peek() == "[":
                 yield from _read_array(start)
                 return
@@ -122,13 +123,13 @@ class _Decoder(json.JSONDecoder):
 class _Buffer:
     """Text of a file of which values are taken from the front."""
 
-    def __init__(self, path: Path, stream: TextIO):
-        self.path, self.stream = path, stream
+    def __init__(self, path: Path, stream: TextIO, chunk: int):
+        self.path, self.stream, self.chunk = path, stream, chunk
         self.text, self.place, self.ended = "", 0, False
 
     def fill(self) -> None:
         """Read on: as much again as there is, so that a long row is not tried too often."""
-        more = self.stream.read(max(CHUNK, len(self.text) - self.place))
+        more = self.stream.read(max(self.chunk, len(self.text) - self.place))
         self.ended = not more
         self.text, self.place = self.text[self.place :] + more, 0
 

@@ -231,7 +231,7 @@ def test_an_import_goes_on_where_it_was_and_refuses_another_file(tmp_path):
 
 
 def test_own_rows_in_the_released_form_are_read_back(tmp_path):
-    """What is lost is what the form has no place for: ids, counts, and where an observation ends and an error begins."""
+    """What is lost is what the form has no place for: token ids, counts, and where an observation ends."""
     given = {t.task.id: t for t in (make_trajectory(tmp_path / "f", n, pictures=n) for n in range(3))}
     write_shard(tmp_path / "run", "train-a", list(given.values()))
     export_rows(tmp_path / "run", tmp_path / "out", "mm-traj")
@@ -276,7 +276,7 @@ def test_an_import_that_is_killed_again_and_again_loses_nothing(tmp_path):
         "from dataset_builder.importers.mm_traj import read_mm_traj\n"
         "def row():\n"
         "    print('row', flush=True)\n"
-        f"import_rows(read_mm_traj, sys.argv[1], sys.argv[2], 'mm-traj', images=sys.argv[3], on_row=row)\n"
+        "import_rows(read_mm_traj, sys.argv[1], sys.argv[2], 'mm-traj', images=sys.argv[3], on_row=row)\n"
     )
     command = [sys.executable, "-c", program, str(SAMPLE), str(tmp_path / "run"), str(images)]
     for rows in (3, 9):
