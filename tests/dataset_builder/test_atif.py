@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from released_rows import SAMPLE, write_pictures
 from run_samples import make_trajectory, picture, write_shard
 
 from dataset_builder.exporters.export_rows import export_rows
@@ -16,6 +15,7 @@ from dataset_builder.mm_traj import read_records
 from t3_agents.storage import BlobStore, read_rows
 from t3_agents.task import File, Task
 from t3_agents.trajectory import Step, Trajectory
+from tests.released_rows import SAMPLE, write_pictures
 
 
 def odd_trajectory(folder) -> Trajectory:

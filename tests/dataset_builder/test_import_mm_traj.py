@@ -11,7 +11,6 @@ import time
 
 import pytest
 from datasets import load_dataset
-from released_rows import SAMPLE, pack, picture_paths, released_rows, write_pictures
 from run_samples import make_trajectory, picture, write_shard
 
 from dataset_builder.export import export_dataset
@@ -22,6 +21,7 @@ from dataset_builder.mm_traj import read_records
 from t3_agents.errors import InputError, RunFolderError
 from t3_agents.storage import BlobStore, read_rows
 from t3_agents.trajectory import Trajectory
+from tests.released_rows import SAMPLE, pack, picture_paths, released_rows, write_pictures
 
 
 def read_run(run, split="train"):
