@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Message = dict[str, Any]
 
+NUMBER_MARKS = ("<image_id>", "</image_id>")
+"""What MiniCPM-V writes around the number of a picture in its conversation, counted from 0."""
+
 
 @dataclass
 class Conversation:
@@ -131,6 +134,11 @@ class ChatEncoder:
                 "appends."
             )
         self._add_read(conversation, whole[len(done) :], remaining)
+        if len(conversation.image_spans) != len(images):
+            raise InputError(
+                f"The chat template of {type(self.processor).__name__} writes {len(conversation.image_spans)} of "
+                f"{len(images)} pictures: use one that writes `{self.image_token}` for every part of type image."
+            )
         return conversation
 
     def pixel_inputs(self, images: Sequence[Sequence[Image.Image]]) -> dict[str, torch.Tensor]:
@@ -155,6 +163,14 @@ class ChatEncoder:
         text_inputs = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"}
         return {name: value for name, value in inputs.items() if name not in text_inputs}
 
+    def token_types(self, ids: Sequence[int]) -> dict[str, list[int]]:
+        """The marks of picture tokens (1, else 0) under the family's name for them; empty where it takes none."""
+        if not self.processor.return_mm_token_type_ids:
+            return {}
+        names = self.processor.model_input_names
+        name = "mm_token_type_ids" if "mm_token_type_ids" in names else "token_type_ids"
+        return {name: self.processor.create_mm_token_type_ids([list(ids)])[0]}
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of produced ids, without the end-of-turn token."""
         ids = list(ids)
@@ -170,7 +186,13 @@ class ChatEncoder:
             if piece:
                 conversation.extend(self._tokenize(piece), produced=False)
             if number < len(pieces) - 1:
-                ids = self._ids_of(next(images))
+                image = next(images, None)
+                if image is None:
+                    raise InputError(
+                        f"The chat template of {type(self.processor).__name__} writes more pictures than the "
+                        "messages have: use one that writes each picture once."
+                    )
+                ids = self._ids_of(image, number=len(conversation.image_spans))
                 conversation.image_spans.append((len(conversation.ids), len(conversation.ids) + len(ids)))
                 conversation.extend(ids, produced=False)
 
@@ -191,13 +213,17 @@ class ChatEncoder:
     def _tokenize(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    def _ids_of(self, image: Image.Image) -> list[int]:
-        """Tokens that a picture takes; they depend on its size alone."""
+    def _ids_of(self, image: Image.Image, number: int) -> list[int]:
+        """Tokens that a picture takes; they depend on its size, and its number where the family writes that."""
         key = f"{image.size}"
         if key not in self._image_ids:
             inputs = self.processor(text=[self.image_token], images=[[image]], add_special_tokens=False)
             self._image_ids[key] = [int(token) for token in inputs["input_ids"][0]]
-        return self._image_ids[key]
+        ids = self._image_ids[key]
+        start, end = self.tokenizer.convert_tokens_to_ids(list(NUMBER_MARKS))
+        if ids[0] == start:
+            ids = [*self._tokenize(f"{number}".join(NUMBER_MARKS)), *ids[ids.index(end) + 1 :]]
+        return ids
 
     def _render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
         if not messages and not add_generation_prompt:

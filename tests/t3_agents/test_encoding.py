@@ -159,6 +159,25 @@ class TestRefusals:
         with pytest.raises(InputError, match="rewrites earlier turns"):
             encoder.encode(messages, add_generation_prompt=True)
 
+    @pytest.mark.parametrize(
+        ("written", "message"),
+        [
+            ("", "writes 0 of 1 pictures: use one that writes `<image>` for every part of type image"),
+            ("<image><image>", "writes more pictures than the messages have"),
+        ],
+        ids=["drops", "doubles"],
+    )
+    def test_a_template_that_does_not_write_each_picture_once(self, tiny_vlm, tmp_path, written, message):
+        template = (
+            "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for p in m.content %}"
+            "{% if p.type == 'image' %}WRITTEN{% else %}{{ p.text }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+            "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+        )
+        encoder = ChatEncoder(self.changed(tiny_vlm, tmp_path, template.replace("WRITTEN", written)))
+        assert encoder.encode(CONVERSATION[:1]).ids
+        with pytest.raises(InputError, match=message):
+            encoder.encode(CONVERSATION[1:3], [RED])
+
     def test_a_processor_without_a_template(self, tiny_vlm):
         processor = AutoProcessor.from_pretrained(tiny_vlm)
         processor.chat_template = None
