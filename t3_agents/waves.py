@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .encoding import ChatEncoder
-from .families import base_model
 from .stopping import StopStrings
 
 
@@ -39,9 +37,6 @@ class WaveDecoder:
         self.encoder = encoder
         self.max_batch_size = max_batch_size
         self._taken: deque[Request] = deque()
-        names = inspect.signature(base_model(model).forward).parameters
-        self._token_types = [name for name in ("token_type_ids", "mm_token_type_ids") if name in names]
-        """What the family calls the marks of picture tokens."""
 
     def clear(self) -> None:
         pass
@@ -91,16 +86,15 @@ class WaveDecoder:
         longest = max(len(request.keys) for request in batch)
         ids = torch.full((len(batch), longest), self.encoder.tokenizer.pad_token_id or 0, device=device)
         mask = torch.zeros_like(ids)
-        is_image = torch.zeros_like(ids)
+        types: dict[str, torch.Tensor] = {}
         for row, request in enumerate(batch):
             left = longest - len(request.keys)
             ids[row, left:] = torch.tensor(request.conversation.ids, device=device)
             mask[row, left:] = 1
-            for start, end in request.conversation.image_spans:
-                is_image[row, left + start : left + end] = 1
+            for name, marks in self.encoder.token_types(request.conversation.ids).items():
+                types.setdefault(name, torch.zeros_like(ids))[row, left:] = torch.tensor(marks, device=device)
         inputs = self.encoder.pixel_inputs([request.conversation.images for request in batch])
-        inputs = {name: value.to(device) for name, value in inputs.items()}
-        inputs |= dict.fromkeys(self._token_types, is_image)
+        inputs = {name: value.to(device) for name, value in inputs.items()} | types
         settings = dict(settings)
         seed = settings.pop("seed", None)
         if seed is not None:

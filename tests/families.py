@@ -30,9 +30,12 @@ TEXT = {
 }
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+    "{% if message.role == 'assistant' %}"
+    "{% generation %}{{ message.content[0].text }}<|im_end|>{% endgeneration %}"
+    "{% else %}"
     "{% for part in message.content %}{% if part.type == 'image' %}IMAGE{% else %}{{ part.text }}{% endif %}"
-    "{% endfor %}"
-    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% endfor %}<|im_end|>"
+    "{% endif %}\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
 
@@ -99,6 +102,25 @@ def _smolvlm(tokenizer: Any) -> tuple[PreTrainedModel, ProcessorMixin]:
         image_token_id=image,
     )
     return transformers.SmolVLMForConditionalGeneration(config), processor
+
+
+def _idefics3(tokenizer: Any) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """Idefics3 with pictures cut into four parts and a small copy of the whole, as its checkpoints have it."""
+    [image, *_] = _add(tokenizer, "<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
+    processor = _processor(
+        "Idefics3Processor",
+        tokenizer,
+        transformers.Idefics3ImageProcessorPil(size={"longest_edge": 64}, max_image_size={"longest_edge": 32}),
+        "<image>",
+        image_seq_len=4,
+    )
+    config = transformers.Idefics3Config(
+        text_config={"model_type": "llama", **_text(tokenizer)},
+        vision_config=_siglip(image_size=32, patch_size=8),
+        scale_factor=2,
+        image_token_id=image,
+    )
+    return transformers.Idefics3ForConditionalGeneration(config), processor
 
 
 def _siglip(**settings: Any) -> dict[str, Any]:
@@ -227,12 +249,80 @@ def _gemma3(tokenizer: Any) -> tuple[PreTrainedModel, ProcessorMixin]:
     return transformers.Gemma3ForConditionalGeneration(config), processor
 
 
+def _minicpmv(version: str) -> Callable[[Any], tuple[PreTrainedModel, ProcessorMixin]]:
+    """MiniCPM-V: pictures are numbered and cut into slices; three of four layers have linear attention."""
+
+    def make(tokenizer: Any) -> tuple[PreTrainedModel, ProcessorMixin]:
+        names = {
+            "image_token": "<|image_pad|>",
+            "video_token": "<|video_pad|>",
+            "image_start_token": "<image>",
+            "image_end_token": "</image>",
+            "slice_start_token": "<slice>",
+            "slice_end_token": "</slice>",
+            "image_id_start_token": "<image_id>",
+            "image_id_end_token": "</image_id>",
+        }
+        ids = dict(zip(names, _add(tokenizer, *names.values()), strict=True))
+        for attribute, token in names.items():
+            setattr(tokenizer, attribute, token)
+            setattr(tokenizer, f"{attribute}_id", ids[attribute])
+        image_processor = transformers.MiniCPMV4_6ImageProcessorPil(
+            scale_resolution=32, patch_size=4, max_slice_nums=4
+        )
+        processor = _processor(
+            f"MiniCPMV{version}Processor",
+            tokenizer,
+            image_processor,
+            "<|image_pad|>",
+            # Its attributes are read although there is no video.
+            video_processor=SimpleNamespace(slice_mode=False, downsample_mode="16x", model_input_names=[]),
+        )
+        text = _text(
+            tokenizer,
+            num_hidden_layers=4,
+            head_dim=8,
+            linear_key_head_dim=8,
+            linear_value_head_dim=8,
+            linear_num_key_heads=2,
+            linear_num_value_heads=4,
+        )
+        settings: dict[str, Any] = {
+            "text_config": {"model_type": "qwen3_5_text", **text},
+            "vision_config": _siglip(image_size=32, patch_size=4, num_hidden_layers=3),
+            "insert_layer_id": 1,
+            "image_token_id": ids["image_token"],
+            "video_token_id": ids["video_token"],
+        }
+        if version == "4_6":
+            config = transformers.MiniCPMV4_6Config(**settings)
+            return transformers.MiniCPMV4_6ForConditionalGeneration(config), processor
+        settings["text_config"]["rope_parameters"] = {
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "mrope_section": [1, 1, 2],
+            "partial_rotary_factor": 1.0,
+        }
+        markers = {
+            f"{place}_id": ids[f"{place}_token"] for place in ("image_start", "image_end", "slice_start", "slice_end")
+        }
+        config = transformers.MiniCPMV4_7Config(
+            **settings, **markers, newline_id=tokenizer.convert_tokens_to_ids("\u010a")
+        )
+        return transformers.MiniCPMV4_7ForConditionalGeneration(config), processor
+
+    return make
+
+
 FAMILIES: dict[str, Callable[[Any], tuple[PreTrainedModel, ProcessorMixin]]] = {
     "smolvlm": _smolvlm,
+    "idefics3": _idefics3,
     "qwen2_vl": _qwen("2"),
     "qwen2_5_vl": _qwen("2_5"),
     "qwen3_vl": _qwen("3"),
     "internvl": _internvl,
     "llava_onevision": _llava_onevision,
     "gemma3": _gemma3,
+    "minicpmv4_6": _minicpmv("4_6"),
+    "minicpmv4_7": _minicpmv("4_7"),
 }

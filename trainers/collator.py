@@ -76,12 +76,12 @@ class TrajectoryCollator:
         pad = self.encoder.tokenizer.pad_token_id or 0
         ids = torch.full((len(conversations), length), pad)
         labels = torch.full_like(ids, IGNORE)
-        mask, types = torch.zeros_like(ids), torch.zeros_like(ids)
+        mask = torch.zeros_like(ids)
         for row, conversation in enumerate(conversations):
             size = len(conversation.ids)
-            ids[row, :size], labels[row, :size], types[row, :size] = _tensors(conversation, 0)
+            ids[row, :size], labels[row, :size] = _tensors(conversation, 0)
             mask[row, :size] = 1
-        inputs = self._inputs(ids, labels, types, [conversation.images for conversation in conversations])
+        inputs = self._inputs(ids, labels, [conversation.images for conversation in conversations])
         return {"attention_mask": mask, **_loss_weights(conversations), **inputs}
 
     def _pack(self, conversations: list[Conversation]) -> dict[str, Any]:
@@ -93,18 +93,20 @@ class TrajectoryCollator:
             segments = [torch.cat(pair) for pair in zip(segments, _tensors(conversation, prefix), strict=True)]
             bounds.append(len(segments[0]))
             images.append(conversation.images[shared:])
-        ids, labels, types = (tensor[None] for tensor in segments)
-        inputs = self._inputs(ids, labels, types, [[image for part in images for image in part]])
+        ids, labels = (tensor[None] for tensor in segments)
+        inputs = self._inputs(ids, labels, [[image for part in images for image in part]])
         segments_of = {"segment_bounds": bounds, "segment_images": [len(part) for part in images]}
         return {**segments_of, **_loss_weights(conversations), **inputs}
 
     def _inputs(
-        self, ids: torch.Tensor, labels: torch.Tensor, types: torch.Tensor, images: list[list[Image.Image]]
+        self, ids: torch.Tensor, labels: torch.Tensor, images: list[list[Image.Image]]
     ) -> dict[str, torch.Tensor]:
-        inputs = {"input_ids": ids, "labels": labels, **self._pixels.get(self.encoder, images)}
-        if "mm_token_type_ids" in self.encoder.processor.model_input_names:
-            inputs["mm_token_type_ids"] = types
-        return inputs
+        types: dict[str, list[list[int]]] = {}
+        for row in ids.tolist():
+            for name, marks in self.encoder.token_types(row).items():
+                types.setdefault(name, []).append(marks)
+        tensors = {name: torch.tensor(rows) for name, rows in types.items()}
+        return {"input_ids": ids, "labels": labels, **tensors, **self._pixels.get(self.encoder, images)}
 
     def encode(self, row: dict[str, Any]) -> Conversation:
         """Token ids of one row, cut to `max_length` at a whole step."""
@@ -212,11 +214,7 @@ def _bytes_of(inputs: dict[str, torch.Tensor]) -> int:
     return sum(value.nbytes for value in inputs.values())
 
 
-def _tensors(conversation: Conversation, start: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Token ids, labels and token types (1 in pictures) from a position on."""
+def _tensors(conversation: Conversation, start: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and labels from a position on."""
     ids = torch.tensor(conversation.ids)
-    labels = torch.where(torch.tensor(conversation.produced), ids, IGNORE)
-    types = torch.zeros_like(ids)
-    for first, end in conversation.image_spans:
-        types[first:end] = 1
-    return ids[start:], labels[start:], types[start:]
+    return ids[start:], torch.where(torch.tensor(conversation.produced), ids, IGNORE)[start:]

@@ -18,7 +18,7 @@ from tests.families import FAMILIES, make_family
 
 PICTURES = [Image.new("RGB", size, colour) for size, colour in (((40, 30), "red"), ((30, 64), "blue"))]
 TURNS = ["What is shown in the picture?", "Observation: 12.50 euros were paid.", "Go on."]
-NOT_REUSED = ["gemma3", "window"]
+NOT_REUSED = ["gemma3", "minicpmv4_6", "minicpmv4_7", "window"]
 NEW_TOKENS = 10
 
 
@@ -67,7 +67,7 @@ def stock(model, answer, images):
     ids = torch.tensor([answer.input_ids])
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **model.encoder.pixel_inputs([images])}
     for name in {"token_type_ids", "mm_token_type_ids"} & set(inspect.signature(model.model.forward).parameters):
-        inputs[name] = (ids == model.encoder.image_token_id).long()
+        inputs[name] = (ids == model.model.config.image_token_id).long()
     # Qwen2-VL keeps the positions of the last prompt in the model.
     model.model.model.rope_deltas = None
     suppressed = [model.encoder.image_token_id]

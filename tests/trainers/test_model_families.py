@@ -10,13 +10,13 @@ from torch.nn.functional import cross_entropy
 from training_rows import TINY, make_dataset, make_row, trained_parameters
 
 from t3_agents.encoding import ChatEncoder
-from tests.families import make_family
+from tests.families import FAMILIES, make_family
 from trainers.collator import IGNORE, TrajectoryCollator
 from trainers.packing import packing_refusal
 from trainers.sft import TrainConfig, build_trainer
 
 
-PACKED = ["smolvlm", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "llava_onevision"]
+PACKED = ["smolvlm", "idefics3", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "llava_onevision"]
 
 
 def rows_of(kind: str) -> list[dict]:
@@ -91,12 +91,41 @@ def test_twenty_steps_give_the_same_weights(family, tmp_path):
         assert (value - weights["shared_prefix"][name]).abs().max() / value.abs().max() < 1e-4, name
 
 
-def test_a_family_with_sliding_windows_is_grouped_by_length(tmp_path, caplog):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ids_labels_pixels_and_loss_are_those_of_the_stock_collator(family, tmp_path):
+    """Stock TRL on the same row: by the `generation` marks of the template, with the loss of transformers itself."""
+    from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+    # LLaVA-OneVision cuts a picture into patches only where it is the row's only one; ours always does.
+    brought = [0] if family == "llava_onevision" else [1, 2]
+    rows = [make_row(2, attached=1, brought=brought), make_row(3, attached=0)]
+    trainer = make_trainer(family, tmp_path, rows, packing="none")
+    stock = DataCollatorForVisionLanguageModeling(trainer.processing_class, assistant_only_loss=True)
+    trainer.model.eval()
+    for row in make_dataset(rows):
+        ours, theirs = trainer.data_collator([row]), stock([row])
+        assert ours.pop("row_ids") == [row["id"]]
+        assert set(ours) == set(theirs)
+        for name, value in theirs.items():
+            assert torch.equal(ours[name], value), name
+        loss = trainer.compute_loss(trainer.model, ours).item()
+        assert loss == pytest.approx(trainer.model(**theirs).loss.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("family", "reason"),
+    [
+        ("gemma3", "Gemma3ForConditionalGeneration reads pictures in both directions"),
+        ("minicpmv4_6", "MiniCPMV4_6ForConditionalGeneration has layers without full attention"),
+        ("minicpmv4_7", "MiniCPMV4_7ForConditionalGeneration has layers without full attention"),
+    ],
+)
+def test_a_family_that_cannot_be_packed_is_grouped_by_length(family, reason, tmp_path, caplog):
     rows = [make_row(number, attached=0, brought=[0] * (number % 3)) for number in range(6)]
     with caplog.at_level(logging.WARNING):
-        trainer = make_trainer("gemma3", tmp_path, rows, packing="shared_prefix", batch_size=2)
-    assert "Rows are grouped by length instead of packed: Gemma3ForConditionalGeneration reads pictures" in caplog.text
-    assert packing_refusal(trainer.model.get_base_model()) is not None
+        trainer = make_trainer(family, tmp_path, rows, packing="shared_prefix", batch_size=2)
+    assert f"Rows are grouped by length instead of packed: {reason}." in caplog.text
+    assert packing_refusal(trainer.model.get_base_model()) == reason
     assert trainer.data_collator.packing == "none"
     lengths = [len(trainer.data_collator.encode(row).ids) for row in make_dataset(rows)]
     assert [sorted(lengths[i] for i in batch) for batch in trainer.batches] == [
