@@ -7,12 +7,14 @@ trajectory, without padding and with a prefix that all share computed once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.data import Sampler
 from transformers import AttentionInterface, PreTrainedModel
@@ -189,7 +191,34 @@ def _segment_attention(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
-    prefix = segment_bounds[0]
+    # One kernel for all segments, where there is one; it knows no dropout.
+    if query.is_cuda and not dropout:
+        output = attention_by_blocks(query, key, value, segment_bounds, scaling)
+    else:
+        output = attention_by_segment(query, key, value, segment_bounds, scaling, dropout)
+    return output.transpose(1, 2).contiguous(), None
+
+
+def attention_by_segment(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    bounds: Sequence[int],
+    scaling: float | None = None,
+    dropout: float = 0.0,
+) -> torch.Tensor:
+    """The attention of a packed row with one call per segment: what the mask would throw away is not computed.
+
+    Args:
+        query (`Tensor` of shape `(1, heads, length, head_dim)`), key and value with the heads of the keys.
+        bounds (`Sequence[int]`): length of the prefix, then the end of each body.
+        scaling (`float`, *optional*): of the scores; by default one over the root of `head_dim`.
+        dropout (`float`, *optional*, defaults to 0.0): share of the weights that are dropped.
+
+    Returns:
+        `Tensor` of the shape of the query.
+    """
+    prefix = bounds[0]
     grouped = query.shape[1] != key.shape[1]
 
     def attend(start: int, end: int) -> torch.Tensor:
@@ -209,10 +238,50 @@ def _segment_attention(
             enable_gqa=grouped,
         )
 
-    starts = [0, *segment_bounds[:-1]] if prefix else segment_bounds[:-1]
-    ends = segment_bounds if prefix else segment_bounds[1:]
-    parts = [attend(start, end) for start, end in zip(starts, ends, strict=True)]
-    return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+    starts = [0, *bounds[:-1]] if prefix else bounds[:-1]
+    ends = bounds if prefix else bounds[1:]
+    return torch.cat([attend(start, end) for start, end in zip(starts, ends, strict=True)], dim=2)
+
+
+def attention_by_blocks(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    bounds: Sequence[int],
+    scaling: float | None = None,
+) -> torch.Tensor:
+    """The same as [`attention_by_segment`] with one kernel that skips masked blocks (FlexAttention, arXiv 2412.05496).
+
+    PyTorch has its backward pass on a GPU only.
+    """
+    attend = _compiled_flex_attention() if query.is_cuda else flex_attention
+    mask = segment_block_mask(tuple(bounds), query.device)
+    return attend(query, key, value, block_mask=mask, scale=scaling, enable_gqa=query.shape[1] != key.shape[1])
+
+
+@cache
+def _compiled_flex_attention() -> Callable[..., torch.Tensor]:
+    # Packs differ in length: without dynamic shapes each length is compiled anew.
+    return torch.compile(flex_attention, dynamic=True)
+
+
+@lru_cache(maxsize=4)  # all layers, and the second pass of gradient checkpointing, have the same one
+def segment_block_mask(bounds: tuple[int, ...], device: torch.device) -> BlockMask:
+    """Blocks of tokens that see each other in a packed row.
+
+    Args:
+        bounds (`tuple[int, ...]`): length of the prefix, then the end of each body.
+        device (`torch.device`): where to.
+    """
+    sizes = torch.tensor([bounds[0], *(end - start for start, end in zip(bounds, bounds[1:], strict=False))])
+    segments = torch.arange(len(sizes)).repeat_interleave(sizes).to(device)
+
+    def may_see(batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        return (query >= key) & ((segments[key] == 0) | (segments[key] == segments[query]))
+
+    # Compiled, it does not write out the square of the length.
+    length = len(segments)
+    return create_block_mask(may_see, None, None, length, length, device=device, _compile=device.type == "cuda")
 
 
 def _segment_mask(*args: Any, attention_mask: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor | None:

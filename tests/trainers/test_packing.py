@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from training_rows import make_dataset, make_row, make_trainer, trained_parameters
 from transformers import TrainerCallback
 
 from trainers.collator import IGNORE
-from trainers.packing import packing_refusal
+from trainers.packing import attention_by_blocks, attention_by_segment, packing_refusal, segment_block_mask
 from trainers.trainer import head_at
 
 
@@ -143,6 +143,70 @@ def test_a_head_at_some_positions_gives_their_logits(tiny_vlm):
     assert some.shape == (3, full.shape[-1])
     torch.testing.assert_close(some, full[positions])
     assert torch.equal(after, full)
+
+
+# The kernels, against a mask over the whole square
+
+
+def whole_mask(bounds: list[int]) -> torch.Tensor:
+    """Which key (column) each token (row) of a packed row may see, written out from the definition."""
+    mask = torch.zeros(bounds[-1], bounds[-1], dtype=torch.bool)
+    for start, end in zip([0, *bounds[:-1]], bounds, strict=True):
+        for token in range(start, end):
+            mask[token, : bounds[0]] = True
+            mask[token, start : token + 1] = True
+            mask[token, token + 1 :] = False
+    return mask
+
+
+BOUNDS = [[5, 9, 10, 23], [0, 7, 20], [100, 300, 600, 601]]
+
+
+def packed_inputs(bounds: list[int], device: str = "cpu") -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(1, heads, bounds[-1], 16) for heads in (4, 2, 2)]
+    return [torch.randn(shape, generator=generator).to(device).requires_grad_() for shape in shapes]
+
+
+def by_whole_mask(query, key, value, bounds, scaling):
+    mask = whole_mask(bounds).to(query.device)
+    return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling, enable_gqa=True)
+
+
+@pytest.mark.parametrize("bounds", BOUNDS, ids=str)
+def test_attention_by_segment_is_that_of_the_whole_mask(bounds):
+    first, second = packed_inputs(bounds), packed_inputs(bounds)
+    found, expected = attention_by_segment(*first, bounds, 0.3), by_whole_mask(*second, bounds, 0.3)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    weights = torch.randn(found.shape, generator=torch.Generator().manual_seed(1))
+    for output in (found, expected):
+        (output * weights).sum().backward()
+    for ours, reference in zip(first, second, strict=True):
+        torch.testing.assert_close(ours.grad, reference.grad, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("bounds", BOUNDS, ids=str)
+def test_attention_by_blocks_is_that_of_the_whole_mask(bounds):
+    """What runs on a GPU, as far as a CPU can run it: forward only."""
+    inputs = [tensor.detach() for tensor in packed_inputs(bounds)]
+    found = attention_by_blocks(*inputs, bounds, 0.3)
+    torch.testing.assert_close(found, by_whole_mask(*inputs, bounds, 0.3), rtol=1e-5, atol=1e-5)
+    mask = segment_block_mask(tuple(bounds), torch.device("cpu"))
+    places = torch.arange(bounds[-1])
+    assert torch.equal(mask.mask_mod(None, None, places[:, None], places[None]), whole_mask(bounds))
+    if bounds[-1] > 256:
+        # Of 5 x 5 blocks of 128 tokens the 15 up to the diagonal, less two where the second body meets the first.
+        assert mask.to_dense().sum() == 13
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernel has a backward pass on a GPU only")
+@pytest.mark.parametrize("bounds", BOUNDS, ids=str)
+def test_gradients_by_blocks_are_those_of_the_whole_mask(bounds):
+    first, second = packed_inputs(bounds, "cuda"), packed_inputs(bounds, "cuda")
+    for attend, inputs in ((attention_by_blocks, first), (by_whole_mask, second)):
+        attend(*inputs, bounds, 0.3).square().sum().backward()
+    for ours, reference in zip(first, second, strict=True):
+        torch.testing.assert_close(ours.grad, reference.grad, rtol=1e-2, atol=1e-2)  # TF32
 
 
 def tiny_gemma3():
