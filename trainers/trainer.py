@@ -37,6 +37,11 @@ class TrajectoryTrainer(SFTTrainer):
     batches: list[list[int]] | None = None
     """Row numbers of each batch; batches of random rows when `None`."""
 
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        # Some families (Qwen2.5-VL, Gemma 3) take no count of tokens, and then it is not made; the loss is made here.
+        self.model_accepts_loss_kwargs = True
+
     def get_train_dataloader(self) -> DataLoader:
         if self.batches is None:
             return super().get_train_dataloader()
