@@ -7,6 +7,7 @@ model produced are known they stand in for its text.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -119,20 +120,13 @@ class ChatEncoder:
         for number, index in enumerate(turns):
             before = self._render(messages[:index], add_generation_prompt=True)
             after = self._render(messages[: index + 1])
-            if not before.startswith(done) or not after.startswith(before):
-                raise InputError(
-                    f"The chat template of {type(self.processor).__name__} rewrites earlier turns, so training would "
-                    "differ from running: use a template that only appends."
-                )
+            self._check_appended(done, before)
+            self._check_appended(before, after)
             self._add_read(conversation, before[len(done) :], remaining)
             self._add_written(conversation, after[len(before) :], output_ids[number] if output_ids else None)
             done = after
         whole = self._render(messages, add_generation_prompt=add_generation_prompt)
-        if not whole.startswith(done):
-            raise InputError(
-                f"The chat template of {type(self.processor).__name__} rewrites earlier turns: use one that only "
-                "appends."
-            )
+        self._check_appended(done, whole)
         self._add_read(conversation, whole[len(done) :], remaining)
         if len(conversation.image_spans) != len(images):
             raise InputError(
@@ -179,6 +173,18 @@ class ChatEncoder:
         return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
     # Parts of a conversation
+
+    def _check_appended(self, before: str, after: str) -> None:
+        """Refuse a template that writes what was read already in another way."""
+        if after.startswith(before):
+            return
+        same = len(os.path.commonprefix([before, after]))
+        start = max(same - 20, 0)
+        raise InputError(
+            f"The chat template of {type(self.processor).__name__} rewrites earlier turns, so training would differ "
+            f"from running: {before[start : same + 20]!r} becomes {after[start : same + 20]!r} when the conversation "
+            "goes on. Use a template that only appends."
+        )
 
     def _add_read(self, conversation: Conversation, text: str, images: Any) -> None:
         pieces = text.split(self.image_token)
@@ -260,6 +266,11 @@ class ChatEncoder:
         question = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
         turn = {"role": "assistant", "content": [{"type": "text", "text": words}]}
         text = self._render([*question, turn])
+        if words not in text:
+            raise InputError(
+                f"The chat template of {type(self.processor).__name__} does not write what the assistant says: use "
+                "one that writes its text as it is."
+            )
         control = set(self.tokenizer.all_special_ids) | set(self.tokenizer.get_added_vocab().values())
         after = self._tokenize(text[text.rindex(words) + len(words) :])
         return next((token for token in after if token in control), None)

@@ -112,24 +112,20 @@ class TrajectoryCollator:
         """Token ids of one row, cut to `max_length` at a whole step."""
         name = str(row.get("id", "without id"))
         images = [_decoded(image) for image in row.get("images") or []]
-        output_ids = [step.get("output_ids") for step in row.get("steps") or []]
-        turns = sum(message["role"] == "assistant" for message in row["messages"])
-        # Turns other than actions (plans) stand in the messages only, so ids could not be told apart.
-        known = output_ids if len(output_ids) == turns and any(output_ids) else None
         try:
-            conversation = self.encoder.encode(row["messages"], images, known)
+            conversation = self.encoder.encode(row["messages"], images, known_output_ids(row))
         except InputError as error:
             raise InputError(f"Row {name}: {error}") from None
         if self.max_length is not None and len(conversation.ids) > self.max_length:
             conversation = self._cut(conversation, name)
-        self._choose_turns(conversation, row, turns)
+        self._choose_turns(conversation, row)
         if not any(conversation.produced):
             raise InputError(f"Row {name} has no assistant turn to train on: leave it out of the dataset.")
         return conversation
 
-    def _choose_turns(self, conversation: Conversation, row: dict[str, Any], turns: int) -> None:
+    def _choose_turns(self, conversation: Conversation, row: dict[str, Any]) -> None:
         """Take turns out of the loss, or weigh them."""
-        steps, weights = row.get("steps") or [], row.get("step_weights")
+        turns, steps, weights = _turns_of(row), row.get("steps") or [], row.get("step_weights")
         if weights is not None and len(weights) != turns:
             raise InputError(f"Row {row.get('id')} has {turns} assistant turns, but {len(weights)} step_weights.")
         if self.train_on == "clean" and len(steps) != turns:
@@ -167,6 +163,17 @@ class TrajectoryCollator:
             turns=conversation.turns[: len(fitting)],
             images=conversation.images[: len(spans)],
         )
+
+
+def known_output_ids(row: dict[str, Any]) -> list[list[int] | None] | None:
+    """The ids that a model produced, by assistant turn of a row; `None` where only their text is known."""
+    output_ids = [step.get("output_ids") for step in row.get("steps") or []]
+    # Turns other than actions (plans) stand in the messages only, so ids could not be told apart.
+    return output_ids if len(output_ids) == _turns_of(row) and any(output_ids) else None
+
+
+def _turns_of(row: dict[str, Any]) -> int:
+    return sum(message["role"] == "assistant" for message in row["messages"])
 
 
 def _decoded(image: Any) -> Image.Image:

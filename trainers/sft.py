@@ -139,12 +139,14 @@ def _plan_batches(
     Returns:
         `tuple`: the rows to train on, and the row numbers of each batch; `None` for batches of random rows.
     """
+    from .family_check import check_family
     from .lengths import measure_rows
     from .packing import group_by_length, pack_rows, use_segment_attention
     from .trainer import packing_problem
 
     packing, skip = config.packing, config.long_rows == "skip"
     rows = _first_rows(dataset, collator, skip)
+    check_family(collator.encoder, rows)
     if packing in PACKED:
         problem = packing_problem(model, collator, rows)
         if problem:

@@ -99,7 +99,8 @@ def test_twenty_steps_give_the_same_weights(family, tmp_path):
     for name, value in weights["none"].items():
         assert (value - start[name]).abs().max() > 1e-3
         for packing in ("packed", "shared_prefix"):
-            error = (value - weights[packing][name]).abs().max() / value.abs().max()
+            # Of the matrix: Adam blows the rounding of entries without gradient up to steps.
+            error = (value - weights[packing][name]).norm() / value.norm()
             assert error < 1e-4, f"{packing} {name}: {error}"
 
 
