@@ -97,7 +97,7 @@ class TrajectoryTrainer(SFTTrainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         inputs = dict(inputs)
-        weights, row_ids = inputs.pop("loss_weights", None), inputs.pop("row_ids", [])
+        weights = inputs.pop("loss_weights", None)
         logits, wanted = supervised_logits(model, self._plain_model(model), inputs)
         losses = cross_entropy(logits.float(), wanted, reduction="none")
         total = (losses if weights is None else losses * weights).sum()
@@ -106,7 +106,7 @@ class TrajectoryTrainer(SFTTrainer):
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes
         if not torch.isfinite(loss):
-            rows = ", ".join(row_ids)
+            rows = ", ".join(inputs["row_ids"])
             raise InputError(
                 f"The loss is {loss.item()} at step {self.state.global_step} with the rows {rows}: lower the learning "
                 "rate, or look at these rows with --show-mask."
@@ -163,8 +163,7 @@ def packing_problem(
 @torch.no_grad()
 def _produced_logits(model: PreTrainedModel, batch: dict[str, Any]) -> torch.Tensor:
     inputs = {name: value.to(model.device) if torch.is_tensor(value) else value for name, value in batch.items()}
-    for name in ("loss_weights", "row_ids"):
-        inputs.pop(name, None)
+    inputs.pop("loss_weights", None)
     logits, _ = supervised_logits(model, model, inputs)
     return logits.float()
 
@@ -181,16 +180,26 @@ def supervised_logits(
 
     Returns:
         `tuple`: logits of shape `(produced, vocab_size)` and tokens of shape `(produced,)`, row by row.
+
+    Raises:
+        InputError: when the model finds that the rows do not fit it; the message names them.
     """
     inputs = dict(inputs)
+    row_ids = inputs.pop("row_ids")
     targets = inputs.pop("labels")[:, 1:]
     if "segment_bounds" in inputs:
         inputs["position_ids"] = position_ids(plain, inputs)
         del inputs["segment_images"]
     # Position t predicts token t + 1; the last position predicts nothing.
     positions = torch.nn.functional.pad(targets != IGNORE, (0, 1))
-    with head_at(plain.get_output_embeddings(), positions):
-        outputs = model(**inputs, use_cache=False)
+    try:
+        with head_at(plain.get_output_embeddings(), positions):
+            outputs = model(**inputs, use_cache=False)
+    except ValueError as error:  # other numbers of picture tokens than of picture features, above all
+        raise InputError(
+            f"The rows {', '.join(row_ids)} do not fit {type(plain).__name__}: {error} Use the processor that the "
+            "model was released with."
+        ) from error
     return outputs.logits, targets[targets != IGNORE]
 
 

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from training_rows import TINY, make_dataset, make_row, trained_parameters
 
 from t3_agents.encoding import ChatEncoder
+from t3_agents.errors import InputError
 from tests.families import FAMILIES, make_family
 from trainers.collator import IGNORE, TrajectoryCollator
 from trainers.packing import packing_refusal
@@ -117,12 +118,29 @@ def test_ids_labels_pixels_and_loss_are_those_of_the_stock_collator(family, tmp_
     trainer.model.eval()
     for row in make_dataset(rows):
         ours, theirs = trainer.data_collator([row]), stock([row])
-        assert ours.pop("row_ids") == [row["id"]]
-        assert set(ours) == set(theirs)
+        assert ours["row_ids"] == [row["id"]]
+        assert set(ours) - {"row_ids"} == set(theirs)
         for name, value in theirs.items():
             assert torch.equal(ours[name], value), name
         loss = trainer.compute_loss(trainer.model, ours).item()
         assert loss == pytest.approx(trainer.model(**theirs).loss.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("packing", ["none", "shared_prefix"])
+@pytest.mark.parametrize("family", ["idefics3", "internvl"])
+def test_a_processor_of_another_model_stops_the_run_at_its_start(family, packing, tmp_path):
+    """A picture takes one token more than the model has features for it."""
+    model, processor = make_family(family, tmp_path / "parts")
+    processor.image_seq_len = processor.image_seq_length = 5
+    row, other = make_row(1), make_row(2)
+    config = TrainConfig(
+        dataset="rows", output=str(tmp_path / "run"), **{**TINY, "modules_to_save": None, "packing": packing}
+    )
+    message = (
+        rf"^The rows ({row['id']}|{other['id']}).* do not fit .*: .*Use the processor that the model was released"
+    )
+    with pytest.raises(InputError, match=message):
+        build_trainer(config, model, processor, make_dataset([row, other])).train()
 
 
 @pytest.mark.parametrize(

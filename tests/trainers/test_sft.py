@@ -348,8 +348,7 @@ def test_the_best_checkpoint_on_another_split_is_kept(recipe, dataset, tmp_path)
     total, batches = 0.0, [ROWS[i : i + recipe["batch_size"]] for i in range(0, len(ROWS), recipe["batch_size"])]
     with torch.no_grad():
         for rows in batches:
-            batch = {n: v for n, v in collator(rows).items() if n != "row_ids"}
-            logits, wanted = supervised_logits(agent.model.model, agent.model.model, batch)
+            logits, wanted = supervised_logits(agent.model.model, agent.model.model, collator(rows))
             total += torch.nn.functional.cross_entropy(logits, wanted).item() * len(rows)
     assert total / len(ROWS) == pytest.approx(min(losses), rel=1e-3)
 
