@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from peft import PeftModel
 from rich.progress import Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -74,7 +75,7 @@ class TrajectoryTrainer(SFTTrainer):
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         start = time.perf_counter()
         loss = super().training_step(*args, **kwargs)
-        self._add("train", seconds=time.perf_counter() - start)
+        self._add("train", seconds=time.perf_counter() - start, memory_mb=_memory_in_use() / 2**20)
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -124,6 +125,13 @@ class TrajectoryTrainer(SFTTrainer):
         """The model without the wrappers of accelerate and PEFT."""
         unwrapped = self.accelerator.unwrap_model(model)
         return unwrapped.get_base_model() if isinstance(unwrapped, PeftModel) else unwrapped
+
+
+def _memory_in_use() -> int:
+    """Bytes that the GPU's tensors took at most so far, without a GPU those that the process takes."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return psutil.Process().memory_info().rss
 
 
 def packing_problem(

@@ -217,8 +217,13 @@ def test_a_run_leaves_an_agent_a_log_and_a_plot(finished, recipe):
     assert all(entry["tokens"] > 0 and entry["seconds"] > 0 for entry in record["log"])
     assert record["summary"]["tokens_per_second"] > 0 and record["summary"]["peak_memory_mb"] > 100
     assert record["evaluations"] == [] and record["summary"]["best_eval_loss"] is None
+    assert all(100 < entry["memory_mb"] <= record["summary"]["peak_memory_mb"] + 1 for entry in record["log"])
     with Image.open(finished / "curves.png") as plot:
         plot.verify()
+    page = (finished / "train.md").read_text()
+    assert "| Optimizer steps | 4 |" in page and "(curves.png)" in page
+    assert f"| Loss, mean of the last five steps | {record['summary']['final_loss']:.4f} |" in page
+    assert "Rows that were cut" not in page and "Validation rows" not in page
     config = json.loads((finished / "agent" / "t3_agent.json").read_text())
     assert config["generation"]["max_new_tokens"] == 8 and config["prompt"] == "compact"
 
@@ -338,6 +343,7 @@ def test_the_best_checkpoint_on_another_split_is_kept(recipe, dataset, tmp_path)
     record = json.loads((tmp_path / "run" / "train.json").read_text())
     losses = [entry["eval_loss"] for entry in record["evaluations"]]
     assert len(losses) == 4 and record["summary"]["best_eval_loss"] == min(losses)
+    assert f"| 4 | {losses[3]:.4f} | " in (tmp_path / "run" / "train.md").read_text()
     best = losses.index(min(losses)) + 1
     state = json.loads(max((tmp_path / "run").glob("checkpoint-*/trainer_state.json")).read_text())
     assert state["best_model_checkpoint"].endswith(f"checkpoint-{best}")
@@ -376,3 +382,6 @@ def test_rows_that_were_cut_are_counted(recipe, tmp_path):
     train(TrainConfig(**{**recipe, "dataset": str(data), "max_length": limit}, output=str(tmp_path / "run")))
     summary = json.loads((tmp_path / "run" / "train.json").read_text())["summary"]
     assert summary["cut_rows"] == {row["id"]: 1 for row in rows}
+    page = (tmp_path / "run" / "train.md").read_text()
+    assert "| Rows that lost steps at their end | 2 |" in page
+    assert all(f"| {row['id']} | 1 |" in page for row in rows)
