@@ -138,21 +138,32 @@ class _Local(threading.local):
     agent: T3Agent | None = None
 
 
-def make_pipeline(config: SynthConfig, folder: Path, teacher: Teacher) -> Pipeline:
+def make_pipeline(
+    config: SynthConfig,
+    folder: Path,
+    teacher: Teacher,
+    stages: Stages | None = None,
+    name: str | None = None,
+    journal: Path | None = None,
+) -> Pipeline:
     """The run of a config, its ledger filled with what earlier processes used.
 
     Args:
         config ([`SynthConfig`]): settings.
         folder (`Path`): folder of the run, held by the caller.
         teacher ([`Teacher`]): who is asked.
+        stages ([`Stages`], *optional*): what to do; by default the stages of the paper.
+        name (`str`, *optional*, defaults to the flavour): name in the shards.
+        journal (`Path`, *optional*, defaults to `folder`): see [`RunFolderStore`].
     """
     pipeline = Pipeline(
-        paper_stages(config, teacher),
+        stages or paper_stages(config, teacher),
         folder,
-        config.flavour,
+        name or config.flavour,
         config.num_tasks,
         config.concurrency,
         Progress(config.num_tasks),
+        journal,
     )
     for stage, usage in pipeline.progress.usage().items():
         teacher.ledger.add(stage, usage)

@@ -16,7 +16,7 @@ from t3_agents.storage import SETTINGS_FILE, RunFolder, write_atomic
 
 from .config import SCENARIOS, SynthConfig
 from .progress import Progress
-from .run_folder import IN_FLIGHT, QUERIES, finished_rows, read_events
+from .run_folder import IN_FLIGHT, QUERIES, finished_rows, journal_files, read_events
 
 
 TASKS_FILE = "num_tasks"
@@ -43,6 +43,10 @@ def main(argv: list[str]) -> int:
             synthesise_scenarios(ScenarioRunConfig(config.output, config.num_tasks, config.seed, config.num_workers))
         )
         return 0
+    if config.executor == "ray":
+        from .ray_executor import synthesise_with_ray
+
+        return synthesise_with_ray(config)
     return synthesise(config)
 
 
@@ -85,7 +89,7 @@ def status(folder: Path) -> int:
     from rich.console import Console
 
     Console().print(progress_of(folder).table())
-    waiting = len(list((folder / IN_FLIGHT).glob("*.json")))
+    waiting = len(journal_files(folder, f"{IN_FLIGHT}/*.json"))
     print(f"{waiting} candidates are under way or were when it stopped.")
     return 0
 
@@ -119,7 +123,7 @@ def _run_of(argv: list[str], usage: str, number: int) -> Path:
     if len(argv) != number or argv[0].startswith("-"):
         raise InputError(f"Usage: {usage}")
     folder = Path(argv[0])
-    if not (folder / SETTINGS_FILE).is_file() or not (folder / QUERIES).is_file():
+    if not (folder / SETTINGS_FILE).is_file() or not journal_files(folder, QUERIES):
         raise InputError(f"{folder} is no folder of a run with an endpoint: give the one that was its `--output`.")
     return folder
 

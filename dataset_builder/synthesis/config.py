@@ -141,6 +141,8 @@ class SynthConfig:
     def settings(self) -> dict[str, Any]:
         """What decides the content of a run; it is pinned in its folder."""
         pinned = {name: value for name, value in asdict(self).items() if name not in _ANYTIME}
+        if self.executor == "ray":
+            pinned |= {"executor": "ray", "num_workers": self.num_workers}  # each worker has its part of the batches
         if self.teacher != SCENARIOS:
             pinned["teacher"] = "endpoint"  # it may move to another address
         return {"command": "synth", **pinned}

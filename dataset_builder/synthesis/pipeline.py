@@ -94,6 +94,7 @@ class Pipeline:
         num_tasks (`int`): candidates in all.
         concurrency (`int`): candidates at a time.
         progress ([`Progress`], *optional*): what is told of every step.
+        journal (`Path`, *optional*, defaults to `folder`): see [`RunFolderStore`].
     """
 
     def __init__(
@@ -104,13 +105,14 @@ class Pipeline:
         num_tasks: int,
         concurrency: int,
         progress: Progress | None = None,
+        journal: Path | None = None,
     ):
         self.stages = stages
         self.concurrency = concurrency
         self.progress = progress or Progress(num_tasks)
-        self.store = RunFolderStore(folder, flavour)
+        self.store = RunFolderStore(folder, flavour, journal)
         try:
-            self.progress.restore(read_events(folder), self.store.counts())
+            self.progress.restore(read_events(journal or folder), self.store.counts())
             self._batches = QueryBatches(self.store.queries, stages.duplicates, num_tasks, stages.queries_per_batch)
             self._ready = self._left_over()
         except BaseException:

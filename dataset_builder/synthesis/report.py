@@ -15,7 +15,7 @@ from t3_agents.storage import write_atomic
 
 from .config import SynthConfig
 from .progress import Progress
-from .run_folder import KEPT, QUERIES, finished_rows
+from .run_folder import KEPT, finished_rows, read_queries
 
 
 if TYPE_CHECKING:
@@ -184,12 +184,11 @@ def _plot(folder: Path, comparisons: Iterable[Comparison], counts: Counts) -> li
 def _contamination(folder: Path, config: SynthConfig) -> Contamination | None:
     if config.gta is None and config.gaia is None:
         return None
-    from t3_agents.storage import read_rows
 
     from .contamination import find_contamination, load_questions
     from .embedding import TextEmbedding
 
-    queries = {record["id"]: record["query"] for row in read_rows(folder / QUERIES) for record in row["candidates"]}
+    queries = {record["id"]: record["query"] for record in read_queries(folder)}
     return find_contamination(queries, load_questions(config.gta, config.gaia), TextEmbedding(config.embedding))
 
 

@@ -6,6 +6,9 @@
 - `in_flight/<id>.json`: a candidate after its last finished stage. Written without waiting for the disk: a process
   that is killed loses nothing of it, a machine that loses power repeats these stages.
 - `events.jsonl`: a line for every stage that ended, with its seconds and usage. Not waited for either.
+
+With several machines the rows and blobs are in the same places, and each worker has its own `queries.jsonl`,
+`in_flight/` and `events.jsonl`, its journal, in `workers/<number>/`.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from t3_agents.storage import BlobStore, Shard, read_rows
 from .candidate import Candidate
 
 
-IN_FLIGHT, EVENTS, QUERIES = "in_flight", "events.jsonl", "queries.jsonl"
+IN_FLIGHT, EVENTS, QUERIES, WORKERS = "in_flight", "events.jsonl", "queries.jsonl", "workers"
 KEPT, REJECTED, FAILED = "kept", "rejected", "failed"
 OUTCOMES = {KEPT: "shards", REJECTED: "rejected", FAILED: "failed"}
 """What can become of a candidate, and the folder of its rows."""
@@ -37,12 +40,14 @@ class RunFolderStore:
     Args:
         folder (`Path`): the folder, which the caller holds as [`~t3_agents.storage.RunFolder`].
         flavour (`str`): name in the shards.
+        journal (`Path`, *optional*, defaults to `folder`): where queries, candidates in flight and events are.
     """
 
-    def __init__(self, folder: Path, flavour: str):
+    def __init__(self, folder: Path, flavour: str, journal: Path | None = None):
         self.folder = folder
+        self.journal = journal or folder
         self.blobs = BlobStore(folder / "blobs")
-        (folder / IN_FLIGHT).mkdir(exist_ok=True)
+        (self.journal / IN_FLIGHT).mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._shards: dict[tuple[str, str], Shard] = {}
         self.outcomes: dict[str, str] = {}
@@ -54,13 +59,13 @@ class RunFolderStore:
                     self._shards[outcome, split] = shard
                     self.outcomes.update(dict.fromkeys(shard.rows, outcome))
                     shard.rows.clear()
-            self.queries = Shard(folder / QUERIES)
+            self.queries = Shard(self.journal / QUERIES)
         except BaseException:
             self.close()
             raise
         # One line a write, appended by the kernel: a torn last line is dropped by its reader.
-        self._events = os.open(folder / EVENTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        _end_line(folder / EVENTS, self._events)
+        self._events = os.open(self.journal / EVENTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        _end_line(self.journal / EVENTS, self._events)
 
     def advance(self, candidate: Candidate, stage: str) -> Candidate:
         """Remember a candidate after a stage; its files then lie in the blobs."""
@@ -74,7 +79,7 @@ class RunFolderStore:
 
     def started(self) -> Iterator[tuple[Candidate, str]]:
         """Candidates that are under way, each with the stage that it finished last."""
-        for path in sorted((self.folder / IN_FLIGHT).glob("*.json")):
+        for path in sorted((self.journal / IN_FLIGHT).glob("*.json")):
             if path.stem in self.outcomes:  # killed between the row and this
                 path.unlink()
                 continue
@@ -116,7 +121,7 @@ class RunFolderStore:
         return {outcome: found.count(outcome) for outcome in OUTCOMES}
 
     def _in_flight(self, name: str) -> Path:
-        return self.folder / IN_FLIGHT / f"{name}.json"
+        return self.journal / IN_FLIGHT / f"{name}.json"
 
     def close(self) -> None:
         for shard in self._shards.values():
@@ -145,15 +150,25 @@ def kept_row(candidate: Candidate) -> dict[str, Any]:
 
 def read_events(folder: Path) -> Iterator[dict[str, Any]]:
     """Lines of the events, without those that a killed process has torn."""
-    path = folder / EVENTS
-    if not path.exists():
-        return
-    with path.open("rb") as stream:
-        for line in stream:
-            try:
-                yield json.loads(line)
-            except ValueError:
-                continue
+    for path in journal_files(folder, EVENTS):
+        with path.open("rb") as stream:
+            for line in stream:
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    continue
+
+
+def read_queries(folder: Path) -> Iterator[dict[str, Any]]:
+    """Records of all candidates as they began."""
+    for path in journal_files(folder, QUERIES):
+        for row in read_rows(path):
+            yield from row["candidates"]
+
+
+def journal_files(folder: Path, pattern: str) -> list[Path]:
+    """Files of the run's journal and of its workers'."""
+    return [*sorted(folder.glob(pattern)), *sorted(folder.glob(f"{WORKERS}/*/{pattern}"))]
 
 
 def finished_rows(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from t3_agents.errors import InputError
-from t3_agents.storage import read_rows
 
-from .run_folder import IN_FLIGHT, KEPT, QUERIES, candidate_id_of, finished_rows, read_events
+from .run_folder import IN_FLIGHT, KEPT, candidate_id_of, finished_rows, journal_files, read_events, read_queries
 
 
 def tell(folder: Path, name: str) -> list[tuple[str, str]]:
@@ -53,15 +52,14 @@ def _find(folder: Path, name: str) -> tuple[str, dict[str, Any], dict[str, Any] 
         if outcome == KEPT:
             return outcome, row["provenance"]["synthesis"], row, []
         return outcome, row["candidate"], row["trajectory"], row["reasons"]
-    for path in (folder / IN_FLIGHT).glob("*.json"):
+    for path in journal_files(folder, f"{IN_FLIGHT}/*.json"):
         if path.stem == name:
             record = json.loads(path.read_text(encoding="ascii"))
             candidate = record["candidate"]
             return f"under way, after {record['stage']}", candidate, candidate["trajectory"], []
-    for row in read_rows(folder / QUERIES):
-        for candidate in row["candidates"]:
-            if candidate["id"] == name:
-                return "not begun", candidate, None, []
+    for candidate in read_queries(folder):
+        if candidate["id"] == name:
+            return "not begun", candidate, None, []
     raise InputError(f"The run has no candidate `{name}`; ids look like gta-0-3.")
 
 
