@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from t3_agents.errors import InputError
-from t3_agents.storage import BlobStore, RunFolder, Shard, read_rows, write_atomic
+from t3_agents.storage import BlobStore, RunFolder, Shard, write_atomic
 from t3_agents.trajectory import Trajectory
 
 from ..mm_traj import SPLITS, placeholder_problem
@@ -22,8 +23,6 @@ from .file_source import FileSource, open_source
 from .json_rows import InputRow, read_json_rows
 
 
-ROWS_PER_SHARD = 1000
-"""An open shard holds its rows in memory."""
 REPORT_FILE = "import.json"
 MISSING = ("drop", "keep")
 
@@ -134,25 +133,19 @@ class _Shards:
     """
 
     def __init__(self, folder: Path, format: str):
-        self.folder, self.format = folder, format
         self.blobs = BlobStore(folder / "blobs")
         self.counts = ImportCounts()
         self.ids: set[str] = set()
-        self._open: dict[tuple[str, str], Shard] = {}
-        self._numbers: Counter[tuple[str, str]] = Counter()
-        for kind, path in self._paths():
-            for record in read_rows(path):
-                self._count(kind, record)
-            self._numbers[kind, path.name.split("-")[0]] += 1
+        self._shards: dict[tuple[str, str], Shard] = {}
+        for kind in ("shards", "rejected"):
+            for split in SPLITS:
+                # Rows are counted when they are read and when they are written, and not held.
+                path = folder / kind / f"{split}-{format}.jsonl"
+                self._shards[kind, split] = Shard(path, keep=partial(self._count, kind))
         self.finished = self.counts.kept + self.counts.dropped
 
-    def _paths(self) -> Iterator[tuple[str, Path]]:
-        for kind in ("shards", "rejected"):
-            for path in sorted((self.folder / kind).glob("*.jsonl")):
-                yield kind, path
-
     def keep(self, trajectory: Trajectory, split: str) -> None:
-        self._append("shards", split, trajectory.stored_in(self.blobs).to_dict())
+        self._shards["shards", split].append(trajectory.stored_in(self.blobs).to_dict())
 
     def drop(self, row: InputRow, split: str, reasons: list[str]) -> None:
         """Keep the row as it was read beside the reasons."""
@@ -161,25 +154,7 @@ class _Shards:
             json.dumps(record, allow_nan=False)
         except (ValueError, RecursionError):
             record["record"] = None
-        self._append("rejected", split, record)
-
-    def _append(self, kind: str, split: str, record: dict[str, Any]) -> None:
-        shard = self._open.get((kind, split))
-        if shard is None or len(shard.rows) >= ROWS_PER_SHARD:
-            shard = self._next(kind, split)
-        shard.append(record)
-        self._count(kind, record)
-
-    def _next(self, kind: str, split: str) -> Shard:
-        """The shard to write to: after a restart the last one, else a new one."""
-        last = self._open.pop((kind, split), None)
-        if last is not None:
-            last.close()
-        number = max(self._numbers[kind, split] - (last is None), 0)
-        shard = Shard(self.folder / kind / f"{split}-{self.format}-{number:05d}.jsonl")
-        self._numbers[kind, split] = number + 1
-        self._open[kind, split] = shard
-        return self._next(kind, split) if len(shard.rows) >= ROWS_PER_SHARD else shard
+        self._shards["rejected", split].append(record)
 
     def _count(self, kind: str, record: dict[str, Any]) -> None:
         counts = self.counts
@@ -195,7 +170,7 @@ class _Shards:
         counts.missing_files += len(missing)
 
     def close(self) -> None:
-        for shard in self._open.values():
+        for shard in self._shards.values():
             shard.close()
 
     def __enter__(self) -> _Shards:

@@ -205,7 +205,7 @@ BROKEN = {
 def test_a_broken_document_is_dropped_with_its_reason(tmp_path, fields, reason):
     counts = import_documents(tmp_path, [foreign(session_id="x", **fields)])
     assert (counts.kept, counts.dropped) == (0, 1)
-    (dropped,) = read_rows(tmp_path / "taken" / "rejected" / "train-atif-00000.jsonl")
+    (dropped,) = read_rows(tmp_path / "taken" / "rejected" / "train-atif.jsonl")
     assert reason in dropped["reasons"][0]
 
 

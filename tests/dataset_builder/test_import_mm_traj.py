@@ -93,7 +93,7 @@ def test_rows_without_their_pictures_are_dropped_or_kept_by_choice(tmp_path):
     (images / picture_paths(rows[4])[1]).write_bytes(b"\x89PNG is cut off")
     counts = import_rows(read_mm_traj, SAMPLE, tmp_path / "drop", "mm-traj", images=images)
     assert (counts.kept, counts.dropped, counts.incomplete, counts.missing_files) == (18, 2, 0, 2)
-    dropped = list(read_rows(tmp_path / "drop" / "rejected" / "train-mm-traj-00000.jsonl"))
+    dropped = list(read_rows(tmp_path / "drop" / "rejected" / "train-mm-traj.jsonl"))
     assert [(r["row"], r["record"]["id"]) for r in dropped] == [(1, rows[0]["id"]), (5, rows[4]["id"])]
     assert dropped[0]["record"] == rows[0]
     assert "000000013045.jpg` is not there" in dropped[0]["reasons"][0]
@@ -193,7 +193,7 @@ def test_a_broken_row_is_dropped_with_its_reason_and_the_others_stay(tmp_path, f
     (tmp_path / "data" / "a.png").write_bytes(picture((1, 2, 3)))
     counts = import_list(tmp_path, [row(), row(**{"id": "two", **fields}), "no object", row(), row(id="three")])
     assert (counts.kept, counts.dropped) == (2, 3)
-    dropped = list(read_rows(tmp_path / "rows" / "rejected" / "train-mm-traj-00000.jsonl"))
+    dropped = list(read_rows(tmp_path / "rows" / "rejected" / "train-mm-traj.jsonl"))
     assert [r["row"] for r in dropped] == [2, 3, 4]
     assert reason in dropped[0]["reasons"][0]
     assert "must be a JSON object" in dropped[1]["reasons"][0]
@@ -242,6 +242,7 @@ def test_own_rows_in_the_released_form_are_read_back(tmp_path):
         assert trajectory.task.files == given[name].task.files
 
 
+@pytest.mark.slow
 def test_the_command_makes_a_dataset_that_loads_and_can_be_shown(tmp_path):
     from t3_agents.view import page_of
 
@@ -267,6 +268,7 @@ def test_the_command_makes_a_dataset_that_loads_and_can_be_shown(tmp_path):
     assert done.returncode == 2 and b"choose one of: mm-traj" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_import_that_is_killed_again_and_again_loses_nothing(tmp_path):
     images = write_pictures(tmp_path / "images")
     import_rows(read_mm_traj, SAMPLE, tmp_path / "whole", "mm-traj", images=images)

@@ -96,7 +96,7 @@ def test_a_broken_row_is_dropped_with_its_reason(tmp_path, fields, reason):
     row = {"messages": messages, "images": ["a.png"]}
     counts = import_list(tmp_path, [row, {**row, **fields}])
     assert (counts.kept, counts.dropped) == (1, 1)
-    (dropped,) = read_rows(tmp_path / "taken" / "rejected" / "train-sharegpt-00000.jsonl")
+    (dropped,) = read_rows(tmp_path / "taken" / "rejected" / "train-sharegpt.jsonl")
     assert reason in dropped["reasons"][0]
 
 
