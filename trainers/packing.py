@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.data import Sampler
 from transformers import AttentionInterface, PreTrainedModel
@@ -27,6 +27,9 @@ from t3_agents.families import is_multi_modal, reason_against_slots
 
 ATTENTION = "t3_segments"
 """Name of the attention by segment in transformers' `AttentionInterface`."""
+
+BLOCK = 128
+"""Tokens of a block of FlexAttention, its default."""
 
 
 # Which rows go together
@@ -269,19 +272,43 @@ def _compiled_flex_attention() -> Callable[..., torch.Tensor]:
 def segment_block_mask(bounds: tuple[int, ...], device: torch.device) -> BlockMask:
     """Blocks of tokens that see each other in a packed row.
 
+    They follow from the bounds, so that no square of the length is written out, as `create_block_mask` does.
+
     Args:
         bounds (`tuple[int, ...]`): length of the prefix, then the end of each body.
         device (`torch.device`): where to.
     """
-    sizes = torch.tensor([bounds[0], *(end - start for start, end in zip(bounds, bounds[1:], strict=False))])
-    segments = torch.arange(len(sizes)).repeat_interleave(sizes).to(device)
+    prefix, length = bounds[0], bounds[-1]
+    starts = torch.tensor([0, *bounds[:-1]])
+    segments = torch.arange(len(bounds)).repeat_interleave(torch.tensor(bounds) - starts)
 
     def may_see(batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        return (query >= key) & ((segments[key] == 0) | (segments[key] == segments[query]))
+        return (query >= key) & ((segments_there[key] == 0) | (segments_there[key] == segments_there[query]))
 
-    # Compiled, it does not write out the square of the length.
-    length = len(segments)
-    return create_block_mask(may_see, None, None, length, length, device=device, _compile=device.type == "cuda")
+    # A token sees the keys up to `shared`, and those from `own` to itself.
+    token = torch.arange(length)[:, None]
+    shared, own = (token + 1).clamp(max=prefix), starts[segments][:, None]
+    first = torch.arange(0, length, BLOCK)[None]
+    last = first + BLOCK
+    sees_some = (shared > first) | ((own < last) & (token >= first))
+    sees_all = (shared >= last) | ((token + 1 >= last) & ((own <= first) | (own <= shared)))
+    padding = (0, 0, 0, -length % BLOCK)
+    some, whole = (torch.nn.functional.pad(seen, padding).unflatten(0, (-1, BLOCK)) for seen in (sees_some, sees_all))
+    some, whole = some.any(1), whole.all(1)
+    segments_there = segments.to(device)
+    return BlockMask.from_kv_blocks(
+        *_ordered_blocks(some & ~whole, device),
+        *_ordered_blocks(whole, device),
+        BLOCK_SIZE=BLOCK,
+        mask_mod=may_see,
+        seq_lengths=(length, length),
+    )
+
+
+def _ordered_blocks(blocks: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Number of the blocks of each row, and their places before those of the others."""
+    order = torch.argsort(blocks.int(), dim=-1, descending=True, stable=True)
+    return blocks.sum(-1, dtype=torch.int32)[None, None].to(device), order.int()[None, None].to(device)
 
 
 def _segment_mask(*args: Any, attention_mask: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn.attention.flex_attention import create_block_mask
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from training_rows import make_dataset, make_row, make_trainer, trained_parameters
 from transformers import TrainerCallback
@@ -191,12 +192,26 @@ def test_attention_by_blocks_is_that_of_the_whole_mask(bounds):
     inputs = [tensor.detach() for tensor in packed_inputs(bounds)]
     found = attention_by_blocks(*inputs, bounds, 0.3)
     torch.testing.assert_close(found, by_whole_mask(*inputs, bounds, 0.3), rtol=1e-5, atol=1e-5)
-    mask = segment_block_mask(tuple(bounds), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("bounds", [*BOUNDS, [128, 256, 400, 800], [300, 301, 1024], [0, 640], [0, 129]], ids=str)
+def test_blocks_are_those_that_torch_finds_in_the_whole_mask(bounds):
+    whole = whole_mask(bounds)
+    expected = create_block_mask(lambda b, h, q, k: whole[q, k], None, None, bounds[-1], bounds[-1], device="cpu")
+    found = segment_block_mask(tuple(bounds), torch.device("cpu"))
     places = torch.arange(bounds[-1])
-    assert torch.equal(mask.mask_mod(None, None, places[:, None], places[None]), whole_mask(bounds))
-    if bounds[-1] > 256:
-        # Of 5 x 5 blocks of 128 tokens the 15 up to the diagonal, less two where the second body meets the first.
-        assert mask.to_dense().sum() == 13
+    assert torch.equal(found.mask_mod(None, None, places[:, None], places[None]), whole)
+    assert torch.equal(found.to_dense(), expected.to_dense())
+    names = (
+        "kv_num_blocks",
+        "kv_indices",
+        "full_kv_num_blocks",
+        "full_kv_indices",
+        "q_num_blocks",
+        "full_q_num_blocks",
+    )
+    for name in names:
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernel has a backward pass on a GPU only")
