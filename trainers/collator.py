@@ -28,8 +28,10 @@ class LongRowError(InputError):
 class TrajectoryCollator:
     """Collates dataset rows with the encoder that agents run with.
 
-    A row needs `messages` and `images`; `id` is used in errors, `steps[].output_ids` where the produced ids are known,
-    `steps[].error` to tell failed steps, `step_weights` (a number per assistant turn) to weigh their tokens.
+    A row needs `messages` and `images`, with placeholders in the messages' parts or, as TRL has it, with messages that
+    are plain text and pictures that belong to the first user turn. `id` is used in errors, `steps[].output_ids` where
+    the produced ids are known, `steps[].error` to tell failed steps, `step_weights` (a number per assistant turn) to
+    weigh their tokens.
 
     Args:
         encoder ([`ChatEncoder`]): of the model's processor.
@@ -112,8 +114,11 @@ class TrajectoryCollator:
         """Token ids of one row, cut to `max_length` at a whole step."""
         name = str(row.get("id", "without id"))
         images = [_decoded(image) for image in row.get("images") or []]
+        messages = row["messages"]
+        if images and all(isinstance(message["content"], str) for message in messages):
+            messages = _with_placeholders(messages, len(images))
         try:
-            conversation = self.encoder.encode(row["messages"], images, known_output_ids(row))
+            conversation = self.encoder.encode(messages, images, known_output_ids(row))
         except InputError as error:
             raise InputError(f"Row {name}: {error}") from None
         if self.max_length is not None and len(conversation.ids) > self.max_length:
@@ -163,6 +168,16 @@ class TrajectoryCollator:
             turns=conversation.turns[: len(fitting)],
             images=conversation.images[: len(spans)],
         )
+
+
+def _with_placeholders(messages: Sequence[dict[str, Any]], images: int) -> list[dict[str, Any]]:
+    """Messages that are plain text, with the pictures where TRL puts them: before the first user turn's text."""
+    first = next((place for place, message in enumerate(messages) if message["role"] == "user"), None)
+    if first is None:
+        return list(messages)
+    text = {"type": "text", "text": messages[first]["content"]}
+    filled = {"role": "user", "content": [*({"type": "image"} for _ in range(images)), text]}
+    return [*messages[:first], filled, *messages[first + 1 :]]
 
 
 def known_output_ids(row: dict[str, Any]) -> list[list[int] | None] | None:

@@ -75,6 +75,22 @@ def test_ids_and_pixels_are_those_of_the_stock_collator(encoder, rows, chosen):
         assert torch.equal(ours[name], stock[name]), name
 
 
+def test_plain_text_with_pictures_is_read_as_trl_reads_it(encoder):
+    from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+    texts = [("system", "Be brief."), ("user", "What are they?"), ("assistant", "red and blue")]
+    row = {
+        "messages": [{"role": role, "content": text} for role, text in texts],
+        "images": [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue")],
+    }
+    ours = TrajectoryCollator(encoder)([row])
+    stock = DataCollatorForVisionLanguageModeling(encoder.processor, assistant_only_loss=True)([row])
+    for name in stock:
+        assert torch.equal(ours[name], stock[name]), name
+    with pytest.raises(InputError, match="0 image placeholders, but there are 2 pictures"):
+        TrajectoryCollator(encoder)([{**row, "messages": row["messages"][::2]}])
+
+
 def test_a_batch_mixes_rows_with_and_without_pictures(encoder, rows):
     image_token = encoder.tokenizer.convert_tokens_to_ids("<image>")
     batch = TrajectoryCollator(encoder)([rows[0], rows[2]])
