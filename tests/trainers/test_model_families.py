@@ -13,8 +13,9 @@ from t3_agents.encoding import ChatEncoder
 from t3_agents.errors import InputError
 from tests.families import FAMILIES, make_family
 from trainers.collator import IGNORE, TrajectoryCollator
-from trainers.packing import packing_refusal
+from trainers.packing import packing_refusal, use_segment_attention
 from trainers.sft import TrainConfig, build_trainer
+from trainers.trainer import packing_problem, supervised_logits
 
 
 GROUPED = ["gemma3", "minicpmv4_6", "minicpmv4_7"]
@@ -166,10 +167,23 @@ def test_a_family_that_cannot_be_packed_is_grouped_by_length(family, reason, tmp
     assert trainer.state.global_step == 3
 
 
+def test_linear_attention_reads_from_one_packed_row_into_the_next(tmp_path):
+    """What the refusal of MiniCPM-V is for: only the first row of a pack would be trained as it is."""
+    model, processor = make_family("minicpmv4_6", tmp_path)
+    use_segment_attention(model)
+    encoder, rows = ChatEncoder(processor), list(make_dataset(rows_of("own pictures")))
+    logits = {}
+    for packing, batches in {"none": [[row] for row in rows], "packed": [rows]}.items():
+        collator = TrajectoryCollator(encoder, packing=packing)
+        with torch.no_grad():
+            logits[packing] = torch.cat([supervised_logits(model, model, collator(batch))[0] for batch in batches])
+    first = sum(TrajectoryCollator(encoder).encode(rows[0]).produced)
+    error = (logits["none"] - logits["packed"]).abs()
+    assert error[:first].max() < 1e-4 and error[first:].max() > 0.1
+
+
 def test_a_family_that_packing_does_not_fit_is_found_out(tmp_path):
     """The check at the start compares logits, so a wrong position shows."""
-    from trainers.trainer import packing_problem
-
     model, processor = make_family("qwen2_vl", tmp_path)
     collator = TrajectoryCollator(ChatEncoder(processor))
     rows = list(make_dataset(rows_of("own pictures")))
