@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 LENGTHS_FILE = "lengths.json"
 MASK_FILE = "mask.html"
 
+SEARCHED_ROWS = 200
+"""Rows among which one with pictures is looked for, to check the model with."""
+
 COMPLETE = "complete.json"
 """Written last into a checkpoint folder: one without it was being written when the process was killed."""
 
@@ -168,11 +171,17 @@ def _plan_batches(
 
 
 def _first_rows(dataset: Dataset, collator: TrajectoryCollator, skip_long_rows: bool) -> list[dict[str, Any]]:
-    """The first two rows that fit, so that a dataset that does not suit the model stops the run at its start."""
+    """The first two rows that fit, so that a dataset that does not suit the model stops the run at its start; and the
+    first one with pictures, where it is soon found."""
     from .collator import LongRowError
 
-    rows = []
-    for row in dataset:
+    rows: list[dict[str, Any]] = []
+    for number, row in enumerate(dataset):
+        if len(rows) >= 2:
+            if number >= SEARCHED_ROWS or any(row.get("images") for row in rows):
+                break
+            if not row.get("images"):
+                continue
         try:
             collator.encode(row)
         except LongRowError:
@@ -180,8 +189,6 @@ def _first_rows(dataset: Dataset, collator: TrajectoryCollator, skip_long_rows: 
                 raise
             continue
         rows.append(row)
-        if len(rows) == 2:
-            break
     if not rows:
         raise InputError("No row of the dataset fits max_length: raise it.")
     return rows
