@@ -109,7 +109,8 @@ class ChatEncoder:
         placeholders = sum(part["type"] == "image" for message in messages for part in message["content"])
         if placeholders != len(images):
             raise InputError(
-                f"The messages have {placeholders} image placeholders, but there are {len(images)} pictures."
+                f"The messages have {placeholders} image placeholders, but there are {len(images)} pictures: put one "
+                "part of type image where each picture belongs."
             )
         turns = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
         if output_ids is not None and len(output_ids) != len(turns):

@@ -125,7 +125,8 @@ class TrajectoryCollator:
             conversation = self._cut(conversation, name)
         self._choose_turns(conversation, row)
         if not any(conversation.produced):
-            raise InputError(f"Row {name} has no assistant turn to train on: leave it out of the dataset.")
+            other = "" if self.train_on == "all" else f", or train on more than {self.train_on} steps"
+            raise InputError(f"Row {name} has no assistant turn to train on: leave it out of the dataset{other}.")
         return conversation
 
     def _choose_turns(self, conversation: Conversation, row: dict[str, Any]) -> None:
