@@ -84,9 +84,10 @@ def load_questions(gta: str | Path | None = None, gaia: str | Path | None = None
 
         questions["gta"] = {task.id: task.query for task in load_gta(gta).tasks}
     if gaia is not None:
-        from t3_agents.benchmarks.gaia import load_gaia
+        from t3_agents.benchmarks.gaia import ANSWER_FORM, load_gaia
 
-        questions["gaia"] = {task.id: task.query for task in load_gaia(gaia).tasks}
+        # What the loader adds to every question would make them all alike.
+        questions["gaia"] = {task.id: task.query.removesuffix(ANSWER_FORM).strip() for task in load_gaia(gaia).tasks}
     if not questions:
         raise InputError("Give the files of GTA or GAIA, or of both.")
     return questions

@@ -35,7 +35,7 @@ _BATCH = 256
 _NEIGHBOURS = 8
 _INDEX = "captions"
 _FORMATS = {"jpg": "JPEG", "png": "PNG"}
-_SAFE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
+_SAFE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 
 @dataclass(frozen=True)
@@ -189,6 +189,7 @@ def _build(pictures: Any, image_column: str, caption_column: str, embed: TextEmb
     import datasets
     import faiss
 
+    Image.init()  # registers the formats that rows are opened with
     rows: list[int] = []
     captions: list[str] = []
     vectors: list[np.ndarray] = []

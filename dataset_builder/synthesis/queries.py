@@ -38,6 +38,7 @@ DOMAINS = (
 """Domains of MM-Traj (arXiv 2412.15606)."""
 
 SPLITS = ("train", "validation", "test")
+_BLOCK = 64
 _MIN_WORDS, _MAX_CHARS = 6, 1200
 # What a user would not say: a path, a file name, a placeholder.
 _FILE_NAME = re.compile(r"\b[\w-]+\.(?:png|jpe?g|pdf|xlsx|docx|pptx|csv|json|txt|mp3|wav|mp4|zip)\b", re.I)
@@ -236,20 +237,37 @@ class NearDuplicates:
             `list[str | None]`: for each the earlier query that it is too near to, or `None`.
         """
         vectors = self.embed(queries)
+        found: list[str | None] = []
         with self._lock:
-            return [self._add(query, vector) for query, vector in zip(queries, vectors, strict=True)]
+            for start in range(0, len(queries), _BLOCK):
+                block = slice(start, start + _BLOCK)
+                found += self._add(queries[block], vectors[block])
+        return found
 
-    def _add(self, query: str, vector: np.ndarray) -> str | None:
-        count = len(self._queries)
-        if count:
-            likeness = self._vectors[:count] @ vector
-            nearest = int(likeness.argmax())
-            if likeness[nearest] >= self.threshold:
-                return self._queries[nearest]
-        if count == len(self._vectors):
-            grown = np.zeros((max(256, 2 * count), len(vector)), dtype=np.float32)
+    def _add(self, queries: Sequence[str], vectors: np.ndarray) -> list[str | None]:
+        # Two products for a whole block: one by one, memory would be read again for every query.
+        count, found = len(self._queries), []
+        earlier = vectors @ self._vectors[:count].T if count else np.zeros((len(vectors), 1))
+        within = vectors @ vectors.T
+        taken: list[int] = []
+        for number in range(len(queries)):
+            nearest = int(earlier[number].argmax())
+            near = next((other for other in taken if within[number, other] >= self.threshold), None)
+            if earlier[number, nearest] >= self.threshold:
+                found.append(self._queries[nearest])
+            elif near is not None:
+                found.append(queries[near])
+            else:
+                found.append(None)
+                taken.append(number)
+        self._take(vectors[taken])
+        self._queries += [queries[number] for number in taken]
+        return found
+
+    def _take(self, vectors: np.ndarray) -> None:
+        count, needed = len(self._queries), len(self._queries) + len(vectors)
+        if needed > len(self._vectors):
+            grown = np.zeros((max(256, 2 * needed), vectors.shape[1]), dtype=np.float32)
             grown[:count] = self._vectors[:count] if count else 0
             self._vectors = grown
-        self._vectors[count] = vector
-        self._queries.append(query)
-        return None
+        self._vectors[count:needed] = vectors

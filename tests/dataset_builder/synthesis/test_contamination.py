@@ -12,15 +12,14 @@ WORDS = TextEmbedding("words")
 QUESTIONS = {
     "gta": {"g1": "How many apples are on the wooden table in the kitchen photo?"},
     "gaia": {
-        "a1": "What is the sum of the populations of the two smallest countries that border the lake in the attached map "
-        "according to the census of 2019?",
+        "a1": "What is the sum of the populations of the two smallest countries that border the lake in the map?",
         "a2": "Which singer recorded the album?",
     },
 }
 
 
 def test_near_and_copied_questions_are_reported():
-    copied = "Please tell me: what is the sum of the populations of the two smallest countries that border the lake, roughly"
+    copied = "Tell me please: what is the sum of the populations of the two smallest countries that border the sea?"
     queries = {
         "q1": "How many apples are on the wooden table in the kitchen photo, please?",
         "q2": "What did we spend on flour in June?",

@@ -1,6 +1,7 @@
 import io
 import json
 import random
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import datasets
@@ -30,6 +31,7 @@ def huge():
     data = bytearray(encoded(kind="PNG", size=(1, 1)))
     side = int(MAX_PIXELS**0.5) + 1
     data[16:24] = side.to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     return bytes(data)
 
 
@@ -68,7 +70,7 @@ def test_a_picture_of_another_format_is_saved_anew(tmp_path):
 
 
 def test_poisoned_rows_are_skipped_and_counted(tmp_path):
-    damaged = encoded("yellow", size=(200, 200))[:400]
+    damaged = encoded("yellow", size=(200, 200))[:700]
     poisoned = [
         (b"not a picture", "a ship in a storm"),
         (None, "a ship in a storm"),
@@ -152,7 +154,7 @@ def test_pictures_of_a_plan_come_from_the_corpus(tmp_path):
     (source,) = made.provenance["make_files"]["sources"]
     assert (source["corpus"], source["row"]) == ("made", 2)
     json.dumps(made.to_dict())
-    damaged = corpus_of([(encoded(size=(200, 200))[:300], "a boat on a lake")], tmp_path)
+    damaged = corpus_of([(encoded(size=(200, 200))[:700], "a boat on a lake")], tmp_path)
     with pytest.raises(Rejected, match="no picture of the corpus can be opened for harbour.jpg"):
         files.make_files(candidate, teacher_of({}), damaged)
     with pytest.raises(InputError, match="no image corpus"):

@@ -33,7 +33,7 @@ GOOD_STEPS = {
     "answer_supported": True,
     "reason": "Every step is right.",
 }
-LOOK = turn("I read the table.", 'print(inspect_file_as_text("files/costs.csv"))')
+LOOK = turn('print(inspect_file_as_text("files/costs.csv"))', "I read the table.")
 
 
 def candidate_of(*more):
@@ -84,7 +84,7 @@ def test_a_verdict_that_is_none_is_a_failure(reply):
 
 
 def test_a_task_is_solved_with_real_tools_and_judged():
-    candidate = solved(LOOK, turn("I add them.", "final_answer(120 + 45)"))
+    candidate = solved(LOOK, turn("final_answer(120 + 45)", "I add them."))
     assert candidate.trajectory.answer == "165"
     assert candidate.provenance["solve"]["input_tokens"] == 200
     assert candidate.provenance["solve"]["attempts"] == 2
@@ -100,7 +100,7 @@ def test_a_task_is_solved_with_real_tools_and_judged():
 def test_a_verdict_against_a_trajectory_is_kept_in_its_record():
     no = {**GOOD_STEPS, "answer_supported": False, "reason": "The sum is wrong."}
     with pytest.raises(Rejected, match="answer_supported: The sum is wrong.") as caught:
-        verify_trajectory(solved(LOOK, turn("I add them.", "final_answer(99)")), teacher_of(no))
+        verify_trajectory(solved(LOOK, turn("final_answer(99)", "I add them.")), teacher_of(no))
     verification = caught.value.candidate.trajectory.verification
     assert verification["verify_trajectory"] == {"passed": False, "reasons": ["The sum is wrong."]}
     assert verification["check_form"]["passed"]
@@ -111,19 +111,19 @@ def test_a_verdict_against_a_trajectory_is_kept_in_its_record():
     [
         ([LOOK], "has_answer", "max_steps"),
         (["I do not know."], "has_answer", "without an answer"),
-        ([LOOK, turn("Nothing.", 'final_answer("")')], "has_answer", "the answer is empty"),
-        ([turn("I know it.", "final_answer(165)")], "tools_used", "no tool was called"),
+        ([LOOK, turn('final_answer("")', "Nothing.")], "has_answer", "the answer is empty"),
+        ([turn("final_answer(165)", "I know it.")], "tools_used", "no tool was called"),
         (
-            [turn("I search.", 'print(ask_search_agent("capital of Norway"))'), turn("So.", "final_answer(165)")],
+            [turn('print(ask_search_agent("capital of Norway"))', "I search."), turn("final_answer(165)", "So.")],
             "files_touched",
             "never looked at: files/costs.csv",
         ),
         (
-            [LOOK, turn("Where?", 'print("/home/someone/costs.csv")'), turn("So.", "final_answer(165)")],
+            [LOOK, turn('print("/home/someone/costs.csv")', "Where?"), turn("final_answer(165)", "So.")],
             "no_paths",
             "/home/someone/costs.csv",
         ),
-        ([LOOK, turn("So.", 'final_answer("see C:\\\\Users\\\\me\\\\a.csv")')], "no_paths", "Users"),
+        ([LOOK, turn('final_answer("see C:\\\\Users\\\\me\\\\a.csv")', "So.")], "no_paths", "a path of a machine: C:"),
     ],
 )
 def test_the_form_is_checked_before_the_teacher_is_asked(turns, check, reason):
