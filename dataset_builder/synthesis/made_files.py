@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import threading
 import xml.etree.ElementTree as ElementTree
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,6 +28,7 @@ EXCERPT_CHARS = 3000
 _INSIDE = {"docx": "word/document.xml", "xlsx": "xl/workbook.xml", "pptx": "ppt/presentation.xml"}
 _STARTS = {"pdf": (b"%PDF-",), "mp3": (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2"), "wav": (b"RIFF",)}
 _TABLES = ("xlsx", "csv")
+_KEPT = 256
 
 
 def check_made_file(data: bytes, name: str, kind: str) -> str:
@@ -60,10 +63,32 @@ def check_made_file(data: bytes, name: str, kind: str) -> str:
     return shorten(text, EXCERPT_CHARS)
 
 
+class _Excerpts:
+    """What was read of the last files: both verifiers show the same files to the teacher."""
+
+    def __init__(self) -> None:
+        self._texts: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, file: File) -> str:
+        key = file.sha256, Path(file.path).name
+        with self._lock:
+            if key in self._texts:
+                return self._texts[key]
+        text = shorten("\n".join(_lines_of(file.read_bytes(), key[1])), EXCERPT_CHARS)
+        with self._lock:
+            self._texts[key] = text
+            if len(self._texts) > _KEPT:
+                self._texts.popitem(last=False)
+        return text
+
+
+_excerpts = _Excerpts()
+
+
 def excerpt_of(file: File) -> str:
     """The start of what can be read in a file of a task; empty for pictures."""
-    name = Path(file.path).name
-    return "" if file.is_image else shorten("\n".join(_lines_of(file.read_bytes(), name)), EXCERPT_CHARS)
+    return "" if file.is_image else _excerpts.get(file)
 
 
 def _check_picture(data: bytes, name: str, kind: str) -> None:
