@@ -17,6 +17,7 @@ from t3_agents.workspace import Workspace
 
 from .asking import ask, merged
 from .candidate import Candidate, PlannedFile, Rejected
+from .local_work import PLACES
 from .made_files import check_made_file
 from .planning import IMAGE_KINDS
 from .prompts import load_stage_prompt
@@ -39,7 +40,7 @@ _LIBRARIES = {
     "soundfile": "soundfile (writes wav and mp3)",
     "av": "PyAV (av, writes mp4)",
 }
-LIMITS = SandboxLimits(memory_mb=1024, seconds=30, cpu_seconds=30, file_mb=32, disk_mb=64, num_files=50)
+LIMITS = SandboxLimits(memory_mb=1024, seconds=60, cpu_seconds=20, file_mb=32, disk_mb=64, num_files=50)
 """What code that makes a file may use."""
 
 
@@ -118,7 +119,7 @@ def _write_file(
             file=planned,
             query=candidate.query,
             libraries=installed_libraries(),
-            seconds=int(LIMITS.seconds),
+            seconds=int(LIMITS.cpu_seconds),
             code=code,
             error=error,
         )
@@ -144,7 +145,8 @@ def run_program(code: str, planned: PlannedFile, sandbox: SandboxExecutor) -> by
     # What an earlier program left behind (a folder, a pipe of this name) is no fault of this one.
     sandbox.workspace.keep_only({})
     try:
-        sandbox(code)
+        with PLACES:
+            sandbox(code)
     except (ExecutionTimeoutError, InterpreterError) as error:
         raise BadProgram(execution_error(error)) from None
     try:

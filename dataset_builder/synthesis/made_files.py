@@ -18,6 +18,8 @@ from t3_agents.tools.readers.process import read_file
 from t3_agents.tools.readers.records import Job, Line
 from t3_agents.tools.text import shorten
 
+from .local_work import PLACES
+
 
 MAX_BYTES = 16 * 2**20
 """Size of a made file."""
@@ -136,7 +138,8 @@ def _lines_of(data: bytes, name: str) -> list[str]:
         path, scratch = Path(folder, name), Path(folder, "scratch")
         path.write_bytes(data)
         scratch.mkdir()
-        records = list(read_file(Job(str(path), name, str(scratch))))
+        with PLACES:
+            records = list(read_file(Job(str(path), name, str(scratch))))
     # Pictures and sounds inside a file count as content; a note is about what could not be read.
     return [
         record.text if isinstance(record, Line) else f"[{type(record).__name__.lower()}]"
