@@ -1,4 +1,4 @@
-"""Synthesise tasks, files and trajectories with a teacher; also `status RUN` and `inspect RUN ID`."""
+"""Synthesise tasks, files and trajectories with a teacher; also `status RUN`, `inspect RUN ID` and `contamination`."""
 
 from __future__ import annotations
 
@@ -34,6 +34,10 @@ def main(argv: list[str]) -> int:
         return status(_run_of(argv[1:], "t3 synth status RUN", 1))
     if argv[:1] == ["inspect"]:
         return inspect(_run_of(argv[1:], "t3 synth inspect RUN ID", 2), argv[2])
+    if argv[:1] == ["contamination"]:
+        from . import contamination
+
+        return contamination.main(argv[1:])
     config = parse_options(SynthConfig, argv, prog="t3 synth")
     config.check()
     if config.teacher == SCENARIOS:

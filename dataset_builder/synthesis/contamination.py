@@ -1,7 +1,8 @@
-"""Whether generated queries are near questions of a benchmark."""
+"""Whether generated queries are near questions of a benchmark; the command `t3 synth contamination`."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from t3_agents.errors import InputError
+from t3_agents.storage import write_atomic
 from t3_agents.tools.text import words_of
 
 
@@ -19,6 +21,26 @@ if TYPE_CHECKING:
 _NGRAM = 13
 """Words in a row that count as copied, as in the reports of GPT-3 (arXiv 2005.14165, appendix C)."""
 _BLOCK = 1024
+REPORT_FILE = "contamination.json"
+
+
+@dataclass
+class ContaminationConfig:
+    """Report the kept queries of a run that are near questions of GTA or GAIA.
+
+    Args:
+        run (`str`): folder of the run. The report is written to `contamination.json` in it.
+        gta (`str`, *optional*): files of GTA: folder, zip or Hub id.
+        gaia (`str`, *optional*): files of GAIA: folder or Hub id.
+        threshold (`float`, *optional*, defaults to 0.8): cosine similarity from which on a query counts as near.
+        embedding (`str`, *optional*, defaults to `"embedded"`): see [`TextEmbedding`].
+    """
+
+    run: str
+    gta: str | None = None
+    gaia: str | None = None
+    threshold: float = 0.8
+    embedding: str = "embedded"
 
 
 @dataclass(frozen=True)
@@ -150,3 +172,41 @@ def _copied_from(query: str, runs: Mapping[tuple[str, ...], int]) -> int | None:
         if number is not None:
             return number
     return None
+
+
+def report_on(config: ContaminationConfig) -> Contamination:
+    """Compare the kept queries of a run, and write the report.
+
+    Raises:
+        InputError: when the run has no kept queries, no benchmark is given, or one cannot be read.
+    """
+    from .embedding import TextEmbedding
+    from .run_folder import KEPT, finished_rows
+
+    folder = Path(config.run)
+    tasks = [row["task"] for outcome, row in finished_rows(folder) if outcome == KEPT]
+    if not tasks:
+        raise InputError(f"{folder} has no kept rows: give the `--output` of a run.")
+    queries = {task["id"]: task["query"] for task in tasks}
+    questions = load_questions(config.gta, config.gaia)
+    report = find_contamination(queries, questions, TextEmbedding(config.embedding), config.threshold)
+    write_atomic(folder / REPORT_FILE, json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n")
+    return report
+
+
+def main(argv: list[str]) -> int:
+    """The command `t3 synth contamination`; the exit status is 1 when something near was found."""
+    from t3_agents.options import parse_options
+
+    report = report_on(parse_options(ContaminationConfig, argv, prog="t3 synth contamination"))
+    for entry in report.near:
+        print(
+            f"{entry.query_id} is {'copied from' if entry.copied else 'near'} {entry.benchmark} {entry.question_id} "
+            f"({entry.likeness:.2f}): {entry.query}"
+        )
+    counts = ", ".join(f"{count} of {name}" for name, count in report.num_questions.items())
+    print(
+        f"{len(report.near)} of {report.num_queries} queries are near one of {counts} questions (threshold "
+        f"{report.threshold:g}, {report.embedding}; the highest similarity is {report.highest:.2f})."
+    )
+    return 1 if report.near else 0

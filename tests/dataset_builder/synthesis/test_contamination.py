@@ -2,10 +2,13 @@ import json
 
 import pytest
 
-from dataset_builder.synthesis.contamination import find_contamination, load_questions
+from dataset_builder.synthesis.commands import main
+from dataset_builder.synthesis.contamination import REPORT_FILE, find_contamination, load_questions
 from dataset_builder.synthesis.embedding import TextEmbedding
 from dataset_builder.synthesis.queries import load_seeds
+from dataset_builder.synthesis.run_folder import KEPT, RunFolderStore
 from t3_agents.errors import InputError
+from tests.dataset_builder.synthesis.test_candidate import make_candidate
 
 
 WORDS = TextEmbedding("words")
@@ -50,11 +53,35 @@ def test_our_seeds_are_not_near_the_sample_questions():
     assert len(itself.near) == len(seeds)
 
 
-def test_questions_come_from_the_benchmarks_files(tmp_path):
-    row = {"task_id": "one", "Question": "Who wrote it?", "Level": 1, "Final answer": "Ann", "file_name": ""}
-    folder = tmp_path / "2023" / "validation"
+def write_gaia(place, question):
+    row = {"task_id": "one", "Question": question, "Level": 1, "Final answer": "Ann", "file_name": ""}
+    folder = place / "2023" / "validation"
     folder.mkdir(parents=True)
     (folder / "metadata.jsonl").write_text(json.dumps(row) + "\n")
+
+
+def test_questions_come_from_the_benchmarks_files(tmp_path):
+    write_gaia(tmp_path, "Who wrote it?")
     assert list(load_questions(gaia=tmp_path)["gaia"].values()) == ["Who wrote it?"]
     with pytest.raises(InputError, match="Give the files"):
         load_questions()
+
+
+def test_a_run_is_compared_by_the_command(tmp_path, capsys):
+    run, candidate = tmp_path / "run", make_candidate()
+    run.mkdir()
+    store = RunFolderStore(run, "gaia")
+    store.finish(KEPT, candidate, "solve", "")
+    store.close()
+    write_gaia(tmp_path / "near", candidate.query + " Round it.")
+    write_gaia(tmp_path / "far", "Who painted the ceiling?")
+    options = ["contamination", "--run", str(run), "--embedding", "words"]
+    assert main([*options, "--gaia", str(tmp_path / "far")]) == 0
+    assert "0 of 1 queries are near" in capsys.readouterr().out
+    assert main([*options, "--gaia", str(tmp_path / "near")]) == 1
+    assert candidate.query in capsys.readouterr().out
+    report = json.loads((run / REPORT_FILE).read_text())
+    assert report["near"][0]["question_id"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no kept rows"):
+        main(["contamination", "--run", str(tmp_path / "empty"), "--gaia", str(tmp_path / "near")])
