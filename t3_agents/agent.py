@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import io
 import time
 from collections.abc import Callable, Generator
@@ -12,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from jinja2 import StrictUndefined, Template
 from PIL import Image
 from smolagents import CodeAgent, Tool
 from smolagents.agents import ActionOutput, LogLevel
@@ -181,6 +183,18 @@ class T3Agent(PretrainedAgent, CodeAgent):
             if isinstance(agent, T3Agent):
                 agent._bind(workspace)
                 agent._renew_executor()
+
+    def initialize_system_prompt(self) -> str:
+        # As smolagents does it, but it compiles the template at every run, which takes as long as several steps.
+        imports = self.authorized_imports
+        return _compiled(self.prompt_templates["system_prompt"]).render(
+            tools=self.tools,
+            managed_agents=self.managed_agents,
+            authorized_imports="You can import from any package you want." if "*" in imports else str(imports),
+            custom_instructions=self.instructions,
+            code_block_opening_tag=self.code_block_tags[0],
+            code_block_closing_tag=self.code_block_tags[1],
+        )
 
     def _renew_executor(self) -> None:
         self.cleanup()
@@ -457,8 +471,18 @@ class T3Agent(PretrainedAgent, CodeAgent):
                 if tool.name != "final_answer"
             ],
             "prompt": self.prompt,
-            "package_version": version("t3-agents"),
+            "package_version": _package_version(),
         }
+
+
+@functools.cache
+def _compiled(template: str) -> Template:
+    return Template(template, undefined=StrictUndefined)
+
+
+@functools.cache
+def _package_version() -> str:
+    return version("t3-agents")
 
 
 def check_executor(executor_type: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
 from typing import Any, TypeVar
@@ -144,6 +145,7 @@ def _describe(error: ValidationError) -> str:
     return f"The reply does not fit the schema: {'; '.join(parts)}."
 
 
+@functools.cache
 def json_schema(schema: type[BaseModel]) -> dict[str, Any]:
     """The schema as endpoints take it for a response format: no further properties, everything required."""
     return _strict(schema.model_json_schema())

@@ -278,10 +278,18 @@ class Sandbox:
 
     def _stat(self, name: str) -> list[str]:
         """Fields of a `stat` file from the state on; the name before them may hold anything."""
+        # Read at every tick of every sandbox: `os` takes a tenth of the time of `Path.read_text`.
         try:
-            return Path(f"/proc/{self._pid}/{name}").read_text(errors="replace").rpartition(")")[2].split()
+            descriptor = os.open(f"/proc/{self._pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, ProcessLookupError):
             return []
+        try:
+            data = os.read(descriptor, 2**12)
+        except ProcessLookupError:
+            return []
+        finally:
+            os.close(descriptor)
+        return data.decode(errors="replace").rpartition(")")[2].split()
 
     # Use
 

@@ -1,0 +1,165 @@
+"""Throughput of a synthesis against a scripted teacher that takes its time, and how flat its memory is.
+
+    python tests/benchmarks/synthesis.py
+
+Each run is a process of its own; the scripted teacher is another one. The last line is JSON: `efficiency`, the ideal
+time (calls x latency / concurrency) over the time that the run took; `vs_sequential`, how many times faster it is than
+the same stages one task after the other, as the paper's scripts work; `rss_mb_100` and `rss_mb_1000`, peak memory of
+the process with that many tasks. A task also costs processor time: two fresh sandboxes, a document or two, and what
+the stages compute. Where that is more than the cores give in the ideal time, it is what bounds the run. So
+`results/synthesis.json` has more: `calls_only`, the efficiency of as many structured requests without the rest of the
+stages, and the processor's milliseconds for each call and task of the process itself, without its sandboxes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+RESULTS = Path(__file__).parent / "results" / "synthesis.json"
+PACKAGES = ("smolagents", "pydantic", "urllib3", "t3-agents")
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--tasks", type=int, default=1000, help="tasks of the long run")
+    parser.add_argument("--short", type=int, default=100, help="tasks of the short and of the sequential run")
+    parser.add_argument("--latency", type=float, default=0.2, help="seconds before each reply of the teacher")
+    parser.add_argument("--concurrency", type=int, default=64)
+    parser.add_argument("--flavour", default="gaia")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--one", choices=("run", "calls"), help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def measure(work: Any, num_calls: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """Time and resources of this process for `work`."""
+    cpu, begun = time.process_time(), time.perf_counter()
+    work()
+    seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
+    calls = num_calls()
+    return {
+        "seconds": round(seconds, 2),
+        "calls": calls,
+        "efficiency": round(calls * options.latency / options.concurrency / seconds, 3),
+        "cpu_ms_per_call": round(1000 * cpu / calls, 2),
+        "cpu_seconds": round(cpu, 2),
+        "rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    }
+
+
+def run_once(url: str, options: argparse.Namespace) -> dict[str, Any]:
+    """A whole synthesis in this process."""
+    from dataset_builder.synthesis.assembly import endpoint_teacher, make_pipeline
+    from dataset_builder.synthesis.config import SynthConfig
+    from dataset_builder.synthesis.usage import Ledger
+    from tests.teacher_server import MODEL
+
+    with tempfile.TemporaryDirectory() as folder:
+        config = SynthConfig(
+            output=folder,
+            teacher=url,
+            model=MODEL,
+            num_tasks=options.tasks,
+            flavour=options.flavour,
+            embedding="words",
+            concurrency=options.concurrency,
+        )
+        teacher = endpoint_teacher(config, Ledger())
+        pipeline = make_pipeline(config, Path(folder), teacher)
+        found = measure(pipeline.run, lambda: teacher.ledger.total().calls, options)
+        outcomes = dict(pipeline.progress.finished_by)
+        teacher.endpoint.close()
+    return {**found, "cpu_ms_per_task": round(1000 * found["cpu_seconds"] / options.tasks, 1), "outcomes": outcomes}
+
+
+def call_only(url: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Plans of files, asked for by as many threads, and nothing else: what teacher and connection cost."""
+    from dataset_builder.synthesis.assembly import endpoint_teacher
+    from dataset_builder.synthesis.candidate import Candidate
+    from dataset_builder.synthesis.config import SynthConfig
+    from dataset_builder.synthesis.planning import plan_files
+    from dataset_builder.synthesis.usage import Ledger
+    from tests.teacher_server import MODEL
+
+    config = SynthConfig(teacher=url, model=MODEL, concurrency=options.concurrency)
+    teacher = endpoint_teacher(config, Ledger())
+    words = "What was the highest rainfall in our rain diary of {}, and at which place?"
+    candidates = [Candidate(f"gaia-0-{n}", "gaia", words.format(n), ("inspect_file_as_text",)) for n in range(8)]
+
+    def plan(number: int) -> None:
+        plan_files(candidates[number % len(candidates)], teacher)
+
+    with ThreadPoolExecutor(options.concurrency) as pool:
+        found = measure(
+            lambda: list(pool.map(plan, range(5 * options.tasks))), lambda: teacher.ledger.total().calls, options
+        )
+    teacher.endpoint.close()
+    return found
+
+
+def in_process(kind: str, tasks: int, concurrency: int, options: argparse.Namespace) -> dict[str, Any]:
+    """One measurement in a process of its own."""
+    arguments = ["--one", kind, "--tasks", tasks, "--concurrency", concurrency]
+    arguments += ["--latency", options.latency, "--flavour", options.flavour]
+    command = [sys.executable, __file__, *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
+    print(kind, tasks, concurrency, done.stdout.strip(), file=sys.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main(argv: list[str]) -> int:
+    options = parse(argv)
+    if options.one:
+        from tests.teacher_server import teacher_server
+
+        with teacher_server("--latency", str(options.latency)) as url:
+            print(json.dumps(run_once(url, options) if options.one == "run" else call_only(url, options)))
+        return 0
+    load = os.getloadavg()
+    long = in_process("run", options.tasks, options.concurrency, options)
+    short = in_process("run", options.short, options.concurrency, options)
+    sequential = in_process("run", options.short, 1, options)
+    calls = in_process("calls", options.tasks, options.concurrency, options)
+    summary = {
+        "efficiency": long["efficiency"],
+        "vs_sequential": round(sequential["seconds"] / short["seconds"], 1),
+        f"rss_mb_{options.short}": short["rss_mb"],
+        f"rss_mb_{options.tasks}": long["rss_mb"],
+    }
+    record = {
+        **summary,
+        "calls_only": calls,
+        "runs": {"long": long, "short": short, "sequential": sequential},
+        "command": " ".join(["python", str(Path(__file__).relative_to(ROOT)), *argv]),
+        "machine": {
+            "cores": len(os.sched_getaffinity(0)),
+            "load": [round(value, 2) for value in load],
+            "load_after": [round(value, 2) for value in os.getloadavg()],
+            "kernel": platform.release(),
+        },
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+    }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(record, indent=2) + "\n")
+    print(json.dumps(record, indent=2))
+    print(json.dumps(summary))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
