@@ -98,7 +98,7 @@ def call_only(url: str, options: argparse.Namespace) -> dict[str, Any]:
 
     config = SynthConfig(teacher=url, model=MODEL, concurrency=options.concurrency)
     teacher = endpoint_teacher(config, Ledger())
-    words = "What was the highest rainfall in our rain diary of {}, and at which place?"
+    words = "Our club measures rain. Which place in the rain diary of May {} had the highest rainfall?"
     candidates = [Candidate(f"gaia-0-{n}", "gaia", words.format(n), ("inspect_file_as_text",)) for n in range(8)]
 
     def plan(number: int) -> None:
