@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -23,8 +25,16 @@ DOCUMENT_KINDS = (
 )  # what our readers open and the sandbox's libraries write
 KINDS = (*IMAGE_KINDS, *DOCUMENT_KINDS)
 
+# Kinds that cannot be written without a package.
+_WRITERS = {"pdf": "fpdf", "xlsx": "openpyxl", "docx": "docx", "pptx": "pptx", "mp3": "soundfile", "mp4": "av"}
 _SAME_KIND = {"jpeg": "jpg", "htm": "html", "text": "txt", "markdown": "md", "xls": "xlsx", "excel": "xlsx"}
 _MIN_CONTENT = 12
+
+
+@functools.cache
+def possible_kinds() -> tuple[str, ...]:
+    """Kinds of files that can be found or made with the packages that are installed."""
+    return tuple(kind for kind in KINDS if kind not in _WRITERS or importlib.util.find_spec(_WRITERS[kind]))
 
 
 class FileDescription(BaseModel):
@@ -62,7 +72,7 @@ def plan_files(candidate: Candidate, teacher: Teacher, max_files: int = 3) -> Ca
         query=candidate.query,
         tools=candidate.expected_tools,
         max_files=max_files,
-        kinds=KINDS,
+        kinds=possible_kinds(),
         flavour=candidate.flavour,
     )
     plan, provenance = ask(teacher, STAGE, candidate, prompt, text, FilePlan)
@@ -86,7 +96,7 @@ def _planned(description: FileDescription, number: int) -> PlannedFile:
 
 def _problem(candidate: Candidate, max_files: int) -> str | None:
     plan = candidate.plan
-    unknown = [file.kind for file in plan if file.kind not in KINDS]
+    unknown = [file.kind for file in plan if file.kind not in possible_kinds()]
     vague = [file.name for file in plan if len(file.content) < _MIN_CONTENT]
     if not plan and not candidate.from_web:
         return "the plan names neither files nor anything to look up"

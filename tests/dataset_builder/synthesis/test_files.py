@@ -37,6 +37,16 @@ def test_programs_make_every_kind_of_document(kind):
     assert candidate.provenance["make_files"]["sources"][0]["rounds"] == 1
 
 
+def test_a_program_makes_a_recording():
+    program = (
+        "import numpy as np, soundfile\n"
+        "soundfile.write('tone.mp3', 0.3 * np.sin(np.arange(32000) / 9), 16000, format='MP3')"
+    )
+    candidate, _ = made("tone.mp3", replies=[{"code": program}])
+    assert candidate.files[0].media_type == "audio/mpeg"
+    assert check_made_file(candidate.files[0].read_bytes(), "tone.mp3", "mp3") == "[sound]"
+
+
 def test_several_files_share_a_sandbox_but_not_a_folder():
     programs = [{"code": file_program(name, TABLE)} for name in ("a.csv", "b.txt")]
     candidate, model = made("a.csv", "b.txt", replies=programs)
