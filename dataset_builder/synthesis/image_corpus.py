@@ -10,6 +10,8 @@ import os
 import tempfile
 import warnings
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,7 +116,9 @@ class ImageCorpus:
         if place is None:
             from .drawn_pictures import drawn_corpus
 
-            return cls.from_dataset(drawn_corpus(Path(cache)), "drawn", embed, cache)
+            with _without_bars():
+                drawn = drawn_corpus(Path(cache))
+            return cls.from_dataset(drawn, "drawn", embed, cache)
         return cls.from_dataset(_load(place, split), Path(place).name, embed, cache, image_column, caption_column)
 
     @classmethod
@@ -144,7 +148,8 @@ class ImageCorpus:
         key = f"{FORMAT}\0{dataset._fingerprint}\0{len(dataset)}\0{image_column}\0{caption_column}\0{embed.name}"
         folder = Path(cache) / f"images-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
         if not folder.is_dir():
-            _build(pictures, image_column, caption_column, embed, folder)
+            with _without_bars():
+                _build(pictures, image_column, caption_column, embed, folder)
         captions = datasets.load_from_disk(str(folder / "captions"))
         captions.load_faiss_index(_INDEX, str(folder / "captions.faiss"))
         skipped = json.loads((folder / "skipped.json").read_text(encoding="utf-8"))
@@ -171,6 +176,20 @@ class ImageCorpus:
                 continue
             return FoundPicture(data, entry["caption"], entry["row"], float(likeness))
         return None
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """A run shows its own progress, which the bars of `datasets` would break up."""
+    import datasets
+
+    were_disabled = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not were_disabled:
+            datasets.enable_progress_bars()
 
 
 def _load(place: str, split: str) -> datasets.Dataset:
