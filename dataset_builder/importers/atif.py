@@ -45,6 +45,7 @@ def read_atif(document: dict[str, Any], source: FileSource) -> ImportedRow:
             raise InputError(f"Step {number} of the document has the step_id {step['step_id']}: they count from 1.")
         if require(step, "source", str, "step") not in ("system", "user", "agent"):
             raise InputError(f"Step {number} of the document is by `{step['source'][:40]}`.")
+        require(step, "message", (str, list), "step")
     extra = require(document, "extra", (dict, type(None)), "document", default=None) or {}
     if "t3_trajectory" in extra:
         return _own(require(extra, "t3_trajectory", dict, "document"), steps, source)
@@ -80,9 +81,7 @@ def _own_step(entry: dict[str, Any]) -> dict[str, Any]:
     record = dict(require(extra, "t3_step", dict, "step"))
     if entry["source"] == "user":
         return {**record, "observation": _text_of(entry["message"])}
-    results = require(
-        require(entry, "observation", dict, "step", default={}), "results", list, "observation", default=[]
-    )
+    results = _results(entry)
     calls = require(entry, "tool_calls", list, "step", default=[])
     metrics = require(entry, "metrics", dict, "step", default={})
     return {

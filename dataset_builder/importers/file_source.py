@@ -90,7 +90,7 @@ class FolderSource(FileSource):
             if not found.is_file():
                 return None
             size = found.stat().st_size
-        except (OSError, RuntimeError):  # a name that this file system cannot hold; links in a circle
+        except (OSError, RuntimeError, ValueError):  # no name for this file system; links in a circle
             return None
         if not found.is_relative_to(self.folder):
             raise InputError(f"{place} is a link out of the folder of the pictures: copy the file there.")
