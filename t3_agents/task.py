@@ -228,7 +228,8 @@ class Task:
     @classmethod
     def create(cls, query: str, files: tuple[File, ...] | list[File] = (), **fields: Any) -> Task:
         """A task whose id is derived from its query and the content of its files."""
-        digest = sha256_of("\0".join([query, *(f"{file.path}\0{file.sha256}" for file in files)]).encode(errors="surrogatepass"))
+        named = "\0".join([query, *(f"{file.path}\0{file.sha256}" for file in files)])
+        digest = sha256_of(named.encode(errors="surrogatepass"))
         return cls(id=digest[:16], query=query, files=tuple(files), **fields)
 
     @property
