@@ -257,13 +257,14 @@ def attention_by_blocks(
 
     PyTorch has its backward pass on a GPU only.
     """
-    attend = _compiled_flex_attention() if query.is_cuda else flex_attention
+    attend = compiled_flex_attention() if query.is_cuda else flex_attention
     mask = segment_block_mask(tuple(bounds), query.device)
     return attend(query, key, value, block_mask=mask, scale=scaling, enable_gqa=query.shape[1] != key.shape[1])
 
 
 @cache
-def _compiled_flex_attention() -> Callable[..., torch.Tensor]:
+def compiled_flex_attention() -> Callable[..., torch.Tensor]:
+    """FlexAttention as one kernel; called without compilation it writes the scores out."""
     # Packs differ in length: without dynamic shapes each length is compiled anew.
     return torch.compile(flex_attention, dynamic=True)
 

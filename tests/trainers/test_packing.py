@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
+from torch._dynamo.utils import counters
 from torch.nn.attention.flex_attention import create_block_mask
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from training_rows import make_dataset, make_row, make_trainer, trained_parameters
 from transformers import TrainerCallback
 
 from trainers.collator import IGNORE
-from trainers.packing import attention_by_blocks, attention_by_segment, packing_refusal, segment_block_mask
+from trainers.packing import (
+    attention_by_blocks,
+    attention_by_segment,
+    compiled_flex_attention,
+    packing_refusal,
+    segment_block_mask,
+)
 from trainers.trainer import head_at
 
 
@@ -212,6 +221,21 @@ def test_blocks_are_those_that_torch_finds_in_the_whole_mask(bounds):
     )
     for name in names:
         assert torch.equal(getattr(found, name), getattr(expected, name)), name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch compiles with it")
+def test_attention_by_blocks_is_compiled_once_for_packs_of_all_lengths():
+    """As on a GPU, as far as a CPU can: the compiled forward pass."""
+    torch._dynamo.reset()
+    before = counters["stats"]["unique_graphs"]
+    for bounds in ([100, 300, 600], [50, 200, 700, 900], [0, 500, 800], [130, 400, 1000, 1100]):
+        query, key, value = (tensor.detach() for tensor in packed_inputs(bounds))
+        mask = segment_block_mask(tuple(bounds), query.device)
+        found = compiled_flex_attention()(query, key, value, block_mask=mask, scale=0.3, enable_gqa=True)
+        expected = attention_by_segment(query, key, value, bounds, 0.3)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert counters["stats"]["unique_graphs"] == before + 1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernel has a backward pass on a GPU only")
