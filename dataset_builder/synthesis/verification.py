@@ -12,7 +12,6 @@ from pydantic import BaseModel, Field
 
 from t3_agents.errors import InputError
 from t3_agents.redaction import PERSONAL
-from t3_agents.sandbox.bubblewrap import INSIDE
 from t3_agents.trajectory import Trajectory
 
 from .asking import ask
@@ -29,7 +28,10 @@ MAX_SIDE = 768
 """Longest side of a picture that a verifier is shown, pixels."""
 
 _MAX_OBSERVATION = 1500
-# Folders of machines. The sandbox's own folder says nothing about a machine, but is no path of the workspace either.
+# A web page may be full of paths such as /wiki/Norway/, which say nothing about a machine.
+_ROOTS = frozenset(
+    "home root Users tmp private usr opt var etc mnt media srv data proc dev lib scratch content".split()
+)
 _PATHS = tuple(pattern for kind, pattern in PERSONAL if kind in ("home path", "Windows path", "absolute path"))
 
 
@@ -152,10 +154,9 @@ def _leaked_path(texts: Sequence[str]) -> str | None:
     for text in texts:
         for pattern in _PATHS:
             for match in pattern.finditer(text):
-                # A date or a ratio such as /2024/05 is none, and a slash between words is not either.
-                first = match.group(0).lstrip("/").split("/")[0]
-                if first and not first.isdigit() and not match.group(0).startswith(f"{INSIDE}/"):
-                    return match.group(0)
+                found = match.group(0)
+                if not found.startswith("/") or found.split("/")[1] in _ROOTS:
+                    return found
     return None
 
 

@@ -165,6 +165,12 @@ def test_words_are_the_same_vectors_in_every_process():
 
 
 @pytest.mark.slow
+def test_an_embedding_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(InputError, match="cannot be loaded .*: use `embedded`.* or `words`"):
+        TextEmbedding(str(tmp_path / "nothing"))
+
+
+@pytest.mark.slow
 def test_the_sentence_encoder_knows_rewordings():
     near = NearDuplicates(0.8, TextEmbedding("embedded"))
     said = "How many people live in the capital of Norway?"

@@ -137,7 +137,15 @@ def test_the_form_is_checked_before_the_teacher_is_asked(turns, check, reason):
 
 
 @pytest.mark.parametrize(
-    "text", ["12/05/2024", "a ratio of 3/4 and/or more", "https://example.org/a/b", "/workspace/files/a.csv", "</b>"]
+    "text",
+    [
+        "12/05/2024",
+        "a ratio of 3/4 and/or more",
+        "https://example.org/a/b",
+        "see /wiki/Norway/Oslo",
+        "/workspace/files/a.csv",
+        "</b>",
+    ],
 )
 def test_what_only_looks_like_a_path_passes(text):
     step = Step(
