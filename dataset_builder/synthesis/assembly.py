@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from t3_agents.agent import T3Agent
 
 SOLVE = "solve"
+CODE_SECONDS = 300.0
+"""What a step of the solving agent may take. Many at a time wait for each other's tools, and a step that is cut short
+would be another trajectory on a busy machine than on an idle one."""
 
 
 def endpoint_teacher(config: SynthConfig, ledger: Ledger) -> EndpointTeacher:
@@ -130,6 +133,7 @@ class AgentPool:
             self.controller(),
             prompt=self.config.prompt,
             max_steps=self.config.max_steps,
+            code_timeout=CODE_SECONDS,
             executor_type=self.config.code_executor,
         )
 

@@ -8,7 +8,7 @@ import json
 import re
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 
 from t3_agents.errors import T3Error
 
@@ -56,6 +56,10 @@ def parse_reply(text: str, schema: type[Schema]) -> Schema:
         raise ReplyError(f"The reply has {len(text):,} characters; at most {MAX_CHARACTERS:,} are read.")
     problem: str | None = None
     for value in _values(text):
+        if isinstance(value, list) and not issubclass(schema, RootModel):
+            if len(value) != 1:
+                continue
+            value = value[0]
         try:
             return schema.model_validate(value)
         except ValidationError as error:

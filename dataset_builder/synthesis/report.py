@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from t3_agents.storage import write_atomic
+from t3_agents.storage import read_rows, write_atomic
 
 from .config import SynthConfig
 from .progress import Progress
@@ -38,6 +38,7 @@ class Counts:
             calls by tool, rows by domain and by number of steps.
         stages (`Counter`): dropped candidates by stage and outcome.
         reasons (`Counter`): dropped candidates by stage and reason, values left out.
+        batches (`Counter`): batches without queries by reason.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -47,6 +48,7 @@ class Counts:
     steps: Counter[str] = field(default_factory=Counter)
     stages: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    batches: Counter[str] = field(default_factory=Counter)
 
     def add(self, outcome: str, row: dict[str, Any]) -> None:
         """Count a row of [`~dataset_builder.synthesis.run_folder.finished_rows`]."""
@@ -91,6 +93,9 @@ def write_report(folder: Path, config: SynthConfig, progress: Progress) -> Path:
     counts = Counts()
     for outcome, row in finished_rows(folder):
         counts.add(outcome, row)
+    for row in read_rows(folder / QUERIES):
+        if row["failure"]:
+            counts.batches[_VALUE.sub("…", row["failure"])[:160]] += 1
     comparisons = compare(counts)
     contamination = _contamination(folder, config)
     target = folder / REPORT
@@ -100,6 +105,7 @@ def write_report(folder: Path, config: SynthConfig, progress: Progress) -> Path:
         "headline": headline(counts, config.num_tasks),
         "stages": stage_rows(progress),
         "reasons": counts.reasons.most_common(TOP),
+        "batches": counts.batches.most_common(TOP),
         "comparisons": comparisons,
         "contamination": contamination,
     }
@@ -184,7 +190,6 @@ def _plot(folder: Path, comparisons: Iterable[Comparison], counts: Counts) -> li
 def _contamination(folder: Path, config: SynthConfig) -> Contamination | None:
     if config.gta is None and config.gaia is None:
         return None
-
     from .contamination import find_contamination, load_questions
     from .embedding import TextEmbedding
 
