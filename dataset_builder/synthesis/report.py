@@ -15,7 +15,7 @@ from t3_agents.storage import read_rows, write_atomic
 
 from .config import SynthConfig
 from .progress import Progress
-from .run_folder import KEPT, finished_rows, read_queries
+from .run_folder import KEPT, QUERIES, finished_rows, journal_files, read_queries
 
 
 if TYPE_CHECKING:
@@ -93,9 +93,9 @@ def write_report(folder: Path, config: SynthConfig, progress: Progress) -> Path:
     counts = Counts()
     for outcome, row in finished_rows(folder):
         counts.add(outcome, row)
-    for row in read_rows(folder / QUERIES):
-        if row["failure"]:
-            counts.batches[_VALUE.sub("…", row["failure"])[:160]] += 1
+    for path in journal_files(folder, QUERIES):
+        reasons = [row["failure"] for row in read_rows(path) if row["failure"]]
+        counts.batches.update(_VALUE.sub("…", reason)[:160] for reason in reasons)
     comparisons = compare(counts)
     contamination = _contamination(folder, config)
     target = folder / REPORT
