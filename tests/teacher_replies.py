@@ -12,6 +12,7 @@ import json
 import random
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tests.teacher_programs import HOSTILE_PROGRAMS, WRONG_PROGRAMS, file_program
@@ -40,6 +41,8 @@ others | I mend bikes at a market | repair book | repairs | bikes | brakes chain
 ]
 _PERIODS = ("January", "February", "March", "April", "May", "June", "September", "October")
 _KINDS = ("xlsx", "pdf", "csv", "docx", "xlsx", "pdf", "pptx", "txt", "json", "html", "md", "xml")
+PLAIN_KINDS = ("csv", "txt", "json", "html", "md", "xml")
+"""Documents that need no library, which takes up to a second of a processor to import."""
 _COUNTRIES = "Norway Chile Kenya Japan Portugal Iceland Mongolia Ghana Peru Austria Nepal Finland Bolivia Oman".split()
 _SITUATIONS = (
     "and have to report to the council on Friday",
@@ -67,8 +70,8 @@ class Scripted:
     text: str
 
 
-def reply_to(request: dict[str, Any]) -> Scripted:
-    """What the teacher says to a request in the form of the OpenAI chat protocol."""
+def reply_to(request: dict[str, Any], kinds: tuple[str, ...] = _KINDS) -> Scripted:
+    """What the teacher says to a request in the form of the OpenAI chat protocol; it plans documents of these kinds."""
     turns = [(message["role"], _text(message["content"])) for message in request["messages"]]
     system = turns[0][1] if turns[0][0] == "system" else ""
     asked = next(text for role, text in turns if role == "user")
@@ -77,7 +80,7 @@ def reply_to(request: dict[str, Any]) -> Scripted:
         return Scripted("solve", _turn(turns))
     say = {
         "queries": _queries,
-        "plan_files": _plan,
+        "plan_files": partial(_plan, kinds=kinds),
         "make_files": _program,
         "verify_files": _verdict_on_files,
         "verify_trajectory": _verdict_on_trajectory,
@@ -166,7 +169,7 @@ def _gta_query(rng: random.Random) -> dict[str, Any]:
 # Plans
 
 
-def _plan(asked: str) -> dict[str, Any]:
+def _plan(asked: str, kinds: tuple[str, ...]) -> dict[str, Any]:
     query = re.search(r"^Request: (.*)$", asked, re.M)[1]
     rng = random.Random(f"plan {query}")
     wrong = share(query, "plan")
@@ -181,8 +184,8 @@ def _plan(asked: str) -> dict[str, Any]:
         return {"from_web": [f"{what} of {first}", f"{what} of {second}"], "files": []}
     topic = next(topic for topic in _TOPICS if topic[1] in query)
     names = ("this_year", "last_year") if "the other file" in query else (topic[2].replace(" ", "_"),)
-    kinds = rng.sample(_KINDS, len(names))
-    return {"from_web": [], "files": [_table(name, kind, topic, rng) for name, kind in zip(names, kinds, strict=True)]}
+    chosen = zip(names, rng.sample(kinds, len(names)), strict=True)
+    return {"from_web": [], "files": [_table(name, kind, topic, rng) for name, kind in chosen]}
 
 
 def _picture_for(query: str, rng: random.Random) -> tuple[str, str] | None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.teacher_faults import OTHER_MODEL, Faults, fail, spoil
-from tests.teacher_replies import reply_to
+from tests.teacher_replies import PLAIN_KINDS, reply_to
 
 
 MODEL = "scripted-teacher"
@@ -33,10 +33,12 @@ class TeacherServer:
     Args:
         latency (`float`): seconds before each reply.
         faults (`float`): share of the calls that meet each kind of fault, see [`~tests.teacher_faults.Faults`].
+        plain (`bool`): plan documents that need no library.
     """
 
-    def __init__(self, latency: float = 0.0, faults: float = 0.0):
+    def __init__(self, latency: float = 0.0, faults: float = 0.0, plain: bool = False):
         self.latency = latency
+        self.kinds = {"kinds": PLAIN_KINDS} if plain else {}
         self.faults = Faults(faults)
         self.calls: Counter[str] = Counter()
         self.under_way = self.most_under_way = 0
@@ -73,7 +75,7 @@ class TeacherServer:
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
             request = json.loads(body)
-            scripted = reply_to(request)
+            scripted = reply_to(request, **self.kinds)
             self.calls[scripted.stage] += 1
             if self.latency:
                 await asyncio.sleep(self.latency)
@@ -133,8 +135,8 @@ async def _stream(writer: asyncio.StreamWriter, text: str, usage: dict[str, int]
     await writer.drain()
 
 
-async def _run(port: int, latency: float, faults: float) -> None:
-    teacher = TeacherServer(latency, faults)
+async def _run(port: int, latency: float, faults: float, plain: bool) -> None:
+    teacher = TeacherServer(latency, faults, plain)
     # Pictures come as data URLs in one body, so the limit of a line counts for headers only.
     server = await asyncio.start_server(teacher.serve, "127.0.0.1", port, limit=2**20, backlog=512)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
@@ -159,8 +161,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before each reply")
     parser.add_argument("--faults", type=float, default=0.0, help="share of the calls that meet each kind of fault")
+    parser.add_argument("--plain", action="store_true", help="plan documents that need no library")
     options = parser.parse_args(argv)
-    asyncio.run(_run(options.port, options.latency, options.faults))
+    asyncio.run(_run(options.port, options.latency, options.faults, options.plain))
 
 
 if __name__ == "__main__":

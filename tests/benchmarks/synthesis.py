@@ -5,10 +5,13 @@
 Each run is a process of its own; the scripted teacher is another one. The last line is JSON: `efficiency`, the ideal
 time (calls x latency / concurrency) over the time that the run took; `vs_sequential`, how many times faster it is than
 the same stages one task after the other, as the paper's scripts work; `rss_mb_100` and `rss_mb_1000`, peak memory of
-the process with that many tasks. A task also costs processor time: two fresh sandboxes, a document or two, and what
-the stages compute. Where that is more than the cores give in the ideal time, it is what bounds the run. So
-`results/synthesis.json` has more: `calls_only`, the efficiency of as many structured requests without the rest of the
-stages, and the processor's milliseconds for each call and task of the process itself, without its sandboxes.
+the process with that many tasks.
+
+A task also costs processor time: two fresh sandboxes (some 60 ms each) and what the stages compute. Two cores have 43
+ms for a task in the ideal time, so it is the cores that bound a whole run there, not the latency; `--kinds all` adds
+documents whose libraries take up to a second to import. `results/synthesis.json` therefore has `calls_only` too, the
+efficiency of as many structured requests without the rest of the stages, and for each run the processor's milliseconds
+for a call and a task in the process itself, without its sandboxes.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--latency", type=float, default=0.2, help="seconds before each reply of the teacher")
     parser.add_argument("--concurrency", type=int, default=64)
     parser.add_argument("--flavour", default="gaia")
+    parser.add_argument("--kinds", choices=("plain", "all"), default="plain", help="documents of the tasks")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--one", choices=("run", "calls"), help=argparse.SUPPRESS)
     return parser.parse_args(argv)
@@ -115,7 +119,7 @@ def call_only(url: str, options: argparse.Namespace) -> dict[str, Any]:
 def in_process(kind: str, tasks: int, concurrency: int, options: argparse.Namespace) -> dict[str, Any]:
     """One measurement in a process of its own."""
     arguments = ["--one", kind, "--tasks", tasks, "--concurrency", concurrency]
-    arguments += ["--latency", options.latency, "--flavour", options.flavour]
+    arguments += ["--latency", options.latency, "--flavour", options.flavour, "--kinds", options.kinds]
     command = [sys.executable, __file__, *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
     print(kind, tasks, concurrency, done.stdout.strip(), file=sys.stderr)
@@ -127,7 +131,8 @@ def main(argv: list[str]) -> int:
     if options.one:
         from tests.teacher_server import teacher_server
 
-        with teacher_server("--latency", str(options.latency)) as url:
+        plain = ["--plain"] if options.kinds == "plain" else []
+        with teacher_server("--latency", str(options.latency), *plain) as url:
             print(json.dumps(run_once(url, options) if options.one == "run" else call_only(url, options)))
         return 0
     load = os.getloadavg()
