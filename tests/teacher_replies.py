@@ -71,7 +71,7 @@ class Scripted:
 
 
 def reply_to(request: dict[str, Any], kinds: tuple[str, ...] = _KINDS) -> Scripted:
-    """What the teacher says to a request in the form of the OpenAI chat protocol; it plans documents of these kinds."""
+    """What the teacher, who plans documents of these kinds, says to a request of the OpenAI chat protocol."""
     turns = [(message["role"], _text(message["content"])) for message in request["messages"]]
     system = turns[0][1] if turns[0][0] == "system" else ""
     asked = next(text for role, text in turns if role == "user")
