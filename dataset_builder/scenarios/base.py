@@ -60,6 +60,10 @@ _PATH = re.compile(r"(?:files|outputs)/\S+")
 _NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 _OFFICE_PARTS = {".docx": "word/document.xml", ".xlsx": "xl/workbook.xml", ".pptx": "ppt/presentation.xml"}
 _IMAGE_FORMATS = {".png": "PNG", ".jpg": "JPEG"}
+_MAX_MOVES = 8
+"""Steps of the longest trajectories of the paper."""
+_MAKERS = {"image_edit", "image_generator", "segmentation", "inspect_file_as_text"}
+"""Tools that write into `outputs/`; the last one saves frames of a video."""
 # What a last move may compute with: enough for sums, differences and ratios of observed values.
 _ARITHMETIC: dict[str, Callable[..., Any]] = {
     function.__name__: function for function in (round, sum, max, min, abs, len, str, int, float)
@@ -103,6 +107,8 @@ class Scenario(ABC):
         name (`str`): stable name; the random numbers of a task follow from it.
         domain (`str`): one of [`DOMAINS`].
         unseen (`bool`): the whole family is kept out of training.
+        split (`str`): where its rows go when whole families are parted, see [`split_of`]; `validation` and `test`
+            families are never trained on.
         vision_only (`bool`): only the look of the picture tells which tool is right.
         phrasings (`tuple[str, ...]`): queries with `{slots}`.
         paths (`tuple[str, ...]`): workspace paths that its file may have.
@@ -113,6 +119,7 @@ class Scenario(ABC):
     phrasings: ClassVar[tuple[str, ...]]
     paths: ClassVar[tuple[str, ...]] = ()
     unseen: ClassVar[bool] = False
+    split: ClassVar[str] = "train"
     vision_only: ClassVar[bool] = False
 
     @abstractmethod
@@ -141,6 +148,11 @@ class Scenario(ABC):
         tools = tuple(tool for move in program for tool in called_tools(move.code, TOOL_NAMES))
         task = Task.create(query, files, ground_truth=answer, tools=tools, domain=self.domain)
         return ScenarioTask(task, program)
+
+
+def split_of(scenario: Scenario) -> str:
+    """The one split of a family when families never straddle splits: a family kept unseen is for the test."""
+    return "test" if scenario.unseen else scenario.split
 
 
 def make_task(scenario: Scenario, seed: int, index: int, folder: str | Path) -> ScenarioTask:
@@ -210,8 +222,8 @@ def validate(made: ScenarioTask, tools: Collection[str] | None = None) -> list[s
         problems.append("The answer is not known.")
     if task.domain not in DOMAINS:
         problems.append(f"`{task.domain}` is none of the domains.")
-    if not 2 <= len(program) <= 5:
-        problems.append(f"The program has {len(program)} moves; 2 to 5 are expected.")
+    if not 2 <= len(program) <= _MAX_MOVES:
+        problems.append(f"The program has {len(program)} moves; 2 to {_MAX_MOVES} are expected.")
     for file in task.files:
         problems += _file_problems(file)
     for number, move in enumerate(program, start=1):
@@ -234,7 +246,7 @@ def _program_problems(task: Task, program: Sequence[Move], tools: Collection[str
     code = "\n".join(move.code for move in program)
     used = {path for text in string_constants(code) for path in _PATH.findall(text)}
     attached = {file.path for file in task.files}
-    made = {path for path in used if path.startswith("outputs/") and "image_edit" in called}
+    made = {path for path in used if path.startswith("outputs/") and _MAKERS & set(called)}
     if lost := sorted(used - attached - made):
         problems.append(f"The code uses {', '.join(lost)}, which is not attached.")
     if idle := sorted(attached - used):
@@ -281,6 +293,10 @@ def _file_problems(file: File) -> list[str]:
             right = _OFFICE_PARTS[suffix] in zipfile.ZipFile(io.BytesIO(data)).namelist()
         elif suffix == ".pdf":
             right = data.startswith(b"%PDF-") and b"%%EOF" in data[-16:]
+        elif suffix == ".mp3":
+            right = data.startswith(b"ID3") or (data[0] == 0xFF and data[1] >> 5 == 0b111)
+        elif suffix == ".mp4":
+            right = data[4:8] == b"ftyp"
         elif suffix == ".json":
             right = bool(json.loads(data))
         elif suffix == ".csv":
@@ -288,6 +304,6 @@ def _file_problems(file: File) -> list[str]:
             right = len(rows) > 1 and len({len(row) for row in rows}) == 1
         else:
             right = False
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except (OSError, ValueError, IndexError, zipfile.BadZipFile):
         right = False
     return [] if right else [f"{file.path} does not hold what its name says."]

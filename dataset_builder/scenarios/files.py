@@ -193,6 +193,37 @@ def write_pptx(folder: Path, path: str, slides: Sequence[tuple[str, Sequence[str
     return _save_office(deck, folder, path)
 
 
+@functools.cache
+def _voice() -> Any:
+    return _library("hibari", "hibari-tts").Hibari()
+
+
+def write_mp3(folder: Path, path: str, text: str) -> File:
+    """Speech as MP3."""
+    soundfile = _library("soundfile", "soundfile")
+    wav = folder / "speech.wav"
+    _voice().save(text, str(wav), seed=1)
+    samples, rate = soundfile.read(wav)
+    wav.unlink()
+    soundfile.write(folder / Path(path).name, samples, rate)
+    return attach(folder, path)
+
+
+def write_mp4(folder: Path, path: str, frames: Sequence[Image.Image]) -> File:
+    """A silent video that shows each picture for a second; all of one size with even sides."""
+    av = _library("av", "av")
+    with av.open(str(folder / Path(path).name), "w") as film:
+        stream = film.add_stream("libx264", rate=1)
+        stream.width, stream.height = frames[0].size
+        stream.pix_fmt = "yuv420p"
+        # One thread: the same pictures give the same bytes.
+        stream.options = {"crf": "18", "threads": "1", "preset": "veryfast"}
+        for frame in frames:
+            film.mux(stream.encode(av.VideoFrame.from_image(frame)))
+        film.mux(stream.encode())
+    return attach(folder, path)
+
+
 def write_csv(folder: Path, path: str, rows: Sequence[Sequence[str | int | float]]) -> File:
     """A comma-separated table; the first row is its header."""
     text = io.StringIO()

@@ -14,6 +14,7 @@ from t3_agents.trajectory import Step, Trajectory
 from t3_agents.workspace import Workspace
 
 from .base import ScenarioTask, final_expression, normalise, numbers_in, validate
+from .reading import READING_IMPORTS
 
 
 TEACHER = "scenarios"
@@ -27,7 +28,12 @@ def make_agent(outputs: list[str]) -> T3Agent:
     Args:
         outputs (`list[str]`): the turns.
     """
-    return T3Agent(tools=make_toolbox("embedded"), model=ScriptedModel(outputs), prompt="compact")
+    return T3Agent(
+        tools=make_toolbox("embedded"),
+        model=ScriptedModel(outputs),
+        prompt="compact",
+        additional_authorized_imports=list(READING_IMPORTS),
+    )
 
 
 def solve(
