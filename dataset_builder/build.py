@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import sys
 import tempfile
-import threading
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from queue import Empty
 from typing import TYPE_CHECKING, Any
 
-from t3_agents.errors import InputError, MissingExtraError
+from t3_agents.errors import InputError
 from t3_agents.storage import BlobStore, RunFolder, Shard
+
+from .workers import run_jobs
 
 
 if TYPE_CHECKING:
-    from .scenarios import Scenario
+    from .scenarios import Scenario, ScenarioTask
 
 FIRST_INDEX = {"test": 0, "validation": 1_000_000, "train": 2_000_000}
 """Number of the first task of a split within its family: no number is in two splits, whatever their sizes are. The
@@ -92,7 +89,8 @@ def build_dataset(config: BuildConfig, output: str | Path | None = None) -> Path
         if not dataset.exists():
             with make_progress() as progress:
                 bar = progress.add_task("Tasks", total=sum(plan.values()))
-                _build_families(config, folder, list(plan), lambda: progress.advance(bar))
+                jobs = [(config, folder, name) for name in plan]
+                run_jobs(_build_job, jobs, config.num_workers, lambda: progress.advance(bar))
                 export_run(folder, dataset, progress)
     return dataset
 
@@ -117,8 +115,11 @@ def _families() -> dict[str, Scenario]:
 
 
 def splits_of(scenario: Scenario) -> list[str]:
-    """The splits that a family is in: a family that is kept unseen is in no split but test."""
-    return ["test"] if scenario.unseen else list(FIRST_INDEX)
+    """The splits that a family is in: one that is never trained on is in no other split than its own."""
+    from .scenarios import split_of
+
+    split = split_of(scenario)
+    return list(FIRST_INDEX) if split == "train" else [split]
 
 
 def build_family(config: BuildConfig, folder: Path, scenario: Scenario, on_row: Callable[[], None]) -> None:
@@ -161,14 +162,31 @@ def solve_task(
     Returns:
         `tuple[dict, list[str]]`: the trajectory's record, and why it cannot be kept (empty when it can).
     """
+    from .scenarios import make_task
+
+    record, reasons = solve_made(lambda files: make_task(scenario, seed, index, files), blobs)
+    if record["task"]["id"] in split_of_id:
+        reasons.append(f"build: the same task is in the {split_of_id[record['task']['id']]} split already.")
+    return record, reasons
+
+
+def solve_made(make: Callable[[Path], ScenarioTask], blobs: BlobStore) -> tuple[dict[str, Any], list[str]]:
+    """Let the teacher solve a task with the real tools, store its files, and judge the result.
+
+    Args:
+        make (`Callable`): makes the task in the folder that it is given.
+        blobs ([`~t3_agents.storage.BlobStore`]): takes the files and pictures.
+
+    Returns:
+        `tuple[dict, list[str]]`: the trajectory's record, and why it cannot be kept (empty when it can).
+    """
     from t3_agents.workspace import Workspace
 
     from .mm_traj import placeholder_problem
-    from .scenarios import make_task
     from .scenarios.teacher import solve
 
     with tempfile.TemporaryDirectory(prefix="t3-build-") as scratch:
-        made = make_task(scenario, seed, index, Path(scratch, "files"))
+        made = make(Path(scratch, "files"))
         trajectory = solve(made, workspace=Workspace(Path(scratch, "run"))).stored_in(blobs)
     for step in trajectory.steps:
         # The time of a step differs from run to run; a row does not.
@@ -184,75 +202,17 @@ def solve_task(
     problem = placeholder_problem({"messages": trajectory.to_messages(), "images": trajectory.images})
     if problem:
         reasons.append(f"build: {problem}")
-    if trajectory.task.id in split_of_id:
-        reasons.append(f"build: the same task is in the {split_of_id[trajectory.task.id]} split already.")
     return trajectory.to_dict(), reasons
 
 
-def _build_families(config: BuildConfig, folder: Path, names: list[str], on_row: Callable[[], None]) -> None:
-    if config.num_workers == 1:
-        for name in names:
-            build_family(config, folder, _families()[name], on_row)
-        return
-    # A family has one writer, so its shards have the same lines however many processes there are.
-    context = multiprocessing.get_context("spawn")
-    rows, stop = context.Queue(), context.Event()
-    with ProcessPoolExecutor(min(config.num_workers, len(names)), context, _start_worker, (rows, stop)) as pool:
-        jobs: set[Future[None]] = {pool.submit(_work, config, folder, name) for name in names}
-        try:
-            while jobs:
-                finished, jobs = wait(jobs, timeout=0.2, return_when=FIRST_COMPLETED)
-                for job in finished:
-                    job.result()
-                _drain(rows, on_row)
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-        _drain(rows, on_row)
-
-
-def _drain(rows: Any, on_row: Callable[[], None]) -> None:
-    while True:
-        try:
-            rows.get_nowait()
-        except Empty:
-            return
-        on_row()
-
-
-# Set in worker processes only.
-_rows: Any = None
-_stop: Any = None
-
-
-def _start_worker(rows: Any, stop: Any) -> None:
-    global _rows, _stop
-    _rows, _stop = rows, stop
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Without this a worker goes on writing after its parent was killed, and the next start finds its shard in use."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-def _work(config: BuildConfig, folder: Path, name: str) -> None:
-    def on_row() -> None:
-        _rows.put(None)
-        if _stop.is_set():
-            raise KeyboardInterrupt
-
-    try:
-        build_family(config, folder, _families()[name], on_row)
-    except MissingExtraError as error:
-        # Its constructor takes other arguments than its message, so it does not travel between processes.
-        raise InputError(str(error)) from None
+def _build_job(job: tuple[BuildConfig, Path, str], on_row: Callable[[], None]) -> None:
+    """A family has one writer, so its shards have the same lines however many processes there are."""
+    config, folder, name = job
+    build_family(config, folder, _families()[name], on_row)
 
 
 def export_run(folder: Path, dataset: Path, progress: Any) -> None:
-    """Export a run folder as a dataset with its card."""
+    """Export the shards of a run with a card, under a progress bar."""
     from hub_cards.dataset_card import write_card
 
     from .export import export_dataset

@@ -6,15 +6,19 @@ import hashlib
 import io
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from hub_cards.dataset_card import PAPER_DOMAINS, PAPER_FILE_TYPES, PAPER_STEPS, PAPER_TOOLS
 from t3_agents.storage import write_atomic
 
 from .shard_index import IndexedShard
 
 
 STATISTICS_FILE = "statistics.json"
+PAPER_SHARES = {"file_types": PAPER_FILE_TYPES, "tools": PAPER_TOOLS, "domains": PAPER_DOMAINS, "steps": PAPER_STEPS}
+"""The paper's figures by axis, in per cent."""
 NUM_EXAMPLES = 3
 EXAMPLE_PIXELS = 512
 # Quoted words, lists and numbers in a reason: without them the same reason reads the same in every row.
@@ -24,6 +28,33 @@ _VALUE = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|\[[^\]]*\]|\d[\d.,]*")
 def without_values(reason: str) -> str:
     """A reason as it can be counted: what differs from row to row is replaced by an ellipsis."""
     return _VALUE.sub("…", reason)
+
+
+def paper_distances(statistics: dict[str, Any]) -> dict[str, float]:
+    """Total variation (0 equal, 1 disjoint) between the shares of a dataset and those of the paper's MM-Traj.
+
+    Args:
+        statistics (`dict`): as in `statistics.json`.
+
+    Returns:
+        `dict[str, float]`: for `file_types`, `tools` (calls, without `final_answer`), `domains` and `steps`.
+    """
+    found = {}
+    for axis, reference in PAPER_SHARES.items():
+        shares = paper_shares(axis, statistics[axis])
+        found[axis] = sum(abs(shares.get(key, 0.0) - value) for key, value in reference.items()) / 200
+        found[axis] += sum(share for key, share in shares.items() if key not in reference) / 200
+    return {axis: round(distance, 4) for axis, distance in found.items()}
+
+
+def paper_shares(axis: str, counts: Mapping[str, float]) -> dict[str, float]:
+    """Counts of an axis as shares in per cent, under the names that the paper uses: rare file types are `other`."""
+    named: Counter[str] = Counter()
+    for key, count in counts.items():
+        if key != "final_answer":
+            named["other" if axis == "file_types" and key not in PAPER_SHARES[axis] else key] += count
+    total = sum(named.values())
+    return {key: 100 * count / total for key, count in named.items()} if total else {}
 
 
 class Statistics:

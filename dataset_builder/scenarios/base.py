@@ -179,6 +179,11 @@ def quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
+def literal(value: str) -> str:
+    """A number as it is, other text as a Python string literal."""
+    return value if re.fullmatch(r"-?\d+(\.\d+)?", value) else quote(value)
+
+
 def numbers_in(text: str) -> set[float]:
     """All numbers of a text, without signs. `1,200` may be one number or two cells of a row, so it counts as both."""
     found = _NUMBER.findall(text)

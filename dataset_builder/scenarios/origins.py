@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from t3_agents.task import File
 
-from .base import Scenario, ScenarioTask, quote
+from .base import Scenario, ScenarioTask, literal
 from .comparisons import search
 from .country_facts import (
     ANTHEM,
@@ -58,7 +58,7 @@ class _Origin(Scenario):
             answer,
             ("First I find the country in the file.", code),
             (f"The country is {country}, so I search for its {topic.search}.", search(topic, country)),
-            (f"It is {answer}.", f"final_answer({quote(answer)})"),
+            (f"It is {answer}.", f"final_answer({literal(answer)})"),
         )
 
 
@@ -369,7 +369,7 @@ class ExportLedger(Scenario):
             answer,
             ("I read the rows of the sheet.", read_with_python(path)),
             (f"It is {chosen}, so I search for its {topic.search}.", search(topic, chosen)),
-            (f"It is {answer}.", f"final_answer({quote(answer)})"),
+            (f"It is {answer}.", f"final_answer({literal(answer)})"),
         )
 
 

@@ -1,0 +1,233 @@
+"""The offline scenarios as a teacher at scale: verified rows with the paper's distributions, without any model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from t3_agents.errors import InputError
+from t3_agents.storage import BlobStore, RunFolder, Shard, write_atomic
+
+from ..build import export_run, make_progress, solve_made
+from ..workers import run_jobs
+
+
+PLAN_FILE = "plan.json"
+SPLIT_SHARES = {"train": 0.9, "validation": 0.04, "test": 0.06}
+"""Whole families are parted: no family and no template is in two splits."""
+FIRST_INDEX = 3_000_000
+"""Number of the first task of a family; `t3 build` holds none from here on."""
+_OCR_COST = 4
+"""A task with a call of the OCR takes about as long as this many without one."""
+
+
+@dataclass
+class ScenarioRunConfig:
+    """Make an MM-Traj-sized dataset with the offline teacher.
+
+    Args:
+        output (`str`, *optional*, defaults to `"mm-traj-scenarios"`): folder of the run; the finished dataset is
+            `<output>/dataset`. The same command on the same folder goes on where it was stopped.
+        num_tasks (`int`, *optional*, defaults to 1000): verified rows in all splits together.
+        seed (`int`, *optional*, defaults to 0): seed of the collection.
+        num_workers (`int`, *optional*, defaults to 2): processes; the result does not depend on their number.
+    """
+
+    output: str = "mm-traj-scenarios"
+    num_tasks: int = 1000
+    seed: int = 0
+    num_workers: int = 2
+
+    def check(self) -> None:
+        """Raises [`InputError`] for a value that cannot be used."""
+        if not 1 <= self.num_tasks <= 1_000_000:
+            raise InputError(f"`num_tasks` is {self.num_tasks}: give a number of rows from 1 to 1,000,000.")
+        if self.num_workers < 1:
+            raise InputError(f"`num_workers` is {self.num_workers}: give 1 or more.")
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Families that share templates; one worker makes their rows in order, so it sees every query that may repeat."""
+
+    folder: Path
+    seed: int
+    quotas: tuple[tuple[str, int], ...]
+
+
+def synthesise_scenarios(config: ScenarioRunConfig, output: str | Path | None = None) -> Path:
+    """Make, solve and verify tasks of all families in the paper's proportions and export them.
+
+    Every row is a program that was run by the agent in the sandbox with the real tools. Finished rows are on disk one
+    by one: after a crash the same call goes on, and gives the same rows.
+
+    Args:
+        config ([`ScenarioRunConfig`]): what to make.
+        output (`str` or `Path`, *optional*, defaults to `config.output`): folder of the run.
+
+    Returns:
+        `Path`: the dataset, `<output>/dataset`.
+
+    Raises:
+        InputError: when an option cannot be used, or most tasks of a family fail the verifiers.
+        RunFolderError: when the folder holds a run with other settings, or another process works in it.
+    """
+    config.check()
+    folder = Path(output or config.output)
+    settings = {"command": "synth", "teacher": "scenarios", **asdict(config)}
+    del settings["output"], settings["num_workers"]
+    with RunFolder(folder, settings):
+        dataset = folder / "dataset"
+        if not dataset.exists():
+            plan = _plan(config, folder)
+            with make_progress() as progress:
+                bar = progress.add_task("Rows", total=config.num_tasks)
+                jobs = _jobs(config, folder, plan)
+                run_jobs(make_rows, jobs, config.num_workers, lambda: progress.advance(bar))
+                export_run(folder, dataset, progress)
+    return dataset
+
+
+def _plan(config: ScenarioRunConfig, folder: Path) -> dict[str, Any]:
+    """Rows and cost by family: solved once and kept, since later rows must follow the same plan."""
+    path = folder / PLAN_FILE
+    if path.exists():
+        return json.loads(path.read_text(encoding="utf-8"))
+    from ..scenarios import SCENARIOS, split_of
+    from ..scenarios.mixture import profile, solve_mixture, whole_numbers
+    from ..statistics import PAPER_SHARES
+
+    profiles = [profile(scenario, split_of(scenario), config.seed) for scenario in SCENARIOS]
+    weights = solve_mixture(profiles, PAPER_SHARES, SPLIT_SHARES)
+    numbers = whole_numbers(weights, config.num_tasks)
+    plan = {
+        found.name: {
+            "rows": numbers[found.name],
+            "cost": numbers[found.name] * (1 + _OCR_COST * found.counts["tools"].get("visualizer", 0.0)),
+        }
+        for found in profiles
+    }
+    write_atomic(path, json.dumps(plan, indent=1) + "\n")
+    return plan
+
+
+def _jobs(config: ScenarioRunConfig, folder: Path, plan: dict[str, Any]) -> list[_Job]:
+    """One job for each group of families with a template in common, the longest first."""
+    from ..scenarios import SCENARIOS
+
+    groups: list[tuple[set[str], list[str]]] = []
+    for scenario in SCENARIOS:
+        templates, names = set(scenario.phrasings), [scenario.name]
+        for other in [group for group in groups if group[0] & templates]:
+            groups.remove(other)
+            templates, names = templates | other[0], other[1] + names
+        groups.append((templates, names))
+    groups.sort(key=lambda group: -sum(plan[name]["cost"] for name in group[1]))
+    return [
+        _Job(folder, config.seed, tuple((name, plan[name]["rows"]) for name in names if plan[name]["rows"]))
+        for _, names in groups
+    ]
+
+
+def make_rows(job: _Job, on_row: Callable[[], None]) -> None:
+    """Append the missing rows of a job to the shards of its families.
+
+    A task that the verifiers refuse is kept among the rejected ones, and another one takes its place.
+
+    Raises:
+        InputError: when a family fails so often that something is wrong with the installation.
+    """
+    from ..scenarios import SCENARIOS, split_of
+    from ..scenarios.framing import query_key
+
+    families = {scenario.name: scenario for scenario in SCENARIOS}
+    blobs = BlobStore(job.folder / "blobs")
+    asked: set[str] = set()
+    for name, quota in job.quotas:
+        scenario = families[name]
+        split = split_of(scenario)
+        file_name = f"{split}-{name}.jsonl"
+        with (
+            Shard(job.folder / "shards" / file_name) as kept,
+            Shard(job.folder / "rejected" / file_name) as rejected,
+        ):
+            for record in [*kept.rows, *(row["trajectory"] for row in rejected.rows)]:
+                asked.add(query_key(record["task"]["query"]))
+            for _ in kept.rows:
+                on_row()
+            while len(kept.rows) < quota:
+                if len(rejected.rows) > quota + 10:
+                    reason = rejected.rows[-1]["reasons"][0]
+                    raise InputError(f"Most tasks of the family `{name}` fail, the last one because: {reason}")
+                index = FIRST_INDEX + len(kept.rows) + len(rejected.rows)
+                record, reasons = solve_made(_maker(scenario, split, job.seed, index, asked), blobs)
+                asked.add(query_key(record["task"]["query"]))
+                if reasons:
+                    rejected.append({"family": name, "index": index, "reasons": reasons, "trajectory": record})
+                else:
+                    kept.append(record)
+                    on_row()
+
+
+def _maker(scenario: Any, split: str, seed: int, index: int, asked: set[str]) -> Callable[[Path], Any]:
+    """Makes task number `index` in words that nobody has used yet."""
+    from ..scenarios import make_task
+    from ..scenarios.framing import framed, query_key
+
+    def make(folder: Path) -> Any:
+        made = make_task(scenario, seed, index, folder)
+        digest = hashlib.sha256(f"frame/{scenario.name}/{seed}/{index}".encode()).digest()
+        rng = random.Random(int.from_bytes(digest[:8], "big"))
+        task = framed(made.task, split, rng)
+        while query_key(task.query) in asked:
+            task = framed(made.task, split, rng)
+        return replace(made, task=task)
+
+    return make
+
+
+def print_comparison(dataset: Path) -> None:
+    """Print the distributions of a dataset beside the paper's, with the distance on each axis."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..statistics import PAPER_SHARES, STATISTICS_FILE, paper_distances, paper_shares
+
+    found = json.loads((dataset / STATISTICS_FILE).read_text(encoding="utf-8"))
+    verdicts = found["verdicts"]
+    distances = paper_distances(found)
+    table = Table(title=f"{found['rows']} rows, {found['rejected']} rejected")
+    for column in ("", "share", "here %", "paper %"):
+        table.add_column(column, justify="right" if "%" in column else "left")
+    for axis, reference in PAPER_SHARES.items():
+        shares = paper_shares(axis, found[axis])
+        table.add_section()
+        title = f"{axis.replace('_', ' ')}, distance {distances[axis]:.3f}"
+        for key in [*reference, *sorted(set(shares) - set(reference))]:
+            table.add_row(title, key, f"{shares.get(key, 0.0):.1f}", f"{reference.get(key, 0.0):.1f}")
+            title = ""
+    Console().print(table)
+    for split, overlap in found["overlaps"]["queries"].items():
+        print(f"{split}: {overlap['all']} queries, {overlap['in_train']} of them in train too")
+    print(f"splits: {found['splits']}; verifiers: {verdicts}")
+
+
+def main(argv: list[str]) -> int:
+    """`t3 synth --teacher scenarios` without the options of other teachers."""
+    from t3_agents.options import parse_options
+
+    config = parse_options(ScenarioRunConfig, argv, prog="t3 synth --teacher scenarios")
+    dataset = synthesise_scenarios(config)
+    print_comparison(dataset)
+    print(dataset)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
