@@ -80,13 +80,13 @@ _FRAMES = {
     ),
 }
 _RELATIONS = tuple(
-    """my colleague;my neighbour;my friend;my aunt;my uncle;my cousin;my teacher;my boss;my partner;my brother;my sister;
-    my flatmate;our trainee;our client;our guide;our accountant;our editor;our librarian;my grandson;my godmother;
+    """my colleague;my neighbour;my friend;my aunt;my uncle;my cousin;my teacher;my boss;my partner;my brother;
+    my sister;my flatmate;our trainee;our client;our guide;our accountant;our editor;our librarian;my grandson;my godmother;
     our landlord;our treasurer;my tutor;our driver""".replace("\n    ", "").split(";")
 )
 _NAMES = tuple(
-    """Priya Gustav Amara Bela Chiara Dario Eero Fatima Giulia Hana Ismael Jana Kofi Leila Mateo Noor Otto Paloma Quentin
-    Ravi Saskia Timo Ursula Vera Wanda Xenia Yusuf Zoltan Agnes Birgit Carlo Dunja Emil Flora Gwen Hector Ines Jasper
+    """Priya Gustav Amara Bela Chiara Dario Eero Fatima Giulia Hana Ismael Jana Kofi Leila Mateo Noor Otto Paloma
+    Quentin Ravi Saskia Timo Ursula Vera Wanda Xenia Yusuf Zoltan Agnes Birgit Carlo Dunja Emil Flora Gwen Hector Ines Jasper
     Katya Lorenz""".split()
 )
 _COMMON = tuple(
@@ -106,9 +106,9 @@ _PURPOSES = {
     "entertainment": "a game night;the film club;our school show;a children's party;the variety evening;a TV quiz",
     "social": "a reunion;the street party;a wedding;our charity day;the youth club;a neighbourhood meeting",
     "science": "a lab report;the science fair;my thesis;a physics class;our field study;a research note",
-    "transportation": "a freight plan;the fleet review;a delivery round;the bus timetable;our car pool;a shipping file",
+    "transportation": "a route plan;the fleet review;a delivery round;the bus timetable;our car pool;a freight file",
     "geography": "a geography test;an atlas;a map project;our expedition;the world corner;a country portrait",
-    "technology": "the IT inventory;a product launch;our help desk;a start-up pitch;the device register;a hardware test",
+    "technology": "the IT inventory;a product launch;our help desk;a pitch;the device register;a hardware test",
     "sports": "the league table;a training camp;our sports day;a hiking week;the club record;a charity run",
     "nature": "a bird walk;the garden club;a nature diary;our park survey;a forest trail;the wildlife column",
     "others": "a house move;the tenants' meeting;our storage room;a flea market;the parish letter;a hobby room",
