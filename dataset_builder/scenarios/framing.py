@@ -81,13 +81,13 @@ _FRAMES = {
 }
 _RELATIONS = tuple(
     """my colleague;my neighbour;my friend;my aunt;my uncle;my cousin;my teacher;my boss;my partner;my brother;
-    my sister;my flatmate;our trainee;our client;our guide;our accountant;our editor;our librarian;my grandson;my godmother;
-    our landlord;our treasurer;my tutor;our driver""".replace("\n    ", "").split(";")
+    my sister;my flatmate;our trainee;our client;our guide;our accountant;our editor;our librarian;
+    my grandson;my godmother;our landlord;our treasurer;my tutor;our driver""".replace("\n    ", "").split(";")
 )
 _NAMES = tuple(
     """Priya Gustav Amara Bela Chiara Dario Eero Fatima Giulia Hana Ismael Jana Kofi Leila Mateo Noor Otto Paloma
-    Quentin Ravi Saskia Timo Ursula Vera Wanda Xenia Yusuf Zoltan Agnes Birgit Carlo Dunja Emil Flora Gwen Hector Ines Jasper
-    Katya Lorenz""".split()
+    Quentin Ravi Saskia Timo Ursula Vera Wanda Xenia Yusuf Zoltan Agnes Birgit Carlo Dunja Emil Flora Gwen Hector
+    Ines Jasper Katya Lorenz""".split()
 )
 _COMMON = tuple(
     """a quiz night;a school paper;a small report;the club newsletter;a talk at work;a scrapbook;the notice board;

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from t3_agents.errors import MissingExtraError
+from t3_agents.errors import InputError, MissingExtraError
 
 from .base import Scenario, make_task
 
@@ -16,7 +16,7 @@ from .base import Scenario, make_task
 SAMPLE_INDEX = 9_000_000
 """Number of the first task that is made to look at a family; no dataset holds these."""
 NUM_SAMPLES = 6
-_SMALLEST, _LARGEST = 0.002, 0.05
+_SMALLEST, _LARGEST = 0.003, 0.03
 """Shares that a family may have: none vanishes, none takes over."""
 
 
@@ -75,6 +75,7 @@ def solve_mixture(
 
     Raises:
         MissingExtraError: when SciPy is not installed.
+        InputError: when a split has too few or too many families for its share.
     """
     try:
         import numpy as np
@@ -106,6 +107,10 @@ def solve_mixture(
             b_eq=np.array(list(splits.values())),
             bounds=bounds,
         )
+        if solution.x is None:
+            raise InputError(
+                f"These {num_families} families cannot fill the splits: add families, or change the bounds."
+            )
         weights = solution.x[:num_families]
     return {p.name: float(weight) for p, weight in zip(profiles, weights, strict=True)}
 
