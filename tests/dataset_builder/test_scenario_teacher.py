@@ -70,7 +70,8 @@ def test_weights_become_numbers_without_losing_a_row():
 
 def test_distances_are_total_variations():
     papers = {"file_types": PAPER_FILE_TYPES, "tools": PAPER_TOOLS, "domains": PAPER_DOMAINS, "steps": PAPER_STEPS}
-    assert max(paper_distances(papers).values()) == 0
+    # The rounded domains of the paper add up to 100.1 %.
+    assert max(paper_distances(papers).values()) < 0.001
     # The answer is no tool call, and types that the paper does not name are its `other`.
     files = {key: share for key, share in PAPER_FILE_TYPES.items() if key != "other"} | {"json": 1.0, "txt": 2.0}
     assert (
@@ -78,7 +79,7 @@ def test_distances_are_total_variations():
     )
     assert paper_distances(papers | {"steps": {"9": 4}})["steps"] == 1
     moved = PAPER_DOMAINS | {"finance": PAPER_DOMAINS["finance"] - 10, "nature": PAPER_DOMAINS["nature"] + 10}
-    assert paper_distances(papers | {"domains": moved})["domains"] == pytest.approx(0.1)
+    assert paper_distances(papers | {"domains": moved})["domains"] == pytest.approx(0.1, abs=0.001)
 
 
 def test_no_template_is_in_two_splits():
