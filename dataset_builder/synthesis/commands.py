@@ -41,11 +41,12 @@ def main(argv: list[str]) -> int:
     config = parse_options(SynthConfig, argv, prog="t3 synth")
     config.check()
     if config.teacher == SCENARIOS:
-        from .scenario_teacher import ScenarioRunConfig, synthesise_scenarios
+        from .scenario_teacher import ScenarioRunConfig, print_comparison, synthesise_scenarios
 
-        print(
-            synthesise_scenarios(ScenarioRunConfig(config.output, config.num_tasks, config.seed, config.num_workers))
-        )
+        scenarios = ScenarioRunConfig(config.output, config.num_tasks, config.seed, config.num_workers)
+        dataset = synthesise_scenarios(scenarios)
+        print_comparison(dataset)
+        print(dataset)
         return 0
     if config.executor == "ray":
         from .ray_executor import synthesise_with_ray
