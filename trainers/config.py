@@ -62,6 +62,12 @@ class TrainConfig:
             an error) or `last`.
         gradient_checkpointing (`bool`, *optional*, defaults to `False`): trade time for memory.
         save_steps (`int`, *optional*, defaults to 50): optimizer steps between checkpoints.
+        use_liger_kernel (`bool`, *optional*, defaults to `False`): Liger's kernels for norms, positions and gates, on a
+            GPU and for the families that Liger knows.
+        merge (`bool`, *optional*, defaults to `False`): save the agent with whole weights. By default the agent of a
+            controller of the Hub is its adapter; that of a folder is whole in any case.
+        report_to (`str`, *optional*): where curves go beside the report, as in transformers: trackio, on this machine,
+            where it is installed; `none` for nowhere.
         seed (`int`, *optional*, defaults to 0): of adapter weights and data order.
         show_mask (`int`, *optional*, defaults to 0): instead of training, print this many rows with what is trained on
             in colour, and write them to `<output>/mask.html`.
@@ -96,6 +102,9 @@ class TrainConfig:
     train_on: str = "all"
     gradient_checkpointing: bool = False
     save_steps: int = 50
+    use_liger_kernel: bool = False
+    merge: bool = False
+    report_to: str | None = None
     seed: int = 0
     show_mask: int = 0
 
@@ -115,4 +124,4 @@ class TrainConfig:
 
     def settings(self) -> dict[str, Any]:
         """What decides the result of a run."""
-        return {name: value for name, value in asdict(self).items() if name not in ("output", "show_mask")}
+        return {name: value for name, value in asdict(self).items() if name not in ("output", "show_mask", "report_to")}

@@ -6,8 +6,9 @@ import importlib.util
 import json
 import logging
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,12 +59,15 @@ def build_trainer(
         from trl import SFTConfig
     except ImportError:
         raise MissingExtraError("trl", "train", "Tuning") from None
+    from accelerate import PartialState
     from peft import LoraConfig
     from transformers import PrinterCallback
 
     from t3_agents.encoding import ChatEncoder
+    from t3_agents.models import best_device
 
     from .collator import TrajectoryCollator
+    from .processes import OrderByEpoch, split_language_model_only
     from .trainer import MarkComplete, ShowProgress, TrajectoryTrainer
 
     if len(train_dataset) == 0:
@@ -74,7 +78,8 @@ def build_trainer(
             raise InputError(f"No module of {type(model).__name__} is named as `{name}` in modules_to_save.")
     collator = TrajectoryCollator(ChatEncoder(processor), config.max_length, train_on=config.train_on)
     train_dataset, batches = _plan_batches(config, model, collator, train_dataset)
-    per_epoch = len(batches) if batches else -(-len(train_dataset) // config.batch_size)
+    processes = PartialState()
+    per_epoch = -(-(len(batches) if batches else -(-len(train_dataset) // config.batch_size)) // processes.num_processes)
     steps = -(-per_epoch // config.gradient_accumulation) * config.epochs
     arguments = SFTConfig(
         output_dir=config.output,
@@ -95,10 +100,14 @@ def build_trainer(
         per_device_eval_batch_size=config.batch_size,
         prediction_loss_only=True,
         load_best_model_at_end=kwargs.get("eval_dataset") is not None,
-        save_total_limit=2,
+        # The one that is written, the one before it, which is whole, and the best one.
+        save_total_limit=2 if kwargs.get("eval_dataset") is None else 3,
         logging_steps=1,
         seed=config.seed,
-        report_to="trackio" if importlib.util.find_spec("trackio") else "none",
+        use_cpu=best_device() == "cpu",
+        report_to=config.report_to or ("trackio" if importlib.util.find_spec("trackio") else "none"),
+        # Processes that have met stay as they are.
+        accelerator_config={"use_configured_state": processes.num_processes > 1},
         remove_unused_columns=False,
         dataloader_pin_memory=model.device.type == "cuda",
         dataset_kwargs={"skip_prepare_dataset": True},
@@ -119,7 +128,7 @@ def build_trainer(
             train_dataset=train_dataset,
             processing_class=processor,
             peft_config=adapter,
-            callbacks=[MarkComplete(), ShowProgress(), *kwargs.pop("callbacks", [])],
+            callbacks=[OrderByEpoch(), MarkComplete(), ShowProgress(), *kwargs.pop("callbacks", [])],
             **kwargs,
         )
     except ValueError as error:
@@ -128,6 +137,8 @@ def build_trainer(
                 f"No module of {type(model).__name__} matches lora_targets `{config.lora_targets}`."
             ) from error
         raise
+    split_language_model_only(trainer.accelerator, model)
+    trainer.modules_to_save = config.modules_to_save
     trainer.modules_learning_rate = config.modules_learning_rate
     trainer.batches = batches
     trainer.remove_callback(PrinterCallback)
@@ -142,6 +153,9 @@ def _plan_batches(
     Returns:
         `tuple`: the rows to train on, and the row numbers of each batch; `None` for batches of random rows.
     """
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
     from .family_check import check_family
     from .lengths import measure_rows
     from .packing import group_by_length, pack_rows, use_segment_attention
@@ -151,7 +165,9 @@ def _plan_batches(
     rows = _first_rows(dataset, collator, skip)
     check_family(collator.encoder, rows)
     if packing in PACKED:
-        problem = packing_problem(model, collator, rows)
+        processes = PartialState()
+        problem = packing_problem(model, collator, rows) if processes.is_main_process else None
+        (problem,) = broadcast_object_list([problem])
         if problem:
             logger.warning(f"Rows are grouped by length instead of packed: {problem}.")
             packing = "length_grouped"
@@ -160,7 +176,8 @@ def _plan_batches(
             use_segment_attention(model)
     if not (skip or config.pack_length or packing == "length_grouped"):
         return dataset, None
-    index = measure_rows(dataset, collator, skip, Path(config.output) / LENGTHS_FILE)
+    with PartialState().main_process_first():  # the others read what it has measured
+        index = measure_rows(dataset, collator, skip, Path(config.output) / LENGTHS_FILE)
     dataset = dataset.select([row for row, length in enumerate(index.lengths) if length])
     index = index.without_skipped()
     if packing == "length_grouped":
@@ -233,34 +250,46 @@ def train(config: TrainConfig) -> Path:
         InputError: when dataset, controller or recipe cannot be used.
         RunFolderError: when the output folder holds another run.
     """
+    from .adapters import load_controller, tuned_model
+    from .processes import join_processes
+
     folder = Path(config.output)
     agent_folder = folder / "agent"
-    with RunFolder(folder, {"command": "train", **config.settings()}), _clear_disk_errors(folder):
+    processes = join_processes()
+    settings = {"command": "train", **config.settings(), "processes": processes.num_processes}
+    run_folder = RunFolder(folder, settings) if processes.is_main_process else nullcontext()
+    with run_folder, _clear_disk_errors(folder):
+        processes.wait_for_everyone()
         if (agent_folder / "t3_agent.json").is_file():
             return agent_folder
-        dataset = load_rows(config.dataset, config.split)
+        with processes.main_process_first():
+            dataset = load_rows(config.dataset, config.split)
+            validation = load_rows(config.dataset, config.eval_split) if config.eval_split else None
         from t3_agents.agent import T3Agent
         from t3_agents.models import VLMModel
         from t3_agents.tools.toolbox import make_toolbox
 
-        controller = VLMModel.from_pretrained(config.controller, revision=config.revision)
-        validation = load_rows(config.dataset, config.eval_split) if config.eval_split else None
+        controller = load_controller(config)
         trainer = build_trainer(config, controller.model, controller.processor, dataset, eval_dataset=validation)
-        checkpoint = last_checkpoint(folder)
+        with processes.main_process_first():  # which deletes torn ones
+            checkpoint = last_checkpoint(folder)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        write_report(trainer, folder)
-        model = VLMModel(
-            trainer.accelerator.unwrap_model(trainer.model),
-            controller.processor,
-            model_id=controller.model_id,
-            revision=controller.revision,
-            max_new_tokens=config.max_new_tokens,
-        )
-        agent = T3Agent(tools=make_toolbox(config.toolbox), model=model, prompt=config.prompt)
-        scratch = folder / ".agent"
-        shutil.rmtree(scratch, ignore_errors=True)
-        agent.save_pretrained(scratch)
-        scratch.rename(agent_folder)
+        tuned = tuned_model(trainer, config, controller)
+        if processes.is_main_process:
+            write_report(trainer, folder)
+            model = VLMModel(
+                tuned,
+                controller.processor,
+                model_id=controller.model_id,
+                revision=controller.revision,
+                max_new_tokens=config.max_new_tokens,
+            )
+            agent = T3Agent(tools=make_toolbox(config.toolbox), model=model, prompt=config.prompt)
+            scratch = folder / ".agent"
+            shutil.rmtree(scratch, ignore_errors=True)
+            agent.save_pretrained(scratch)
+            scratch.rename(agent_folder)
+        processes.wait_for_everyone()
     return agent_folder
 
 
@@ -336,10 +365,14 @@ def main(argv: list[str]) -> int:
     if config.show_mask:
         show_masks(config)
         return 0
+    from accelerate import PartialState
+
     from t3_agents.models import use_fastest_num_threads
 
     use_fastest_num_threads()
     agent = train(config)
+    if not PartialState().is_main_process:
+        return 0
     from rich.console import Console
     from rich.table import Table
 
@@ -357,3 +390,9 @@ def main(argv: list[str]) -> int:
     )
     Console().print(table)
     return 0
+
+
+if __name__ == "__main__":  # `accelerate launch -m trainers.sft`
+    from t3_agents import cli
+
+    sys.exit(cli.main(["train", *sys.argv[1:]]))

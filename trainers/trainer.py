@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import torch
+from accelerate import PartialState
 from peft import PeftModel
 from rich.progress import Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.nn.functional import cross_entropy
@@ -23,6 +24,7 @@ from t3_agents.storage import write_atomic
 
 from .collator import IGNORE, TrajectoryCollator
 from .packing import BatchOrder, packing_refusal, position_ids, use_segment_attention
+from .processes import check_pictures
 
 
 class TrajectoryTrainer(SFTTrainer):
@@ -34,6 +36,9 @@ class TrajectoryTrainer(SFTTrainer):
 
     modules_learning_rate: float | None = None
     """Peak learning rate of PEFT's `modules_to_save`; that of the adapter when `None`."""
+
+    modules_to_save: list[str] | None = None
+    """Modules that are trained in full."""
 
     batches: list[list[int]] | None = None
     """Row numbers of each batch; batches of random rows when `None`."""
@@ -84,6 +89,9 @@ class TrajectoryTrainer(SFTTrainer):
         for name in ("tokens", "seconds"):
             if name in batches:
                 batches[name] = [sum(batches[name])]
+        if "tokens" in batches and self.accelerator.num_processes > 1:
+            tokens = torch.tensor(batches["tokens"], device=self.accelerator.device)
+            batches["tokens"] = [int(self.accelerator.gather(tokens).sum())]
         super().log(logs, start_time)
 
     def _add(self, mode: str, **figures: float) -> None:
@@ -98,6 +106,7 @@ class TrajectoryTrainer(SFTTrainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         inputs = dict(inputs)
+        check_pictures(self.accelerator, inputs, bool(self.modules_to_save))
         weights = inputs.pop("loss_weights", None)
         logits, wanted = supervised_logits(model, self._plain_model(model), inputs)
         losses = cross_entropy(logits.float(), wanted, reduction="none")
@@ -241,7 +250,7 @@ class ShowProgress(TrainerCallback):
             TimeRemainingColumn(),
             TextColumn("{task.fields[loss]}"),
         )
-        self.progress = Progress(*columns)
+        self.progress = Progress(*columns, disable=not state.is_world_process_zero)
         self.bar = self.progress.add_task("Steps", total=state.max_steps, completed=state.global_step, loss="")
         self.progress.start()
 
@@ -254,10 +263,13 @@ class ShowProgress(TrainerCallback):
 
 
 class MarkComplete(TrainerCallback):
-    """Marks a checkpoint folder once everything in it is written."""
+    """Marks a checkpoint folder once everything in it is written, by every process."""
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         from .sft import COMPLETE
 
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        write_atomic(folder / COMPLETE, json.dumps({"step": state.global_step}) + "\n")
+        processes = PartialState()
+        processes.wait_for_everyone()
+        if processes.is_main_process:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            write_atomic(folder / COMPLETE, json.dumps({"step": state.global_step}) + "\n")

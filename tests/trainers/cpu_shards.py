@@ -1,0 +1,21 @@
+"""`t3 train` with split weights on CPU processes: what `accelerate launch` starts in place of `trainers.sft` in tests.
+
+accelerate splits weights over GPUs only. Told that these processes have some, it splits them over CPUs just the same.
+"""
+
+import os
+import sys
+
+from accelerate import PartialState
+from accelerate.utils import DistributedType
+
+from t3_agents import cli
+
+
+if __name__ == "__main__":
+    PartialState(cpu=True)
+    deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+    PartialState._shared_state["distributed_type"] = (
+        DistributedType.DEEPSPEED if deepspeed else DistributedType.MULTI_GPU
+    )
+    sys.exit(cli.main(["train", *sys.argv[1:]]))

@@ -1,0 +1,97 @@
+"""`t3 train` killed again and again ends where it would have ended alone."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from training_rows import TINY, make_row, write_dataset
+from training_runs import losses, read_log, start_train, weight_difference, write_recipe
+
+from trainers.sft import COMPLETE, TrainConfig, train
+
+
+KILLS = ["start", "step", "write", "step", "write", "step", "write", "step", "write", "agent"]
+"""When each process is killed: soon after its start, between checkpoints, while a checkpoint or the agent is written."""
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_vlm, tmp_path_factory) -> dict:
+    """Forty optimizer steps in ten epochs, with a checkpoint after every second one."""
+    rows = [make_row(number, attached=number % 2, brought=[number % 3 // 2]) for number in range(1, 17)]
+    return {
+        **TINY,
+        "dataset": str(write_dataset(tmp_path_factory.mktemp("data") / "dataset", rows)),
+        "controller": str(tiny_vlm),
+        "modules_to_save": ["vision_model", "connector"],
+        "lr_scheduler": "cosine",
+        "epochs": 10,
+        "batch_size": 2,
+        "gradient_accumulation": 2,
+        "save_steps": 2,
+        "max_new_tokens": 8,
+    }
+
+
+def checkpoints(folder: Path) -> set[Path]:
+    return set(folder.glob("checkpoint-*"))
+
+
+def unfinished(folder: Path) -> set[Path]:
+    return {checkpoint for checkpoint in checkpoints(folder) if not (checkpoint / COMPLETE).exists()}
+
+
+def kill(process: subprocess.Popen, moment: str, folder: Path, dice: random.Random) -> None:
+    """Kill a run of `t3 train` at a moment of a kind."""
+    known, deadline = checkpoints(folder), time.monotonic() + 240
+    wait = dice.uniform(1, 6)
+    arrived = {
+        "start": lambda: time.monotonic() > deadline - 240 + wait,
+        "step": lambda: len((checkpoints(folder) - unfinished(folder)) - known) > 0,
+        "write": lambda: unfinished(folder) - known,
+        "agent": lambda: (folder / ".agent").exists(),
+    }[moment]
+    while not arrived():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
+        time.sleep(0.0005)
+    if moment == "step":
+        time.sleep(dice.uniform(0, 0.3))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "kills"),
+    [
+        pytest.param({"packing": "shared_prefix", "max_length": 1024, "pack_length": 1024}, KILLS, id="packs"),
+        pytest.param({"packing": "shared_prefix", "eval_split": "train"}, ["step", "write", "step"], id="random rows"),
+    ],
+)
+def test_a_run_killed_at_random_ends_like_one_that_was_not(recipe, tmp_path, settings, kills):
+    recipe = {**recipe, **settings}
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+    train(TrainConfig(**recipe, output=str(whole)))
+    file = write_recipe(tmp_path / "recipe.yaml", **recipe, output=str(folder))
+    dice, torn, reached = random.Random(0), 0, []
+    for moment in kills:
+        kill(start_train(file), moment, folder, dice)
+        assert not (folder / "agent").exists()
+        torn += len(unfinished(folder))
+        complete = checkpoints(folder) - unfinished(folder)
+        reached.append(max((int(path.name.rpartition("-")[2]) for path in complete), default=0))
+    last = start_train(file)
+    assert last.wait(240) == 0, last.communicate()[1]
+
+    found, expected = losses(folder), losses(whole)
+    print(f"killed after steps {reached}, {torn} checkpoints torn; final loss {found[-1]!r} and {expected[-1]!r}")
+    print(f"largest difference: losses {max(abs(a - b) for a, b in zip(found, expected, strict=True)):.1e}, weights")
+    print(f"{weight_difference(whole / 'agent', folder / 'agent'):.1e}")
+    assert torn > 0 and len(set(reached)) > len(kills) // 2
+    assert [entry["step"] for entry in read_log(folder)] == list(range(1, 41))
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert weight_difference(whole / "agent", folder / "agent") < 1e-6

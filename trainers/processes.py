@@ -1,0 +1,94 @@
+"""Several processes of one run, as `accelerate launch` starts them: who writes, who waits, and what they may not do."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import PartialState
+from accelerate.data_loader import BatchSamplerShard
+from accelerate.utils import DistributedType
+from torch.utils.data import DataLoader
+from transformers import TrainerCallback
+
+from t3_agents.errors import InputError
+from t3_agents.models import best_device
+
+from .packing import BatchOrder
+
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from transformers import PreTrainedModel
+
+PATIENCE = timedelta(hours=3)
+"""How long processes wait for the first one, which measures all rows of the dataset."""
+
+
+def join_processes() -> PartialState:
+    """Meet the other processes of the run; a process that was started alone is the main one of one."""
+    return PartialState(cpu=best_device() == "cpu", timeout=PATIENCE)
+
+
+def is_sharded() -> bool:
+    """Whether the weights of the model are split over the processes."""
+    return any(os.environ.get(name) == "true" for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"))
+
+
+class OrderByEpoch(TrainerCallback):
+    """Gives the data order its epoch.
+
+    transformers and accelerate do not find the sampler under their wrappers when a run of several processes goes on in
+    the middle of an epoch: it would read the order of the first epoch.
+    """
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, train_dataloader: DataLoader, **_: Any) -> None:
+        batches = train_dataloader.batch_sampler
+        while isinstance(batches, BatchSamplerShard):
+            batches = batches.batch_sampler
+        order = batches if isinstance(batches, BatchOrder) else batches.sampler
+        order.set_epoch(int(state.epoch or 0))
+
+
+def split_language_model_only(accelerator: Accelerator, model: PreTrainedModel) -> None:
+    """Let FSDP gather the vision tower with the rest of the model, also for a batch without pictures.
+
+    By default its layers would be gathered where they are used, and a process without pictures would be waited for.
+
+    Args:
+        accelerator ([`~accelerate.Accelerator`]): of a trainer that has not begun yet.
+        model ([`~transformers.PreTrainedModel`]): without adapter.
+    """
+    if accelerator.distributed_type == DistributedType.FSDP:
+        layers = {type(layer).__name__ for layer in model.get_decoder().layers}
+        accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap = sorted(layers)
+
+
+def check_pictures(accelerator: Accelerator, batch: dict[str, Any], trained_modules: bool) -> None:
+    """Refuse a step in which only some processes have pictures, where the others would wait for ever.
+
+    With all weights on each process nothing is waited for. Split weights are gathered where they are used, and
+    gradients are summed where there are some: the language model always, the rest only with a picture.
+
+    Args:
+        accelerator ([`~accelerate.Accelerator`]): of the run.
+        batch (`dict`): of this process.
+        trained_modules (`bool`): whether more is trained than the adapter of the language model.
+
+    Raises:
+        InputError: on every process.
+    """
+    deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
+    if not deepspeed and accelerator.distributed_type != DistributedType.FSDP:
+        return
+    if not trained_modules and not (deepspeed and accelerator.state.deepspeed_plugin.zero_stage == 3):
+        return
+    mine = torch.tensor([int("pixel_values" in batch)], device=accelerator.device)
+    with_pictures = int(accelerator.gather(mine).sum())
+    if 0 < with_pictures < accelerator.num_processes:
+        raise InputError(
+            "Only some processes have pictures in this step, and split weights need them in all or none: train without "
+            "modules_to_save under launch/fsdp2.yaml, or with launch/ddp.yaml, or leave out rows without pictures."
+        )
