@@ -6,8 +6,6 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from t3_agents.errors import InputError, MissingExtraError
 from t3_agents.models import EMBEDDED, VLMModel, best_device
 

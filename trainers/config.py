@@ -62,8 +62,8 @@ class TrainConfig:
             an error) or `last`.
         gradient_checkpointing (`bool`, *optional*, defaults to `False`): trade time for memory.
         save_steps (`int`, *optional*, defaults to 50): optimizer steps between checkpoints.
-        use_liger_kernel (`bool`, *optional*, defaults to `False`): Liger's kernels for norms, positions and gates, on a
-            GPU and for the families that Liger knows.
+        use_liger_kernel (`bool`, *optional*, defaults to `False`): Liger's kernels for norms, positions and gates, on
+            a GPU and for the families that Liger knows.
         merge (`bool`, *optional*, defaults to `False`): save the agent with whole weights. By default the agent of a
             controller of the Hub is its adapter; that of a folder is whole in any case.
         report_to (`str`, *optional*): where curves go beside the report, as in transformers: trackio, on this machine,
@@ -124,4 +124,6 @@ class TrainConfig:
 
     def settings(self) -> dict[str, Any]:
         """What decides the result of a run."""
-        return {name: value for name, value in asdict(self).items() if name not in ("output", "show_mask", "report_to")}
+        return {
+            name: value for name, value in asdict(self).items() if name not in ("output", "show_mask", "report_to")
+        }

@@ -1,4 +1,4 @@
-"""Several processes of one run, as `accelerate launch` starts them: who writes, who waits, and what they may not do."""
+"""Several processes of one run, as `accelerate launch` starts them: how they meet, and what they must do alike."""
 
 from __future__ import annotations
 
@@ -89,6 +89,6 @@ def check_pictures(accelerator: Accelerator, batch: dict[str, Any], trained_modu
     with_pictures = int(accelerator.gather(mine).sum())
     if 0 < with_pictures < accelerator.num_processes:
         raise InputError(
-            "Only some processes have pictures in this step, and split weights need them in all or none: train without "
-            "modules_to_save under launch/fsdp2.yaml, or with launch/ddp.yaml, or leave out rows without pictures."
+            "Only some processes have pictures in this step, and split weights need them in all or none: train "
+            "without modules_to_save under launch/fsdp2.yaml, or with launch/ddp.yaml, or leave out rows without pictures."
         )

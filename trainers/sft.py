@@ -79,8 +79,8 @@ def build_trainer(
     collator = TrajectoryCollator(ChatEncoder(processor), config.max_length, train_on=config.train_on)
     train_dataset, batches = _plan_batches(config, model, collator, train_dataset)
     processes = PartialState()
-    per_epoch = -(-(len(batches) if batches else -(-len(train_dataset) // config.batch_size)) // processes.num_processes)
-    steps = -(-per_epoch // config.gradient_accumulation) * config.epochs
+    in_epoch = len(batches) if batches else -(-len(train_dataset) // config.batch_size)
+    steps = -(-in_epoch // (processes.num_processes * config.gradient_accumulation)) * config.epochs
     arguments = SFTConfig(
         output_dir=config.output,
         per_device_train_batch_size=config.batch_size,

@@ -13,6 +13,7 @@ from t3_agents import cli
 
 
 if __name__ == "__main__":
+    os.environ["ACCELERATE_USE_CPU"] = "false"
     PartialState(cpu=True)
     deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
     PartialState._shared_state["distributed_type"] = (

@@ -16,7 +16,7 @@ from trainers.sft import COMPLETE, TrainConfig, train
 
 
 KILLS = ["start", "step", "write", "step", "write", "step", "write", "step", "write", "agent"]
-"""When each process is killed: soon after its start, between checkpoints, while a checkpoint or the agent is written."""
+"""When each process is killed: soon after its start, between checkpoints, while one or the agent is written."""
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,7 @@ def recipe(tiny_vlm, tmp_path_factory) -> dict:
         "gradient_accumulation": 2,
         "save_steps": 2,
         "max_new_tokens": 8,
+        "report_to": "none",
     }
 
 
