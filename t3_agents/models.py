@@ -160,6 +160,7 @@ class VLMModel(Model):
         dtype: str | None = None,
         token: str | bool | None = None,
         trust_remote_code: bool = False,
+        quantization_config: Any = None,
         **generation: Any,
     ) -> VLMModel:
         """Load a model: safetensors only, and no code of its repo.
@@ -174,6 +175,7 @@ class VLMModel(Model):
             dtype (`str`, *optional*): the checkpoint's own, by default; `float32` on a CPU.
             token (`str` or `bool`, *optional*): as in `huggingface_hub`.
             trust_remote_code (`bool`, *optional*, defaults to `False`): run code of the model's repo.
+            quantization_config (`BitsAndBytesConfig`, *optional*): load the weights quantized, as in transformers.
             generation: handed to [`VLMModel`].
 
         Raises:
@@ -196,6 +198,8 @@ class VLMModel(Model):
         # CPUs without bf16 units run it some 50 times slower than fp32.
         dtype = dtype or ("float32" if device == "cpu" else "auto")
         loading = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": trust_remote_code}
+        if quantization_config is not None:
+            loading |= {"quantization_config": quantization_config, "device_map": {"": device}}
         try:
             if (folder / "adapter_config.json").is_file():
                 is_own = Path(name).is_dir()

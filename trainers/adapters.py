@@ -13,8 +13,11 @@ from .config import TrainConfig
 from .processes import is_sharded
 
 
+NOT_QUANTIZED = ["lm_head", r".*(vision|visual|connector|projector)[^.]*"]
+"""Modules, by name or expression, that keep their weights: what families call the parts for pictures."""
+
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import BitsAndBytesConfig, PreTrainedModel
     from trl import SFTTrainer
 
 
@@ -28,10 +31,35 @@ def load_controller(config: TrainConfig) -> VLMModel:
     place: dict[str, Any] = {}
     if is_sharded() and best_device() != "cpu":
         place = {"device": "cpu", "dtype": "auto"}
+    if config.quantization:
+        place = {"quantization_config": four_bits()}
     controller = VLMModel.from_pretrained(config.controller, revision=config.revision, **place)
     if config.use_liger_kernel:
         use_liger_kernels(controller.model)
     return controller
+
+
+def four_bits() -> BitsAndBytesConfig:
+    """Linear layers in 4 bits (NF4, QLoRA, arXiv 2305.14314); vision tower, connector and head as they are.
+
+    Raises:
+        InputError: when the weights are to be split over processes too.
+        MissingExtraError: when bitsandbytes is not installed.
+    """
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingExtraError("bitsandbytes", "qlora", "quantization")
+    if is_sharded():
+        raise InputError("Quantized weights cannot be split: set no quantization, or use launch/ddp.yaml.")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32 if best_device() == "cpu" else torch.bfloat16,
+        llm_int8_skip_modules=NOT_QUANTIZED,
+    )
 
 
 def use_liger_kernels(model: PreTrainedModel) -> None:
@@ -57,14 +85,14 @@ def use_liger_kernels(model: PreTrainedModel) -> None:
 def tuned_model(trainer: SFTTrainer, config: TrainConfig, controller: VLMModel) -> PreTrainedModel | None:
     """The tuned model with its adapter, or merged where the recipe says so.
 
-    Split weights are never put together again: the main process puts the saved adapter on the controller.
+    Weights that were split or quantized are not used: the main process puts the saved adapter on the controller.
 
     Returns:
         [`~transformers.PreTrainedModel`]: with its adapter on it; `None` on other processes than the main one.
     """
     from peft import PeftModel
 
-    if is_sharded():
+    if is_sharded() or config.quantization:
         folder = Path(config.output) / "adapter"
         trainer.save_model(str(folder))
         if not trainer.accelerator.is_main_process:

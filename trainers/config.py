@@ -13,6 +13,7 @@ PACKED = ("packed", "shared_prefix")
 CHOICES = {
     "packing": ("none", "length_grouped", *PACKED),
     "long_rows": ("error", "skip"),
+    "quantization": (None, "4bit"),
     "train_on": ("all", "clean", "last"),
 }
 
@@ -62,12 +63,15 @@ class TrainConfig:
             an error) or `last`.
         gradient_checkpointing (`bool`, *optional*, defaults to `False`): trade time for memory.
         save_steps (`int`, *optional*, defaults to 50): optimizer steps between checkpoints.
+        quantization (`str`, *optional*): `4bit` holds the language model in 4 bits while the adapter is trained
+            (QLoRA). The agent has the weights as they were.
         use_liger_kernel (`bool`, *optional*, defaults to `False`): Liger's kernels for norms, positions and gates, on
             a GPU and for the families that Liger knows.
         merge (`bool`, *optional*, defaults to `False`): save the agent with whole weights. By default the agent of a
             controller of the Hub is its adapter; that of a folder is whole in any case.
         report_to (`str`, *optional*): where curves go beside the report, as in transformers: trackio, on this machine,
             where it is installed; `none` for nowhere.
+        push_to_hub (`str`, *optional*): `user/name` of a model repo that gets the finished agent, with its card.
         seed (`int`, *optional*, defaults to 0): of adapter weights and data order.
         show_mask (`int`, *optional*, defaults to 0): instead of training, print this many rows with what is trained on
             in colour, and write them to `<output>/mask.html`.
@@ -102,16 +106,19 @@ class TrainConfig:
     train_on: str = "all"
     gradient_checkpointing: bool = False
     save_steps: int = 50
+    quantization: str | None = None
     use_liger_kernel: bool = False
     merge: bool = False
     report_to: str | None = None
+    push_to_hub: str | None = None
     seed: int = 0
     show_mask: int = 0
 
     def __post_init__(self):
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
-                raise InputError(f"`{name}` is one of {', '.join(choices)}, not `{getattr(self, name)}`.")
+                named = ", ".join(choice for choice in choices if choice)
+                raise InputError(f"`{name}` is one of {named}, not `{getattr(self, name)}`.")
         if self.pack_length is not None and not (self.packing in PACKED and self.pack_length >= self.max_length):
             raise InputError("`pack_length` needs packing, and at least the `max_length` of a row.")
         for name in ("lora_rank", "batch_size", "gradient_accumulation", "max_length", "save_steps", "epochs"):
@@ -124,6 +131,5 @@ class TrainConfig:
 
     def settings(self) -> dict[str, Any]:
         """What decides the result of a run."""
-        return {
-            name: value for name, value in asdict(self).items() if name not in ("output", "show_mask", "report_to")
-        }
+        beside = ("output", "show_mask", "report_to", "push_to_hub")
+        return {name: value for name, value in asdict(self).items() if name not in beside}

@@ -104,6 +104,8 @@ def build_trainer(
         save_total_limit=2 if kwargs.get("eval_dataset") is None else 3,
         logging_steps=1,
         seed=config.seed,
+        run_name=Path(config.output).resolve().name,
+        project="t3-agents",
         use_cpu=best_device() == "cpu",
         report_to=config.report_to or ("trackio" if importlib.util.find_spec("trackio") else "none"),
         # Processes that have met stay as they are.
@@ -368,11 +370,19 @@ def main(argv: list[str]) -> int:
     from accelerate import PartialState
 
     from t3_agents.models import use_fastest_num_threads
+    from t3_agents.upload import Push
 
+    if config.push_to_hub:
+        Push(Path(config.output), config.push_to_hub)  # a wrong name is said before the training
     use_fastest_num_threads()
     agent = train(config)
     if not PartialState().is_main_process:
         return 0
+    if config.push_to_hub:
+        from hub_cards.publish import PushConfig, run_push
+
+        dataset = None if Path(config.dataset).exists() else config.dataset
+        print(run_push("agent", PushConfig(config.output, config.push_to_hub, dataset=dataset)))
     from rich.console import Console
     from rich.table import Table
 

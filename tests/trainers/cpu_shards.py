@@ -15,8 +15,12 @@ from t3_agents import cli
 if __name__ == "__main__":
     os.environ["ACCELERATE_USE_CPU"] = "false"
     PartialState(cpu=True)
-    deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
-    PartialState._shared_state["distributed_type"] = (
-        DistributedType.DEEPSPEED if deepspeed else DistributedType.MULTI_GPU
-    )
+    kind = DistributedType.MULTI_GPU
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        import deepspeed
+
+        kind = DistributedType.DEEPSPEED
+        # Else it compiles an exchange of its own through shared memory, for minutes.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    PartialState._shared_state["distributed_type"] = kind
     sys.exit(cli.main(["train", *sys.argv[1:]]))
