@@ -21,7 +21,7 @@ KILLS = ["start", "step", "write", "step", "write", "step", "write", "step", "wr
 
 @pytest.fixture(scope="module")
 def recipe(tiny_vlm, tmp_path_factory) -> dict:
-    """Forty optimizer steps in ten epochs, with a checkpoint after every second one."""
+    """Ten epochs, with a checkpoint after every second optimizer step."""
     rows = [make_row(number, attached=number % 2, brought=[number % 3 // 2]) for number in range(1, 17)]
     return {
         **TINY,
@@ -89,10 +89,9 @@ def test_a_run_killed_at_random_ends_like_one_that_was_not(recipe, tmp_path, set
     assert last.wait(240) == 0, last.communicate()[1]
 
     found, expected = losses(folder), losses(whole)
-    print(f"killed after steps {reached}, {torn} checkpoints torn; final loss {found[-1]!r} and {expected[-1]!r}")
-    print(f"largest difference: losses {max(abs(a - b) for a, b in zip(found, expected, strict=True)):.1e}, weights")
-    print(f"{weight_difference(whole / 'agent', folder / 'agent'):.1e}")
-    assert torn > 0 and len(set(reached)) > len(kills) // 2
-    assert [entry["step"] for entry in read_log(folder)] == list(range(1, 41))
+    print(f"last whole checkpoint at each kill: {reached} of {len(expected)} steps, {torn} checkpoints torn")
+    print(f"final loss {found[-1]} killed, {expected[-1]} alone")
+    assert torn > 0 and len(set(reached)) >= len(kills) // 2
+    assert [entry["step"] for entry in read_log(folder)] == list(range(1, len(expected) + 1))
     assert found == pytest.approx(expected, abs=1e-6)
     assert weight_difference(whole / "agent", folder / "agent") < 1e-6

@@ -26,7 +26,14 @@ SHARDS = Path(__file__).with_name("cpu_shards.py")
 def dataset(tmp_path_factory) -> Path:
     """Rows of different lengths, every second one without a picture."""
     rows = [make_row(number, attached=number % 2, brought=[0] * (number % 3)) for number in range(1, 17)]
-    return write_dataset(tmp_path_factory.mktemp("data") / "dataset", rows)
+    return write_dataset(tmp_path_factory.mktemp("data") / "dataset_mixed", rows)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """Rows with a picture each."""
+    rows = [make_row(number, attached=1, brought=[0] * (number % 3)) for number in range(1, 17)]
+    return write_dataset(tmp_path_factory.mktemp("data") / "dataset_pictures", rows)
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +101,12 @@ def test_two_processes_train_as_one_with_twice_the_batch(recipe, tmp_path, setti
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", ["ddp", "fsdp2", "deepspeed_zero2", "deepspeed_zero3"])
-def test_two_processes_that_are_killed_go_on(recipe, tmp_path, config):
+def test_two_processes_that_are_killed_go_on(recipe, pictures, tmp_path, config):
     """In the middle of the second epoch, in which the rows come in another order than in the first."""
     if config.startswith("deepspeed"):
         pytest.importorskip("deepspeed")
+    if config == "deepspeed_zero3":
+        recipe = {**recipe, "dataset": str(pictures)}
     folder = tmp_path / "two"
     file = write_recipe(tmp_path / "recipe.yaml", **recipe, output=str(folder))
     process, deadline = start_two(config, file), time.monotonic() + 300
@@ -112,3 +121,14 @@ def test_two_processes_that_are_killed_go_on(recipe, tmp_path, config):
     assert_same_run(folder, train_alone(recipe, tmp_path / "alone"))
     state = json.loads(max(folder.glob("checkpoint-*/trainer_state.json")).read_text())
     assert state["global_step"] == 8
+
+
+@pytest.mark.slow
+def test_split_weights_and_rows_without_pictures_are_refused_where_they_would_wait_for_ever(recipe, tmp_path):
+    recipe = {**recipe, "modules_to_save": ["connector"]}
+    file = write_recipe(tmp_path / "recipe.yaml", **recipe, output=str(tmp_path / "run"))
+    process = start_two("fsdp2", file)
+    _, problems = process.communicate(timeout=400)
+    assert process.returncode != 0
+    assert "t3 train: Only some processes have pictures in this step" in problems
+    assert not (tmp_path / "run" / "agent").exists()
