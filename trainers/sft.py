@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from t3_agents.errors import InputError, MissingExtraError, T3Error
 from t3_agents.options import parse_options
-from t3_agents.storage import RunFolder
+from t3_agents.storage import RunFolder, sha256_of
 
 from .config import PACKED, TrainConfig
 from .report import REPORT_FILE, write_report
@@ -104,7 +104,7 @@ def build_trainer(
         save_total_limit=2 if kwargs.get("eval_dataset") is None else 3,
         logging_steps=1,
         seed=config.seed,
-        run_name=Path(config.output).resolve().name,
+        run_name=_run_name(Path(config.output).resolve()),
         project="t3-agents",
         use_cpu=best_device() == "cpu",
         report_to=config.report_to or ("trackio" if importlib.util.find_spec("trackio") else "none"),
@@ -145,6 +145,11 @@ def build_trainer(
     trainer.batches = batches
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _run_name(folder: Path) -> str:
+    """Name of a run where its curves go: the same when it goes on, another one for another folder."""
+    return f"{folder.name}-{sha256_of(str(folder).encode())[:6]}"
 
 
 def _plan_batches(

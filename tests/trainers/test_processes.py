@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from training_rows import TINY, make_row, write_dataset
@@ -61,9 +61,7 @@ def start_two(config: str, recipe: Path, *options: str) -> subprocess.Popen:
     command += ["--num_processes", "2", "--main_process_port", "0", *script, "--config", str(recipe), *options]
     threads = str(torch.get_num_threads())
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": threads}
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def run_two(config: str, recipe: Path) -> None:
@@ -113,7 +111,8 @@ def test_two_processes_that_are_killed_go_on(recipe, pictures, tmp_path, config)
     while not (folder / "checkpoint-5" / COMPLETE).exists():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1][-4000:]
         time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
+    for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+        each.kill()
     process.communicate()
     assert not (folder / "agent").exists()
 
