@@ -88,13 +88,23 @@ def assert_same_run(folder: Path, alone: Path) -> None:
     [
         pytest.param({"packing": "none", "modules_to_save": ["connector"]}, id="padded"),
         pytest.param({"packing": "length_grouped"}, id="length_grouped"),
-        pytest.param({"packing": "shared_prefix", "max_length": 1024, "pack_length": 1024}, id="packs"),
     ],
 )
 def test_two_processes_train_as_one_with_twice_the_batch(recipe, tmp_path, settings):
     recipe = {**recipe, **settings}
     run_two("ddp", write_recipe(tmp_path / "recipe.yaml", **recipe, output=str(tmp_path / "two")))
     assert_same_run(tmp_path / "two", train_alone(recipe, tmp_path / "alone"))
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_packs(recipe, tmp_path):
+    """Nine packs in an epoch: the last step of an epoch is filled up with one that comes twice, those before are
+    the same."""
+    recipe = {**recipe, "packing": "shared_prefix", "max_length": 1024, "pack_length": 1024, "epochs": 1}
+    run_two("ddp", write_recipe(tmp_path / "recipe.yaml", **recipe, output=str(tmp_path / "two")))
+    found, alone = losses(tmp_path / "two"), losses(train_alone(recipe, tmp_path / "alone"))
+    assert len(found) == len(alone) == 5
+    assert found[:4] == pytest.approx(alone[:4], abs=1e-5)
 
 
 @pytest.mark.slow
