@@ -24,7 +24,7 @@ ROWS = [make_row(number, attached=number % 2) for number in range(1, 5)]
 @pytest.fixture(scope="module")
 def recipe(tiny_vlm, tmp_path_factory) -> dict:
     dataset = write_dataset(tmp_path_factory.mktemp("data") / "dataset", ROWS)
-    quick = {"modules_to_save": None, "max_new_tokens": 8, "report_to": "none"}
+    quick = {"modules_to_save": None, "max_new_tokens": 8}
     return {**TINY, **quick, "dataset": str(dataset), "controller": str(tiny_vlm)}
 
 

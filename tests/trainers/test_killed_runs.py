@@ -34,7 +34,6 @@ def recipe(tiny_vlm, tmp_path_factory) -> dict:
         "gradient_accumulation": 2,
         "save_steps": 2,
         "max_new_tokens": 8,
-        "report_to": "none",
     }
 
 

@@ -50,7 +50,6 @@ def recipe(tiny_vlm, dataset) -> dict:
         "packing": "shared_prefix",
         "save_steps": 1,
         "max_new_tokens": 8,
-        "report_to": "none",
     }
 
 

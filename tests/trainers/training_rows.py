@@ -25,6 +25,7 @@ TINY = {
     "warmup_ratio": 0.0,
     "epochs": 1,
     "max_length": 2048,
+    "report_to": "none",
 }
 """A recipe for the tiny model."""
 
