@@ -356,6 +356,17 @@ def load_rows(dataset: str, split: str) -> Dataset:
         raise InputError(f"`{dataset}` with split `{split}` cannot be loaded as a dataset: {reason}") from error
 
 
+def read_recipe(recipe: str, options: dict[str, Any]) -> TrainConfig:
+    """A recipe with some options of its own.
+
+    Args:
+        recipe (`str`): name of a recipe of the package, or a YAML file.
+        options (`dict`): by name; they win over the file.
+    """
+    argv = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    return parse_options(TrainConfig, _named_recipe(["--config", recipe, *argv]), prog="t3 train")
+
+
 def _named_recipe(argv: list[str]) -> list[str]:
     """`--config embedded` means the recipe of that name in the package."""
     recipes = {path.stem: str(path) for path in (Path(__file__).parent / "recipes").glob("*.yaml")}
