@@ -113,7 +113,7 @@ class TrajectoryCollator:
     def encode(self, row: dict[str, Any]) -> Conversation:
         """Token ids of one row, cut to `max_length` at a whole step."""
         name = str(row.get("id", "without id"))
-        images = [_decoded(image) for image in row.get("images") or []]
+        images = [decode_picture(image) for image in row.get("images") or []]
         messages = row["messages"]
         if images and all(isinstance(message["content"], str) for message in messages):
             messages = _with_placeholders(messages, len(images))
@@ -192,7 +192,7 @@ def _turns_of(row: dict[str, Any]) -> int:
     return sum(message["role"] == "assistant" for message in row["messages"])
 
 
-def _decoded(image: Any) -> Image.Image:
+def decode_picture(image: Any) -> Image.Image:
     """A picture of a row: decoded already, or as `{"bytes": ...}`."""
     if isinstance(image, dict):
         image = Image.open(io.BytesIO(image["bytes"]))

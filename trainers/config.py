@@ -10,6 +10,8 @@ from t3_agents.errors import InputError
 
 
 PACKED = ("packed", "shared_prefix")
+LORA_TARGETS = r"^(?!.*(vision|visual)).*\.(q_proj|k_proj|v_proj)$"
+"""Query, key and value projections of the language model."""
 CHOICES = {
     "packing": ("none", "length_grouped", *PACKED),
     "long_rows": ("error", "skip"),
@@ -88,7 +90,7 @@ class TrainConfig:
     max_new_tokens: int = 512
     lora_rank: int = 64
     lora_alpha: int = 128
-    lora_targets: str = r"^(?!.*(vision|visual)).*\.(q_proj|k_proj|v_proj)$"
+    lora_targets: str = LORA_TARGETS
     modules_to_save: list[str] | None = None
     modules_learning_rate: float | None = None
     learning_rate: float = 1e-6

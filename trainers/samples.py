@@ -174,9 +174,9 @@ def _pair(name: str, chosen: _Alternative, rejected: _Alternative) -> dict[str, 
         "chosen": [_turn(chosen.step)],
         "rejected": [_turn(rejected.step)],
         "output_ids": {
-            "prompt": [step.output_ids or [] for step in earlier if step.model_output or step.output_ids],
-            "chosen": chosen.step.output_ids or [],
-            "rejected": rejected.step.output_ids or [],
+            "prompt": [step.output_ids for step in earlier if step.model_output or step.output_ids],
+            "chosen": chosen.step.output_ids,
+            "rejected": rejected.step.output_ids,
         },
     }
 
@@ -192,7 +192,7 @@ def trajectory_rows(kept: Iterable[Trajectory]) -> Iterator[dict[str, Any]]:
     """Kept samples as rows to train on, with ids that tell samples of one task apart."""
     for trajectory in kept:
         row = trajectory.to_row()
-        steps = [{"error": step["error"], "output_ids": step["output_ids"] or []} for step in row["steps"]]
+        steps = [{"error": step["error"], "output_ids": step["output_ids"]} for step in row["steps"]]
         code = sha256_of("\n".join(step.code for step in trajectory.actions).encode())
         yield {
             "id": f"{row['id']}-{code[:8]}",

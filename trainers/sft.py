@@ -219,7 +219,7 @@ def _first_rows(dataset: Dataset, collator: TrajectoryCollator, skip_long_rows: 
 
 
 @contextmanager
-def _clear_disk_errors(folder: Path) -> Iterator[None]:
+def clear_disk_errors(folder: Path) -> Iterator[None]:
     """Say in a sentence that the disk was full: the libraries that write weights raise their own kinds of errors."""
     try:
         yield
@@ -265,7 +265,7 @@ def train(config: TrainConfig) -> Path:
     processes = join_processes()
     settings = {"command": "train", **config.settings(), "processes": processes.num_processes}
     run_folder = RunFolder(folder, settings) if processes.is_main_process else nullcontext()
-    with run_folder, _clear_disk_errors(folder):
+    with run_folder, clear_disk_errors(folder):
         processes.wait_for_everyone()
         if (agent_folder / "t3_agent.json").is_file():
             return agent_folder
