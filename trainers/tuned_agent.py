@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def load_to_tune(name: str, revision: str | None = None) -> T3Agent:
-    """A saved agent whose controller is one model: an adapter is merged, since the new one would hide it.
+    """A saved agent that can get an adapter.
 
     Args:
         name (`str`): folder or Hub id of the agent.
@@ -27,9 +27,13 @@ def load_to_tune(name: str, revision: str | None = None) -> T3Agent:
     Raises:
         InputError: when it is no saved agent.
     """
+    return merge_adapter(T3Agent.from_pretrained(name, revision=revision))
+
+
+def merge_adapter(agent: T3Agent) -> T3Agent:
+    """Make an agent's controller one model: an adapter is merged, since TRL takes no second one."""
     from peft import PeftModel
 
-    agent = T3Agent.from_pretrained(name, revision=revision)
     model = agent.model.model
     if isinstance(model, PeftModel):
         model = model.merge_and_unload()
