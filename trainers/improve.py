@@ -129,7 +129,9 @@ def improve(config: ImproveConfig) -> dict[str, Any]:
     config.tuning(folder, folder)  # a mistake in the recipe would come up after the first round's samples
     with RunFolder(folder, config.settings()), Shard(folder / ROUNDS_FILE) as rounds:
         if not rounds.rows:
-            rounds.append({"round": 0, "agent": config.agent, "ans_acc": _measure(config, config.agent, 0)})
+            # A record holds no path of a machine.
+            name = Path(config.agent).resolve().name if Path(config.agent).is_dir() else config.agent
+            rounds.append({"round": 0, "agent": name, "ans_acc": _measure(config, config.agent, 0)})
         while (reason := why_stop(rounds.rows, config.rounds)) is None:
             rounds.append(_run_round(config, len(rounds.rows)))
         return write_report(folder, config.settings(), rounds.rows, reason)
