@@ -194,11 +194,11 @@ def _samples(config: ImproveConfig, rounds: Sequence[int]) -> Iterator[Trajector
 def _tune(config: TrainConfig) -> Path:
     """`t3 train` that begins with a saved agent and keeps what is not weights."""
     from .report import write_report
-    from .sft import build_trainer, load_rows
+    from .sft import build_trainer, clear_disk_errors, load_rows
     from .tuned_agent import is_tuned, load_to_tune, save_tuned, train_on, tuned_folder
 
     folder = Path(config.output)
-    with RunFolder(folder, {"command": "train", **config.settings()}):
+    with RunFolder(folder, {"command": "train", **config.settings()}), clear_disk_errors(folder):
         if is_tuned(folder):
             return tuned_folder(folder)
         agent = load_to_tune(config.controller)
