@@ -46,17 +46,15 @@ class PreferenceCollator:
         conversations = [self.encode(row, side) for side in ("chosen", "rejected") for row in rows]
         length = max(len(conversation.ids) for conversation in conversations)
         ids = torch.full((len(conversations), length), self.encoder.tokenizer.pad_token_id or 0)
-        attention, completion, types = (torch.zeros_like(ids) for _ in range(3))
+        attention, completion = torch.zeros_like(ids), torch.zeros_like(ids)
         for row, conversation in enumerate(conversations):
             ids[row, : len(conversation.ids)] = torch.tensor(conversation.ids)
             attention[row, : len(conversation.ids)] = 1
             start, end = conversation.turns[-1]
             completion[row, start:end] = 1
-            for first, last in conversation.image_spans:
-                types[row, first:last] = 1
         batch = {"input_ids": ids, "attention_mask": attention, "completion_mask": completion}
-        if "mm_token_type_ids" in self.encoder.processor.model_input_names:
-            batch["mm_token_type_ids"] = types
+        types = [self.encoder.token_types(row) for row in ids.tolist()]
+        batch |= {name: torch.tensor([marks[name] for marks in types]) for name in types[0]}
         return {**batch, **self.encoder.pixel_inputs([conversation.images for conversation in conversations])}
 
     def encode(self, row: dict[str, Any], side: str) -> Conversation:
