@@ -137,11 +137,13 @@ class TestRounds:
         assert sum(verdict["passed"] for verdict in verdicts) == record["rounds"][1]["verified"]
         assert all(verdict["reasons"] for verdict in verdicts if not verdict["passed"])
 
-    def test_pairs_prefer_the_right_answer(self, finished):
-        folder, _ = finished
-        for row in load_rows(str(folder / "round-1" / "pairs"), "train"):
-            assert "final_answer(7)" in row["chosen"][0]["content"][0]["text"]
-            assert "final_answer(7)" not in row["rejected"][0]["content"][0]["text"]
+    def test_pairs_prefer_a_turn_that_was_kept_to_one_that_was_not(self, finished):
+        folder, record = finished
+        kept = [row["messages"][-1]["content"] for row in load_rows(str(folder / "round-1" / "kept"), "train")]
+        pairs = load_rows(str(folder / "round-1" / "pairs"), "train")
+        assert len(pairs) == record["rounds"][1]["pairs"] > 0
+        for pair in pairs:
+            assert pair["chosen"][0]["content"] in kept and pair["rejected"][0]["content"] not in kept
 
     def test_the_report_shows_every_round_and_no_path_of_this_machine(self, finished):
         folder, record = finished
