@@ -93,7 +93,8 @@ def status(folder: Path) -> int:
     """Show how far a run is, also while it is running; the exit status."""
     from rich.console import Console
 
-    Console().print(progress_of(folder).table())
+    console = Console()
+    (console if console.is_terminal else Console(width=LOG_WIDTH)).print(progress_of(folder).table())
     waiting = len(journal_files(folder, f"{IN_FLIGHT}/*.json"))
     print(f"{waiting} candidates are under way or were when it stopped.")
     return 0
