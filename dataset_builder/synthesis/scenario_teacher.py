@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import random
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,14 @@ def _plan(config: ScenarioRunConfig, folder: Path) -> dict[str, Any]:
     path = folder / PLAN_FILE
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
+    # In a process of its own, because what it loads would stay in memory for the whole run.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        plan = pool.submit(_solve_plan, config).result()
+    write_atomic(path, json.dumps(plan, indent=1) + "\n")
+    return plan
+
+
+def _solve_plan(config: ScenarioRunConfig) -> dict[str, Any]:
     from ..scenarios import SCENARIOS, split_of
     from ..scenarios.mixture import profile, solve_mixture, whole_numbers
     from ..statistics import PAPER_SHARES
@@ -106,15 +116,13 @@ def _plan(config: ScenarioRunConfig, folder: Path) -> dict[str, Any]:
     profiles = [profile(scenario, split_of(scenario), config.seed) for scenario in SCENARIOS]
     weights = solve_mixture(profiles, PAPER_SHARES, SPLIT_SHARES)
     numbers = whole_numbers(weights, config.num_tasks)
-    plan = {
+    return {
         found.name: {
             "rows": numbers[found.name],
             "cost": numbers[found.name] * (1 + _OCR_COST * found.counts["tools"].get("visualizer", 0.0)),
         }
         for found in profiles
     }
-    write_atomic(path, json.dumps(plan, indent=1) + "\n")
-    return plan
 
 
 def _jobs(config: ScenarioRunConfig, folder: Path, plan: dict[str, Any]) -> list[_Job]:
