@@ -394,11 +394,16 @@ def main(argv: list[str]) -> int:
     agent = train(config)
     if not PartialState().is_main_process:
         return 0
+    _print_summary(config, agent)
     if config.push_to_hub:
-        from hub_cards.publish import PushConfig, run_push
+        from t3_agents.cli import main as command
 
-        dataset = None if Path(config.dataset).exists() else config.dataset
-        print(run_push("agent", PushConfig(config.output, config.push_to_hub, dataset=dataset)))
+        dataset = [] if Path(config.dataset).exists() else ["--dataset", config.dataset]
+        return command(["push", "agent", config.output, config.push_to_hub, *dataset])
+    return 0
+
+
+def _print_summary(config: TrainConfig, agent: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -415,7 +420,6 @@ def main(argv: list[str]) -> int:
         str(agent),
     )
     Console().print(table)
-    return 0
 
 
 if __name__ == "__main__":  # `accelerate launch -m trainers.sft`
