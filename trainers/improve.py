@@ -193,8 +193,9 @@ def _samples(config: ImproveConfig, rounds: Sequence[int]) -> Iterator[Trajector
 
 def _tune(config: TrainConfig) -> Path:
     """`t3 train` that begins with a saved agent and keeps what is not weights."""
+    from .checkpoints import clear_disk_errors
     from .report import write_report
-    from .sft import build_trainer, clear_disk_errors, load_rows
+    from .sft import build_trainer, load_rows
     from .tuned_agent import is_tuned, load_to_tune, save_tuned, train_on, tuned_folder
 
     folder = Path(config.output)

@@ -185,7 +185,8 @@ def tune_on_pairs(config: PreferenceConfig) -> Path:
         InputError: when dataset, agent or recipe cannot be used.
         RunFolderError: when the output folder holds another run.
     """
-    from .sft import clear_disk_errors, load_rows
+    from .checkpoints import clear_disk_errors
+    from .sft import load_rows
     from .tuned_agent import is_tuned, load_to_tune, save_tuned, train_on, tuned_folder
 
     folder = Path(config.output)

@@ -7,15 +7,15 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t3_agents.errors import InputError, MissingExtraError, T3Error
+from t3_agents.errors import InputError, MissingExtraError
 from t3_agents.options import parse_options
 from t3_agents.storage import RunFolder, sha256_of
 
+from .checkpoints import clear_disk_errors, last_checkpoint
 from .config import PACKED, TrainConfig
 from .report import REPORT_FILE, write_report
 
@@ -31,12 +31,9 @@ logger = logging.getLogger(__name__)
 
 LENGTHS_FILE = "lengths.json"
 MASK_FILE = "mask.html"
-
+RECIPES = Path(__file__).parent / "recipes"
 SEARCHED_ROWS = 200
 """Rows among which one with pictures is looked for, to check the model with."""
-
-COMPLETE = "complete.json"
-"""Written last into a checkpoint folder: one without it was being written when the process was killed."""
 
 
 def build_trainer(
@@ -218,32 +215,6 @@ def _first_rows(dataset: Dataset, collator: TrajectoryCollator, skip_long_rows: 
     return rows
 
 
-@contextmanager
-def clear_disk_errors(folder: Path) -> Iterator[None]:
-    """Say in a sentence that the disk was full: the libraries that write weights raise their own kinds of errors."""
-    try:
-        yield
-    except Exception as error:
-        # The last two are how torch.save says it.
-        signs = ("No space left", "PytorchStreamWriter", "inline_container.cc")
-        if not any(sign in str(error) for sign in signs) or isinstance(error, T3Error):
-            raise
-        raise InputError(
-            f"The disk of {folder} is full: free some space and start again, the run goes on from its last checkpoint."
-        ) from error
-
-
-def last_checkpoint(folder: str | Path) -> Path | None:
-    """The newest complete checkpoint; torn ones are deleted."""
-    complete = []
-    for checkpoint in Path(folder).glob("checkpoint-*"):
-        if (checkpoint / COMPLETE).is_file():
-            complete.append(checkpoint)
-        else:
-            shutil.rmtree(checkpoint)
-    return max(complete, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
-
-
 def train(config: TrainConfig) -> Path:
     """Tune and save an agent; a run that was stopped goes on from its last checkpoint.
 
@@ -364,22 +335,12 @@ def read_recipe(recipe: str, options: dict[str, Any]) -> TrainConfig:
         options (`dict`): by name; they win over the file.
     """
     argv = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    return parse_options(TrainConfig, _named_recipe(["--config", recipe, *argv]), prog="t3 train")
-
-
-def _named_recipe(argv: list[str]) -> list[str]:
-    """`--config embedded` means the recipe of that name in the package."""
-    recipes = {path.stem: str(path) for path in (Path(__file__).parent / "recipes").glob("*.yaml")}
-    argv = list(argv)
-    for index, argument in enumerate(argv[:-1]):
-        if argument == "--config" and not Path(argv[index + 1]).exists():
-            argv[index + 1] = recipes.get(argv[index + 1], argv[index + 1])
-    return argv
+    return parse_options(TrainConfig, ["--config", recipe, *argv], prog="t3 train", configs=RECIPES)
 
 
 def main(argv: list[str]) -> int:
     """`t3 train`: parse the options, tune, print a table."""
-    config = parse_options(TrainConfig, _named_recipe(argv), prog="t3 train")
+    config = parse_options(TrainConfig, argv, prog="t3 train", configs=RECIPES)
     if config.show_mask:
         show_masks(config)
         return 0

@@ -22,6 +22,7 @@ from trl import SFTTrainer
 from t3_agents.errors import InputError
 from t3_agents.storage import write_atomic
 
+from .checkpoints import COMPLETE
 from .collator import IGNORE, TrajectoryCollator
 from .packing import BatchOrder, packing_refusal, position_ids, use_segment_attention
 from .processes import check_pictures
@@ -266,8 +267,6 @@ class MarkComplete(TrainerCallback):
     """Marks a checkpoint folder once everything in it is written, by every process."""
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        from .sft import COMPLETE
-
         processes = PartialState()
         processes.wait_for_everyone()
         if processes.is_main_process:

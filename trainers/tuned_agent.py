@@ -10,7 +10,7 @@ from t3_agents.agent import T3Agent
 from t3_agents.config import AGENT_FILE
 from t3_agents.models import VLMModel
 
-from .sft import last_checkpoint
+from .checkpoints import last_checkpoint
 
 
 if TYPE_CHECKING:

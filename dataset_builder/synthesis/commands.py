@@ -19,6 +19,7 @@ from .progress import Progress
 from .run_folder import IN_FLIGHT, QUERIES, finished_rows, journal_files, read_events
 
 
+CONFIGS = Path(__file__).parent / "configs"
 TASKS_FILE = "num_tasks"
 """File with the number of candidates that the run goes up to, which may grow."""
 LINE_SECONDS = 10.0
@@ -38,7 +39,7 @@ def main(argv: list[str]) -> int:
         from . import contamination
 
         return contamination.main(argv[1:])
-    config = parse_options(SynthConfig, argv, prog="t3 synth")
+    config = parse_options(SynthConfig, argv, prog="t3 synth", configs=CONFIGS)
     config.check()
     if config.teacher == SCENARIOS:
         from .scenario_teacher import ScenarioRunConfig, print_comparison, synthesise_scenarios

@@ -12,7 +12,8 @@ import pytest
 from training_rows import TINY, make_row, write_dataset
 from training_runs import losses, read_log, start_train, weight_difference, write_recipe
 
-from trainers.sft import COMPLETE, TrainConfig, train
+from trainers.checkpoints import COMPLETE
+from trainers.sft import TrainConfig, train
 
 
 KILLS = ["start", "step", "write", "step", "write", "step", "write", "step", "write", "agent"]

@@ -15,7 +15,8 @@ import torch
 from training_rows import TINY, make_row, write_dataset
 from training_runs import losses, read_log, weight_difference, write_recipe
 
-from trainers.sft import COMPLETE, TrainConfig, train
+from trainers.checkpoints import COMPLETE
+from trainers.sft import TrainConfig, train
 
 
 LAUNCH = Path(__file__).parents[2] / "trainers" / "launch"

@@ -23,8 +23,9 @@ from t3_agents.encoding import ChatEncoder
 from t3_agents.errors import InputError, RunFolderError
 from t3_agents.models import VLMModel
 from t3_agents.task import Task
+from trainers.checkpoints import COMPLETE, last_checkpoint
 from trainers.collator import TrajectoryCollator
-from trainers.sft import COMPLETE, TrainConfig, build_trainer, last_checkpoint, load_rows, train
+from trainers.sft import TrainConfig, build_trainer, load_rows, train
 
 
 ROWS = [make_row(number, attached=number % 2, brought=[number % 3 // 2]) for number in range(1, 9)]
