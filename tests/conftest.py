@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,11 @@ from PIL import Image
 
 # Nothing in the tests is on the Hub; a look-up there would only cost time. `huggingface_hub` reads it when imported.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# The same for what libraries count of their use.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# A shell lets what it starts in the background ignore Ctrl+C, and the commands that tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from tests.tiny_vlm import make_tiny_vlm  # noqa: E402
 
