@@ -34,7 +34,7 @@ class SynthConfig:
 
     Args:
         output (`str`, *optional*, defaults to `"synth"`): folder of the run. The same command on the same folder goes
-            on where it was stopped; a larger `num_tasks` adds to it.
+            on where it was stopped; a larger `num_tasks` adds to it, but not with the offline teacher.
         teacher (`str`, *optional*, defaults to `"scenarios"`): URL of an OpenAI-compatible endpoint, whose key is in
             the environment variable `OPENAI_API_KEY`; or `scenarios`, the offline teacher.
         model (`str`, *optional*): name of the model at the endpoint.
@@ -43,7 +43,8 @@ class SynthConfig:
         num_tasks (`int`, *optional*, defaults to 100): candidates, of which those that pass all stages are kept.
         flavour (`str`, *optional*, defaults to `"gta"`): `gta` (pictures and perception tools) or `gaia` (documents
             and search).
-        seed (`int`, *optional*, defaults to 0): which seed queries a batch is shown.
+        seed (`int`, *optional*, defaults to 0): which seed queries a batch is shown, or which tasks
+            the offline teacher makes.
         seeds_per_batch (`int`, *optional*, defaults to 20): seed queries that the teacher is shown at a time.
         queries_per_batch (`int`, *optional*, defaults to 10): queries that it is asked for at a time.
         duplicate_threshold (`float`, *optional*, defaults to 0.9): cosine similarity from which a query is a duplicate
@@ -73,7 +74,7 @@ class SynthConfig:
         gta (`str`, *optional*), gaia (`str`, *optional*): folders or Hub ids of the benchmarks; queries that are near
             to one of their questions are then listed in the report.
         executor (`str`, *optional*, defaults to `"threads"`): `threads`, or `ray` for several machines.
-        num_workers (`int`, *optional*, defaults to 1): processes of the offline teacher or of Ray.
+        num_workers (`int`, *optional*, defaults to 2): processes of the offline teacher or of Ray.
     """
 
     output: str = "synth"
@@ -107,7 +108,7 @@ class SynthConfig:
     gta: str | None = None
     gaia: str | None = None
     executor: str = "threads"
-    num_workers: int = 1
+    num_workers: int = 2
 
     def check(self) -> None:
         """Check what does not depend on other parts.
