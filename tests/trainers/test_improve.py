@@ -36,10 +36,10 @@ def write_tasks(folder: Path, answer: str = "7") -> Path:
     for split, questions in splits.items():
         empty = {"files": [], "images": [], "paths": [], "tools": [], "domain": "maths", "origin": {}}
         rows = [{"id": Task.create(q, []).id, "query": q, "ground_truth": answer, **empty} for q in questions]
-        # `load_dataset` keeps its copy of a folder by the names in it.
+        # `load_dataset` keeps its copy of a folder by its name and the names in its README.
         path = folder / "tasks" / f"{split}-{folder.parent.name}.parquet"
         Dataset.from_list(rows, features=make_features("tasks")).to_parquet(path)
-    paths = [{"split": split, "path": f"tasks/{split}-*.parquet"} for split in splits]
+    paths = [{"split": split, "path": f"tasks/{split}-{folder.parent.name}.parquet"} for split in splits]
     configs = yaml.safe_dump({"configs": [{"config_name": "tasks", "data_files": paths}]})
     (folder / "README.md").write_text(f"---\n{configs}---\n")
     return folder
