@@ -30,7 +30,7 @@ def folder(tmp_path):
 def test_a_path_is_found_by_its_end(folder, tmp_path, kind):
     with open_source(folder if kind == "folder" else pack(folder, tmp_path / "x.zip")) as source:
         assert source.find("data/llava/coco/a.jpg") == b"in coco"
-        assert source.find("/home/somebody/coco/a.jpg") == b"in coco"
+        assert source.find("/elsewhere/coco/a.jpg") == b"in coco"
         assert source.find("data/b.jpg") == b"flat"
         assert source.find("a.jpg") is None  # not at the top
         assert source.find("coco") is None

