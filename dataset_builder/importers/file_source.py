@@ -6,6 +6,7 @@ import lzma
 import stat
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -32,7 +33,7 @@ _UNREADABLE = (
 )
 
 
-class FileSource:
+class FileSource(ABC):
     """Files by the path that a row gives.
 
     The path in the row need not begin where the source does: of `data/coco/a.jpg` the places `data/coco/a.jpg`,
@@ -54,8 +55,9 @@ class FileSource:
     def close(self) -> None:
         """Let go of what is open."""
 
+    @abstractmethod
     def _read(self, place: str) -> bytes | None:
-        raise NotImplementedError
+        """The bytes at a path of the source itself."""
 
     def __enter__(self) -> FileSource:
         return self

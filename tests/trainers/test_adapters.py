@@ -73,9 +73,8 @@ def test_another_number_of_bits_is_refused():
 # Kernels
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_liger_kernels_need_a_gpu_and_their_extra(recipe, tmp_path):
-    if torch.cuda.is_available():
-        pytest.skip("they can be had here")
     with pytest.raises((MissingExtraError, InputError), match=r"t3-agents\[liger\]|need a GPU: set use_liger_kernel"):
         train(TrainConfig(**{**recipe, "use_liger_kernel": True}, output=str(tmp_path / "run")))
 
