@@ -52,6 +52,7 @@ class FileSource(ABC):
                 return data
         return None
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of what is open."""
 
@@ -98,6 +99,9 @@ class FolderSource(FileSource):
             raise InputError(f"{place} is a link out of the folder of the pictures: copy the file there.")
         _check_size(place, size)
         return found.read_bytes()
+
+    def close(self) -> None:
+        """Nothing stays open between two files."""
 
 
 class ZipSource(FileSource):
