@@ -32,7 +32,8 @@ def main(argv: list[str]) -> int:
     from t3_agents.options import parse_options
 
     if argv[:1] == ["status"]:
-        return status(_run_of(argv[1:], "t3 synth status RUN", 1))
+        folder = _run_of(argv[1:], "t3 synth status RUN", 1)
+        return scenario_status(folder) if _is_of_scenarios(folder) else status(folder)
     if argv[:1] == ["inspect"]:
         return inspect(_run_of(argv[1:], "t3 synth inspect RUN ID", 2), argv[2])
     if argv[:1] == ["contamination"]:
@@ -101,6 +102,20 @@ def status(folder: Path) -> int:
     return 0
 
 
+def scenario_status(folder: Path) -> int:
+    """Show how far a run of the offline teacher is, also while it is running; the exit status."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from .scenario_teacher import rows_by_split
+
+    table = Table(*("split", "planned", "kept", "rejected"))
+    for split, numbers in rows_by_split(folder).items():
+        table.add_row(split, *(f"{number:,}" for number in numbers))
+    Console().print(table)
+    return 0
+
+
 def progress_of(folder: Path) -> Progress:
     """The counts of a run, out of its folder."""
     progress = Progress(int((folder / TASKS_FILE).read_text(encoding="ascii")))
@@ -130,9 +145,16 @@ def _run_of(argv: list[str], usage: str, number: int) -> Path:
     if len(argv) != number or argv[0].startswith("-"):
         raise InputError(f"Usage: {usage}")
     folder = Path(argv[0])
-    if not (folder / SETTINGS_FILE).is_file() or not journal_files(folder, QUERIES):
-        raise InputError(f"{folder} is no folder of a run with an endpoint: give the one that was its `--output`.")
+    if not (folder / SETTINGS_FILE).is_file() or not (journal_files(folder, QUERIES) or _is_of_scenarios(folder)):
+        raise InputError(f"{folder} is no folder of a run: give the one that was its `--output`.")
     return folder
+
+
+def _is_of_scenarios(folder: Path) -> bool:
+    """Whether a folder is a run of the offline teacher that has its plan."""
+    from .scenario_teacher import PLAN_FILE
+
+    return (folder / PLAN_FILE).is_file()
 
 
 @contextmanager

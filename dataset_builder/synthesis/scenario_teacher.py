@@ -200,6 +200,22 @@ def _maker(scenario: Any, split: str, seed: int, index: int, asked: set[str]) ->
     return make
 
 
+def rows_by_split(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Planned, kept and rejected rows of a run by split, also while it is under way."""
+    from ..scenarios import SCENARIOS, split_of
+
+    plan = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
+    found = dict.fromkeys(SPLIT_SHARES, (0, 0, 0))
+    for scenario in SCENARIOS:
+        split = split_of(scenario)
+        # A row whose line is still being written does not count.
+        files = [folder / place / f"{split}-{scenario.name}.jsonl" for place in ("shards", "rejected")]
+        kept, rejected = (file.read_bytes().count(b"\n") if file.exists() else 0 for file in files)
+        planned = plan.get(scenario.name, {"rows": 0})["rows"]
+        found[split] = tuple(map(sum, zip(found[split], (planned, kept, rejected), strict=True)))
+    return found
+
+
 def print_comparison(dataset: Path) -> None:
     """Print the distributions of a dataset beside the paper's, with the distance on each axis."""
     from rich.console import Console

@@ -16,13 +16,16 @@ def tell(folder: Path, name: str) -> list[tuple[str, str]]:
 
     Args:
         folder (`Path`): folder of the run.
-        name (`str`): id of the candidate, or of the task of a kept one.
+        name (`str`): id of the candidate, or of the task of a kept one. A run of the offline teacher knows ids of
+            tasks only.
 
     Raises:
         InputError: when the run has no such candidate.
     """
     outcome, candidate, trajectory, reasons = _find(folder, name)
-    files = [f"{file['path']} ({file['media_type']}, sha256 {file['sha256'][:12]})" for file in candidate["files"]]
+    if candidate is None:
+        return _tell_row(outcome, trajectory, reasons)
+    files = _files(candidate["files"])
     plan = [f"{file['name']}: {file['content']}" for file in candidate["plan"]]
     verdicts = [
         f"{verdict['stage']}: {'accepted' if verdict['accepted'] else 'rejected'}: {verdict['reason']}"
@@ -44,9 +47,37 @@ def tell(folder: Path, name: str) -> list[tuple[str, str]]:
     return [(title, text) for title, text in parts if text or title.startswith(candidate["id"])]
 
 
-def _find(folder: Path, name: str) -> tuple[str, dict[str, Any], dict[str, Any] | None, list[str]]:
-    """Outcome, record, trajectory and reasons of a candidate."""
+def _tell_row(outcome: str, row: dict[str, Any], reasons: list[str]) -> list[tuple[str, str]]:
+    """The story of a task that no candidate came before."""
+    task = row["task"]
+    verdicts = [
+        "; ".join([f"{name}: {'accepted' if verdict['passed'] else 'rejected'}", *verdict["reasons"]])
+        for name, verdict in row["verification"].items()
+    ]
+    parts = [
+        ("Query", task["query"]),
+        ("Domain, expected tools", f"{task['domain']}; {', '.join(task['tools'])}"),
+        ("Files", "\n".join(_files(task["files"]))),
+        ("Verdicts", "\n".join(verdicts)),
+        *_steps(row),
+        ("Expected answer", str(task["ground_truth"])),
+        ("Origin", json.dumps(task["origin"], ensure_ascii=False)),
+    ]
+    return [(f"{task['id']}: {outcome}", "\n".join(reasons)), *((title, text) for title, text in parts if text)]
+
+
+def _files(files: list[dict[str, Any]]) -> list[str]:
+    return [f"{file['path']} ({file['media_type']}, sha256 {file['sha256'][:12]})" for file in files]
+
+
+def _find(folder: Path, name: str) -> tuple[str, dict[str, Any] | None, dict[str, Any] | None, list[str]]:
+    """Outcome, record, trajectory and reasons of a candidate; a task of the offline teacher has no record."""
     for outcome, row in finished_rows(folder):
+        if not _has_candidate(outcome, row):
+            trajectory = row if outcome == KEPT else row["trajectory"]
+            if trajectory["task"]["id"] == name:
+                return outcome, None, trajectory, row.get("reasons", [])
+            continue
         if name not in (candidate_id_of(row), outcome == KEPT and row["task"]["id"]):
             continue
         if outcome == KEPT:
@@ -60,7 +91,11 @@ def _find(folder: Path, name: str) -> tuple[str, dict[str, Any], dict[str, Any] 
     for candidate in read_queries(folder):
         if candidate["id"] == name:
             return "not begun", candidate, None, []
-    raise InputError(f"The run has no candidate `{name}`; ids look like gta-0-3.")
+    raise InputError(f"The run has no candidate `{name}`; ids look like gta-0-3 or 64cd13068043e8f1.")
+
+
+def _has_candidate(outcome: str, row: dict[str, Any]) -> bool:
+    return "synthesis" in row["provenance"] if outcome == KEPT else "candidate" in row
 
 
 def _steps(trajectory: dict[str, Any] | None) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -19,10 +20,18 @@ from dataset_builder.scenarios.framing import _FRAMES, _NAMES, framed, query_key
 from dataset_builder.scenarios.mixture import FamilyProfile, solve_mixture, whole_numbers
 from dataset_builder.scenarios.words import FIRST_NAMES, LAST_NAMES
 from dataset_builder.statistics import paper_distances
-from dataset_builder.synthesis.scenario_teacher import FIRST_INDEX, ScenarioRunConfig, _Job, make_rows
+from dataset_builder.synthesis.commands import main
+from dataset_builder.synthesis.scenario_teacher import (
+    FIRST_INDEX,
+    PLAN_FILE,
+    ScenarioRunConfig,
+    _Job,
+    make_rows,
+    rows_by_split,
+)
 from hub_cards.dataset_card import PAPER_DOMAINS, PAPER_FILE_TYPES, PAPER_STEPS, PAPER_TOOLS
 from t3_agents.errors import InputError
-from t3_agents.storage import read_rows
+from t3_agents.storage import RunFolder, read_rows
 
 
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
@@ -142,6 +151,25 @@ def test_rows_are_verified_and_the_same_after_a_stop(tmp_path):
     assert all(v == {"passed": True, "reasons": []} for row in rows for v in row["verification"].values())
     assert all(set(row["verification"]) == {"query_file", "trajectory"} for row in rows)
     assert min(row["task"]["origin"]["index"] for row in rows) == FIRST_INDEX
+
+
+def test_a_run_can_be_looked_at(tmp_path, capsys):
+    plan = {name: {"rows": rows + 2, "cost": 1.0} for name, rows in QUOTAS}
+    with RunFolder(tmp_path, {"command": "synth", "teacher": "scenarios"}):
+        (tmp_path / PLAN_FILE).write_text(json.dumps(plan))
+        make_rows(_Job(tmp_path, 0, QUOTAS), lambda: None)
+    assert rows_by_split(tmp_path) == {"train": (11, 7, 0), "validation": (0, 0, 0), "test": (0, 0, 0)}
+    assert main(["status", str(tmp_path)]) == 0
+    assert re.search(r"train\W+11\W+7\W+0", capsys.readouterr().out)
+    row = rows_of(tmp_path)[0]
+    assert main(["inspect", str(tmp_path), row["task"]["id"]]) == 0
+    story = " ".join(capsys.readouterr().out.split())
+    for text in (row["task"]["query"], row["steps"][0]["code"], "trajectory: accepted"):
+        assert " ".join(text.split()) in story
+    with pytest.raises(InputError, match="no candidate"):
+        main(["inspect", str(tmp_path), "0" * 16])
+    with pytest.raises(InputError, match="no folder of a run"):
+        main(["status", str(tmp_path / "shards")])
 
 
 def test_options_are_checked():
