@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 import torch
 from PIL import Image
@@ -317,3 +319,24 @@ def test_processed_pictures_are_kept_within_a_bound(encoder):
     )
     none = TrajectoryCollator(encoder, pixel_cache_mb=0)
     assert torch.equal(none([row])["pixel_values"], first) and none._pixels.bytes == 0
+
+
+def test_the_oldest_pictures_leave_a_full_cache(encoder):
+    collator = TrajectoryCollator(encoder, pixel_cache_mb=1)
+    rows = [make_row(number, attached=1, brought=()) for number in range(8)]
+    one = sum(value.nbytes for value in TrajectoryCollator(encoder)._pixels.get(encoder, _pictures(rows[0])).values())
+    collator._pixels.max_bytes = 3 * one
+    sizes = []
+    for row in [*rows, rows[0]]:
+        collator([row])
+        sizes.append(collator._pixels.bytes)
+    assert max(sizes) <= 3 * one and sizes[-1] == 3 * one
+    assert sizes[-1] == sum(v.nbytes for entry in collator._pixels.entries.values() for v in entry.values())
+    # The last rows are there; the first one had to be processed again.
+    kept = collator([rows[-1]])["pixel_values"]
+    assert collator([rows[-1]])["pixel_values"] is kept
+    assert len(collator._pixels.entries) == 3
+
+
+def _pictures(row) -> list[list[Image.Image]]:
+    return [[Image.open(io.BytesIO(image["bytes"])).convert("RGB") for image in row["images"]]]
