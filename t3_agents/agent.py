@@ -18,8 +18,8 @@ from PIL import Image
 from smolagents import CodeAgent, Tool
 from smolagents.agents import ActionOutput, LogLevel
 from smolagents.local_python_executor import PythonExecutor
-from smolagents.memory import ActionStep, FinalAnswerStep, MemoryStep, PlanningStep, TaskStep, ToolCall
-from smolagents.models import ChatMessage, MessageRole, Model, agglomerate_stream_deltas
+from smolagents.memory import ActionStep, FinalAnswerStep, MemoryStep, PlanningStep, ToolCall
+from smolagents.models import ChatMessage, Model, agglomerate_stream_deltas
 from smolagents.utils import AgentError, AgentExecutionError, AgentGenerationError, AgentParsingError
 
 from . import tracing
@@ -28,14 +28,15 @@ from .errors import InputError
 from .executor import TimedExecutor
 from .hub import has_agent
 from .interruption import InterruptedTurn, Interruption, interruptible
+from .memory import pictures_of, to_messages, to_step
 from .models import EMBEDDED, Generation, VLMModel
 from .pretrained import PretrainedAgent
 from .sandbox import PAPER_IMPORTS, SandboxExecutor, SandboxLimits, require_sandbox
 from .task import File, Task
 from .tools.base import WorkspaceTool
 from .tools.toolbox import make_toolbox
-from .trajectory import CODE_CLOSE, CODE_OPEN, Step, Trajectory, render_messages
-from .turns import called_tools, execution_error, parse_turn, shorten
+from .trajectory import CODE_CLOSE, CODE_OPEN, Step, Trajectory
+from .turns import execution_error, parse_turn, shorten
 from .workspace import Workspace
 
 
@@ -391,56 +392,22 @@ class T3Agent(PretrainedAgent, CodeAgent):
             summary_mode (`bool`, *optional*, defaults to `False`): leave out the system prompt and earlier plans.
         """
         memory = [step for step in self.memory.steps if not (summary_mode and isinstance(step, PlanningStep))]
-        steps = [self._to_step(step) for step in memory]
-        pictures = [image for step in memory for image in _pictures_of(step)]
-        first = steps[0] if steps and steps[0].kind == "task" else Step()
         system_prompt = "" if summary_mode else self.memory.system_prompt.system_prompt
-        messages = render_messages(system_prompt, first.observation, len(first.images), steps[1:] if steps else [])
-        turns = [step for step in memory if isinstance(step, (ActionStep, PlanningStep))]
-        generations = iter([step for step in turns if _output_of(step) or _generation_of(step)])
-        remaining = iter(pictures)
-        chat = []
-        for message in messages:
-            content = [
-                {"type": "image", "image": next(remaining)} if c["type"] == "image" else c for c in message["content"]
-            ]
-            raw = _generation_of(next(generations)) if message["role"] == "assistant" else None
-            chat.append(ChatMessage(role=MessageRole(message["role"]), content=content, raw=raw))
-        return chat
+        return to_messages(memory, system_prompt, self.code_block_tags, self._callables)
+
+    @property
+    def _callables(self) -> set[str]:
+        return {*self.tools, *self.managed_agents}
 
     def _to_step(self, memory_step: MemoryStep) -> Step:
-        """A smolagents memory step as a [`Step`]; picture indexes are filled in by [`_to_trajectory`]."""
-        images = list(range(len(_pictures_of(memory_step))))
-        if isinstance(memory_step, TaskStep):
-            return Step(kind="task", observation=memory_step.task, images=images)
-        usage = memory_step.token_usage
-        timing = memory_step.timing
-        step = Step(
-            model_output=_output_of(memory_step),
-            images=images,
-            input_tokens=usage.input_tokens if usage else 0,
-            output_tokens=usage.output_tokens if usage else 0,
-            seconds=round((timing.end_time or time.time()) - timing.start_time, 3),
-        )
-        if isinstance(memory_step, PlanningStep):
-            step.kind = "plan"
-            return step
-        step.thought, code, _ = parse_turn(step.model_output, self.code_block_tags)
-        step.code = memory_step.code_action or code
-        step.observation = memory_step.observations or ""
-        step.error = memory_step.error.message if memory_step.error else None
-        step.tools = called_tools(step.code, {*self.tools, *self.managed_agents})
-        step.is_final = memory_step.is_final_answer
-        generation = _generation_of(memory_step)
-        step.output_ids = list(generation.output_ids) if generation else None
-        return step
+        return to_step(memory_step, self.code_block_tags, self._callables)
 
     def _to_trajectory(self, task: Task, answer: str | None) -> Trajectory:
         steps, images = [], []
         for memory_step in self.memory.steps:
             step = self._to_step(memory_step)
             step.images = list(range(len(images), len(images) + len(step.images)))
-            images += [self._file_of(image) for image in _pictures_of(memory_step)]
+            images += [self._file_of(image) for image in pictures_of(memory_step)]
             steps.append(step)
         return Trajectory(
             task=task,
@@ -537,19 +504,3 @@ def load_agent(
         return T3Agent.from_pretrained(name, model=model, revision=revision, **limits)
     model = model or VLMModel.from_pretrained(name, revision=revision)
     return T3Agent(tools=make_toolbox(toolbox), model=model, prompt=prompt, **limits)
-
-
-def _pictures_of(step: MemoryStep) -> list[Image.Image]:
-    if isinstance(step, TaskStep):
-        return list(step.task_images or [])
-    return list(step.observations_images or []) if isinstance(step, ActionStep) else []
-
-
-def _output_of(step: ActionStep | PlanningStep) -> str:
-    output = step.plan if isinstance(step, PlanningStep) else step.model_output
-    return output if isinstance(output, str) else ""
-
-
-def _generation_of(step: ActionStep | PlanningStep) -> Generation | None:
-    message = step.model_output_message if isinstance(step, ActionStep) else None
-    return message.raw if message is not None and isinstance(message.raw, Generation) else None
