@@ -26,13 +26,12 @@ def to_step(memory_step: MemoryStep, tags: tuple[str, str], tools: Collection[st
     if isinstance(memory_step, TaskStep):
         return Step(kind="task", observation=memory_step.task, images=images)
     usage = memory_step.token_usage
-    timing = memory_step.timing
     step = Step(
         model_output=_output_of(memory_step),
         images=images,
         input_tokens=usage.input_tokens if usage else 0,
         output_tokens=usage.output_tokens if usage else 0,
-        seconds=round((timing.end_time or time.time()) - timing.start_time, 3),
+        seconds=seconds_of(memory_step),
     )
     if isinstance(memory_step, PlanningStep):
         step.kind = "plan"
@@ -80,6 +79,11 @@ def pictures_of(step: MemoryStep) -> list[Image.Image]:
     if isinstance(step, TaskStep):
         return list(step.task_images or [])
     return list(step.observations_images or []) if isinstance(step, ActionStep) else []
+
+
+def seconds_of(step: ActionStep | PlanningStep) -> float:
+    """Wall-clock seconds of a step so far; 0 when the clock was set back meanwhile."""
+    return max(0.0, round((step.timing.end_time or time.time()) - step.timing.start_time, 3))
 
 
 def _output_of(step: ActionStep | PlanningStep) -> str:

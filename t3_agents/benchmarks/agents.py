@@ -18,6 +18,7 @@ from smolagents.models import Model
 from smolagents.utils import AgentMaxStepsError
 
 from ..agent import T3Agent, load_agent
+from ..memory import seconds_of
 from ..models import VLMModel
 from ..server_model import ServerModel
 from ..task import File, Task
@@ -111,7 +112,7 @@ class PlainAgent:
             model_output=hide(step.plan if isinstance(step, PlanningStep) else step.model_output),
             input_tokens=usage.input_tokens if usage else 0,
             output_tokens=usage.output_tokens if usage else 0,
-            seconds=round((step.timing.end_time or time.time()) - step.timing.start_time, 3),
+            seconds=seconds_of(step),
         )
         if isinstance(step, ActionStep):
             record.thought = parse_turn(record.model_output, self.agent.code_block_tags)[0]

@@ -41,7 +41,8 @@ class WebCache:
         """
         path = self.folder / f"{sha256_of(json.dumps(key).encode())}.json"
         entry = self._read(path, key)
-        if entry is not None and (self.cache_only or time.time() - entry["created"] < self.max_age):
+        # An entry of the future was written before the clock was set back: its age is not known.
+        if entry is not None and (self.cache_only or 0 <= time.time() - entry["created"] < self.max_age):
             return entry["value"]
         if self.cache_only:
             raise InputError(f"{key[-1]!r} is not in the cache, and this run fetches nothing from the web.")

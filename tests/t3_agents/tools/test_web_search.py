@@ -327,6 +327,14 @@ class TestCache:
         assert WebCache(tmp_path, max_age=0).get(("page", "u"), lambda: 2) == 2
         assert WebCache(tmp_path, max_age=0, cache_only=True).get(("page", "u"), lambda: 3) == 2
 
+    def test_a_clock_that_was_set_back(self, tmp_path):
+        WebCache(tmp_path).get(("page", "u"), lambda: 1)
+        path = next(tmp_path.iterdir())
+        entry = json.loads(path.read_text())
+        path.write_text(json.dumps({**entry, "created": entry["created"] + 3600}))
+        assert WebCache(tmp_path).get(("page", "u"), lambda: 2) == 2
+        assert WebCache(tmp_path).get(("page", "u"), lambda: 3) == 2
+
     @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": "t3-web/1"}', '{"value": 5, "created": 9e9}'])
     def test_a_broken_entry_is_fetched_again(self, tmp_path, content):
         WebCache(tmp_path).get(("page", "u"), lambda: 1)
