@@ -51,7 +51,6 @@ class RunFolderStore:
         self._lock = threading.Lock()
         self._shards: dict[tuple[str, str], Shard] = {}
         self.outcomes: dict[str, str] = {}
-        self._tasks: set[str] = set()
         try:
             for outcome, place in OUTCOMES.items():
                 for split in SPLITS:
