@@ -13,9 +13,10 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..errors import InputError, MissingExtraError
 from ..parts import PartError, cache_dir
@@ -155,6 +156,9 @@ class Index:
         with (home / "passages.jsonl").open(encoding="utf-8") as stream:
             rows = [json.loads(line) for line in stream]
         self.passages = [Passage(title, text, source, tuple(aliases)) for title, text, source, aliases in rows]
+        subjects = [passage.subject for passage in self.passages]
+        self._numbers = {subject: number for number, subject in enumerate(dict.fromkeys(subjects))}
+        self._subjects = np.array([self._numbers[subject] for subject in subjects])
         self._bm25 = bm25s.BM25.load(home, show_progress=False)
         names = {(name, passage.subject) for passage in self.passages for name in (passage.subject, *passage.aliases)}
         self._names = [(frozenset(content_words(name)), subject) for name, subject in names if content_words(name)]
@@ -201,9 +205,12 @@ class Index:
         if not known:
             return []
         scores = self._bm25.get_scores(known)
-        order = (int(index) for index in scores.argsort()[::-1] if scores[index] > 0)
-        found = ((self.passages[index], float(scores[index])) for index in order)
-        return list(islice((hit for hit in found if not subjects or hit[0].subject in subjects), limit))
+        wanted = scores > 0
+        if subjects:
+            wanted &= np.isin(self._subjects, [self._numbers[subject] for subject in subjects])
+        places = np.flatnonzero(wanted)
+        best = places[np.argsort(-scores[places], kind="stable")][:limit]
+        return [(self.passages[place], float(scores[place])) for place in best]
 
 
 @functools.lru_cache(maxsize=4)

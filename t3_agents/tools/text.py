@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 
@@ -16,6 +17,7 @@ STOP_WORDS = frozenset(
 )
 
 
+@functools.lru_cache(maxsize=2**15)
 def stem(word: str) -> str:
     """Lower-case word without a plural ending."""
     word = word.lower()
