@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import importlib.resources
 import json
 from dataclasses import asdict, dataclass, field, fields
@@ -40,7 +42,14 @@ def load_prompt(name: str) -> dict[str, Any]:
     names = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
     if name not in names:
         raise InputError(f"There is no prompt `{name}`; choose one of: {', '.join(names)}.")
-    return yaml.safe_load(folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
+    return copy.deepcopy(_read_prompt(name))
+
+
+@functools.cache
+def _read_prompt(name: str) -> dict[str, Any]:
+    """Read once: parsing the examples takes longer than all else that makes an agent."""
+    text = importlib.resources.files("t3_agents.prompts").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)
 
 
 @dataclass
