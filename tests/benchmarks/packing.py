@@ -56,7 +56,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--controller", default="embedded", help="name or folder of the model")
     parser.add_argument("--rows", type=int, default=8, help="released rows; twice as many of the offline teacher")
     parser.add_argument("--batches", type=int, default=1, help="batches of released rows that a variant runs")
-    parser.add_argument("--pack-length", type=int, default=16384, help="tokens of a pack; a padded batch of TRL takes more memory")
+    parser.add_argument(
+        "--pack-length", type=int, default=16384, help="tokens of a pack, in less memory than TRL's batch"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="times that all batches are measured")
     parser.add_argument("--seconds", type=float, default=240, help="time for the rounds; the first one always runs")
     parser.add_argument("--threads", type=int, help="torch threads; the fastest number by default")
