@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import constants
+
 from .config import AGENT_FILE, T3AgentConfig
 from .errors import InputError, MissingExtraError
 from .hub import download_model, has_agent
@@ -158,8 +160,11 @@ def main(argv: list[str]) -> int:
     weights = weights_of(config.agent)
     scratch = Path(tempfile.mkdtemp(prefix="t3-serve-"))
     try:
-        if weights.adapter and server == "transformers":
-            weights = merged(weights, scratch)
+        if server == "transformers":
+            # Its list of models fails where nothing was ever downloaded.
+            Path(constants.HF_HUB_CACHE).mkdir(parents=True, exist_ok=True)
+            if weights.adapter:
+                weights = merged(weights, scratch)
         command, name = command_of(server, weights, config.host, config.port)
         print(instructions(config, name), flush=True)
         return _run(command)

@@ -277,13 +277,15 @@ def free_port():
 
 @pytest.mark.slow
 @pytest.mark.skipif("transformers" not in installed_servers(), reason="needs the extra `serve`")
-def test_served_and_in_process_write_the_same(tiny_vlm, make_picture):
+def test_served_and_in_process_write_the_same(tiny_vlm, make_picture, tmp_path):
     """`t3 serve` with the best server that is installed, and the same greedy turns as without it."""
     import urllib.request
 
     port = free_port()
     command = [sys.executable, "-m", "t3_agents.cli", "serve", "--agent", str(tiny_vlm), "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=os.environ)
+    # Nothing was ever downloaded here.
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub")}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
     try:
         printed = [process.stdout.readline() for _ in range(3)]
         assert f"--api-base http://localhost:{port}/v1 --api-model {tiny_vlm}" in printed[2]
@@ -295,6 +297,8 @@ def test_served_and_in_process_write_the_same(tiny_vlm, make_picture):
             except OSError:
                 assert process.poll() is None and time.monotonic() < deadline
                 time.sleep(0.5)
+        with urllib.request.urlopen(f"http://localhost:{port}/v1/models", timeout=30) as reply:
+            assert json.load(reply)["object"] == "list"
         served = ServerModel(str(tiny_vlm), api_base=f"http://localhost:{port}/v1", max_new_tokens=12)
         local = VLMModel.from_pretrained(tiny_vlm, max_new_tokens=12)
         picture = Image.open(make_picture())
