@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t3_agents.errors import InputError
+from t3_agents.progress import WorkProgress
 from t3_agents.storage import BlobStore, RunFolder, Shard
 
 from .workers import run_jobs
@@ -87,7 +88,7 @@ def build_dataset(config: BuildConfig, output: str | Path | None = None) -> Path
     with RunFolder(folder, settings):
         dataset = folder / "dataset"
         if not dataset.exists():
-            with make_progress() as progress:
+            with WorkProgress() as progress:
                 bar = progress.add_task("Tasks", total=sum(plan.values()))
                 jobs = [(config, folder, name) for name in plan]
                 run_jobs(_build_job, jobs, config.num_workers, lambda: progress.advance(bar))
@@ -226,15 +227,6 @@ def export_run(folder: Path, dataset: Path, progress: Any) -> None:
 def _count_lines(path: Path) -> int:
     with path.open("rb") as stream:
         return sum(line.endswith(b"\n") for line in stream)
-
-
-def make_progress() -> Any:
-    """A progress bar on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=Console(stderr=True))
 
 
 def print_summary(dataset: Path) -> None:

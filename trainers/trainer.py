@@ -13,13 +13,13 @@ import psutil
 import torch
 from accelerate import PartialState
 from peft import PeftModel
-from rich.progress import Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, TrainerCallback
 from trl import SFTTrainer
 
 from t3_agents.errors import InputError
+from t3_agents.progress import WorkProgress
 from t3_agents.storage import write_atomic
 
 from .checkpoints import COMPLETE
@@ -242,22 +242,16 @@ def head_at(head: torch.nn.Module, positions: torch.Tensor) -> Iterator[None]:
 
 
 class ShowProgress(TrainerCallback):
-    """A progress bar over optimizer steps, with the loss."""
+    """Progress over optimizer steps, with the loss."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        columns = (
-            *Progress.get_default_columns()[:-1],
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[loss]}"),
-        )
-        self.progress = Progress(*columns, disable=not state.is_world_process_zero)
-        self.bar = self.progress.add_task("Steps", total=state.max_steps, completed=state.global_step, loss="")
+        self.progress = WorkProgress(disable=not state.is_world_process_zero)
+        self.bar = self.progress.add_task("Steps", total=state.max_steps, completed=state.global_step)
         self.progress.start()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        loss = f"loss {float(logs['loss']):.3f}" if logs and "loss" in logs else ""
-        self.progress.update(self.bar, completed=state.global_step, **({"loss": loss} if loss else {}))
+        loss = {"note": f"loss {float(logs['loss']):.3f}"} if logs and "loss" in logs else {}
+        self.progress.update(self.bar, completed=state.global_step, **loss)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.progress.stop()

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 
 from t3_agents.options import parse_options
+from t3_agents.progress import WorkProgress
 
 
 @dataclass
@@ -29,10 +30,9 @@ def main(argv: list[str]) -> int:
     argv = ["--run", *argv] if argv and not argv[0].startswith("-") else argv
     config = parse_options(ExportConfig, argv, prog="t3 export RUN")
 
-    from ..build import make_progress
     from .export_rows import export_rows
 
-    with make_progress() as progress:
+    with WorkProgress() as progress:
         bar = progress.add_task("Rows", total=None)
         counts = export_rows(config.run, config.output, config.format, on_row=lambda: progress.advance(bar))
     print(f"{counts.exported} rows exported, {counts.left_out} left out")

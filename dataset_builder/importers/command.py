@@ -8,6 +8,7 @@ from pathlib import Path
 
 from t3_agents.errors import InputError
 from t3_agents.options import parse_options
+from t3_agents.progress import WorkProgress
 
 
 @dataclass
@@ -48,7 +49,7 @@ def run_import(config: ImportConfig) -> Path:
     from rich.table import Table
     from rich.text import Text
 
-    from ..build import export_run, make_progress
+    from ..build import export_run
     from .atif import read_atif
     from .import_run import import_rows
     from .mm_traj import read_mm_traj
@@ -58,7 +59,7 @@ def run_import(config: ImportConfig) -> Path:
     if config.format not in readers:
         raise InputError(f"There is no format `{config.format}`; choose one of: {', '.join(readers)}.")
     folder = Path(config.output)
-    with make_progress() as progress:
+    with WorkProgress() as progress:
         bar = progress.add_task("Rows", total=None)
         counts = import_rows(
             readers[config.format],

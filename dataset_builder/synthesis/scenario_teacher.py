@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from t3_agents.errors import InputError
+from t3_agents.progress import WorkProgress
 from t3_agents.storage import BlobStore, RunFolder, Shard, write_atomic
 
-from ..build import export_run, make_progress, solve_made
+from ..build import export_run, solve_made
 from ..workers import run_jobs
 
 
@@ -88,7 +89,7 @@ def synthesise_scenarios(config: ScenarioRunConfig, output: str | Path | None = 
         dataset = folder / "dataset"
         if not dataset.exists():
             plan = _plan(config, folder)
-            with make_progress() as progress:
+            with WorkProgress() as progress:
                 bar = progress.add_task("Rows", total=config.num_tasks)
                 jobs = _jobs(config, folder, plan)
                 run_jobs(make_rows, jobs, config.num_workers, lambda: progress.advance(bar))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, RunFolderError
+from ..progress import WorkProgress
 from ..rollout import RolloutLimits, rollout
 from ..storage import BlobStore, Shard
 from ..task import Task
@@ -115,21 +115,7 @@ def _row(trajectory: Trajectory, blobs: BlobStore) -> dict[str, Any]:
 
 @contextmanager
 def _progress_bar(total: int, done: int) -> Iterator[Callable[[], None]]:
-    """Show a bar where there is a terminal; gives the function that advances it."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("tasks"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        bar_task = bar.add_task("", total=total, completed=done)
-        yield lambda: bar.advance(bar_task)
+    """Show how far the tasks are; gives the function that advances it."""
+    with WorkProgress() as progress:
+        bar = progress.add_task("Tasks", total=total, completed=done)
+        yield lambda: progress.advance(bar)
