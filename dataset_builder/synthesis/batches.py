@@ -88,9 +88,6 @@ class QueryBatches:
         return released
 
     def _commit(self, batch: int, candidates: list[Candidate], failure: str | None) -> dict[str, Any]:
-        self._failed = 0 if candidates else self._failed + 1
-        if self._failed >= MAX_FAILED:
-            raise NoQueries(f"{MAX_FAILED} batches in a row gave no queries; the last one because: {failure}")
         while self._earlier:
             self.duplicates(self._earlier.pop(0))
         near = self.duplicates([candidate.query for candidate in candidates]) if candidates else []
@@ -104,6 +101,9 @@ class QueryBatches:
         }
         self.shard.append(row)
         self.shard.rows.clear()
+        self._failed = 0 if candidates else self._failed + 1
+        if self._failed >= MAX_FAILED:
+            raise NoQueries(f"{MAX_FAILED} batches in a row gave no queries; the last one because: {failure}")
         return row
 
     def _release(self, row: dict[str, Any]) -> list[QueuedQuery]:

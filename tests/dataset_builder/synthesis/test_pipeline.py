@@ -197,6 +197,7 @@ def test_a_full_disk_in_a_stage_stops_the_run_and_loses_nothing(tmp_path):
 def test_a_teacher_without_queries_is_given_up(tmp_path):
     with pytest.raises(NoQueries, match="10 batches in a row"):
         make(tmp_path, generate=lambda batch: []).run()
+    assert [row["batch"] for row in read_rows(tmp_path / "queries.jsonl")] == list(range(10))
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path):
