@@ -1,4 +1,4 @@
-"""Packing: which rows share one long row, and the attention that keeps them apart.
+"""Packing: which rows share one long row, and the positions of their tokens; `segment_attention.py` keeps them apart.
 
 A packed row is `[prefix | body 1 | body 2 | ...]`. A token attends to the prefix and, causally, to its own body;
 positions of every body go on where the prefix ends. It is the same function of the same tokens as one row per
@@ -7,29 +7,17 @@ trajectory, without padding and with a prefix that all share computed once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.attention.flex_attention import BlockMask, flex_attention
-from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.data import Sampler
-from transformers import AttentionInterface, PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers import PreTrainedModel
 
 from t3_agents.encoding import Conversation
 from t3_agents.families import is_multi_modal, reason_against_slots
-
-
-ATTENTION = "t3_segments"
-"""Name of the attention by segment in transformers' `AttentionInterface`."""
-
-BLOCK = 128
-"""Tokens of a block of FlexAttention, its default."""
 
 
 # Which rows go together
@@ -167,163 +155,6 @@ class BatchOrder(Sampler[list[int]]):
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.batches))
         for number in range(len(self)):
             yield self.batches[order[number % len(order)]]
-
-
-# The attention of a packed row
-
-
-def _segment_attention(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    segment_bounds: Sequence[int] | None = None,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
-    """Causal attention of the prefix, and of each body to the prefix and itself.
-
-    Args:
-        query (`Tensor` of shape `(1, heads, length, head_dim)`), key and value with the heads of the keys.
-        segment_bounds (`Sequence[int]`, *optional*): length of the prefix, then the end of each body. Without it, or
-            with a mask, this is transformers' `sdpa` attention.
-    """
-    if segment_bounds is None or attention_mask is not None:
-        return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
-        )
-    # One kernel for all segments, where there is one; it knows no dropout.
-    if query.is_cuda and not dropout:
-        output = attention_by_blocks(query, key, value, segment_bounds, scaling)
-    else:
-        output = attention_by_segment(query, key, value, segment_bounds, scaling, dropout)
-    return output.transpose(1, 2).contiguous(), None
-
-
-def attention_by_segment(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    bounds: Sequence[int],
-    scaling: float | None = None,
-    dropout: float = 0.0,
-) -> torch.Tensor:
-    """The attention of a packed row with one call per segment: what the mask would throw away is not computed.
-
-    Args:
-        query (`Tensor` of shape `(1, heads, length, head_dim)`), key and value with the heads of the keys.
-        bounds (`Sequence[int]`): length of the prefix, then the end of each body.
-        scaling (`float`, *optional*): of the scores; by default one over the root of `head_dim`.
-        dropout (`float`, *optional*, defaults to 0.0): share of the weights that are dropped.
-
-    Returns:
-        `Tensor` of the shape of the query.
-    """
-    prefix = bounds[0]
-    grouped = query.shape[1] != key.shape[1]
-
-    def attend(start: int, end: int) -> torch.Tensor:
-        own_key, own_value, mask = key[:, :, start:end], value[:, :, start:end], None
-        if start and prefix:
-            own_key = torch.cat([key[:, :, :prefix], own_key], dim=2)
-            own_value = torch.cat([value[:, :, :prefix], own_value], dim=2)
-            mask = torch.ones(end - start, prefix + end - start, dtype=torch.bool, device=query.device).tril(prefix)
-        return scaled_dot_product_attention(
-            query[:, :, start:end],
-            own_key,
-            own_value,
-            attn_mask=mask,
-            dropout_p=dropout,
-            is_causal=mask is None,
-            scale=scaling,
-            enable_gqa=grouped,
-        )
-
-    starts = [0, *bounds[:-1]] if prefix else bounds[:-1]
-    ends = bounds if prefix else bounds[1:]
-    return torch.cat([attend(start, end) for start, end in zip(starts, ends, strict=True)], dim=2)
-
-
-def attention_by_blocks(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    bounds: Sequence[int],
-    scaling: float | None = None,
-) -> torch.Tensor:
-    """The same as [`attention_by_segment`] with one kernel that skips masked blocks (FlexAttention, arXiv 2412.05496).
-
-    PyTorch has its backward pass on a GPU only.
-    """
-    attend = compiled_flex_attention() if query.is_cuda else flex_attention
-    mask = segment_block_mask(tuple(bounds), query.device)
-    return attend(query, key, value, block_mask=mask, scale=scaling, enable_gqa=query.shape[1] != key.shape[1])
-
-
-@cache
-def compiled_flex_attention() -> Callable[..., torch.Tensor]:
-    """FlexAttention as one kernel; called without compilation it writes the scores out."""
-    # Packs differ in length: without dynamic shapes each length is compiled anew.
-    return torch.compile(flex_attention, dynamic=True)
-
-
-@lru_cache(maxsize=4)  # all layers, and the second pass of gradient checkpointing, have the same one
-def segment_block_mask(bounds: tuple[int, ...], device: torch.device) -> BlockMask:
-    """Blocks of tokens that see each other in a packed row.
-
-    They follow from the bounds, so that no square of the length is written out, as `create_block_mask` does.
-
-    Args:
-        bounds (`tuple[int, ...]`): length of the prefix, then the end of each body.
-        device (`torch.device`): where to.
-    """
-    prefix, length = bounds[0], bounds[-1]
-    starts = torch.tensor([0, *bounds[:-1]])
-    segments = torch.arange(len(bounds)).repeat_interleave(torch.tensor(bounds) - starts)
-
-    def may_see(batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        return (query >= key) & ((segments_there[key] == 0) | (segments_there[key] == segments_there[query]))
-
-    # A token sees the keys up to `shared`, and those from `own` to itself.
-    token = torch.arange(length)[:, None]
-    shared, own = (token + 1).clamp(max=prefix), starts[segments][:, None]
-    first = torch.arange(0, length, BLOCK)[None]
-    last = first + BLOCK
-    sees_some = (shared > first) | ((own < last) & (token >= first))
-    sees_all = (shared >= last) | ((token + 1 >= last) & ((own <= first) | (own <= shared)))
-    padding = (0, 0, 0, -length % BLOCK)
-    some, whole = (torch.nn.functional.pad(seen, padding).unflatten(0, (-1, BLOCK)) for seen in (sees_some, sees_all))
-    some, whole = some.any(1), whole.all(1)
-    segments_there = segments.to(device)
-    return BlockMask.from_kv_blocks(
-        *_ordered_blocks(some & ~whole, device),
-        *_ordered_blocks(whole, device),
-        BLOCK_SIZE=BLOCK,
-        mask_mod=may_see,
-        seq_lengths=(length, length),
-    )
-
-
-def _ordered_blocks(blocks: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Number of the blocks of each row, and their places before those of the others."""
-    order = torch.argsort(blocks.int(), dim=-1, descending=True, stable=True)
-    return blocks.sum(-1, dtype=torch.int32)[None, None].to(device), order.int()[None, None].to(device)
-
-
-def _segment_mask(*args: Any, attention_mask: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor | None:
-    """Packed rows come without a padding mask and need none; padded ones get that of `sdpa`."""
-    return None if attention_mask is None else sdpa_mask(*args, attention_mask=attention_mask, **kwargs)
-
-
-AttentionInterface.register(ATTENTION, _segment_attention)
-AttentionMaskInterface.register(ATTENTION, _segment_mask)
-
-
-def use_segment_attention(model: PreTrainedModel) -> None:
-    """Let the language model of a vision-language model attend by segment; its vision tower stays as it is."""
-    model.set_attn_implementation({"text_config": ATTENTION})
 
 
 def position_ids(model: PreTrainedModel, inputs: dict[str, Any]) -> torch.Tensor:

@@ -65,7 +65,7 @@ def build_trainer(
 
     from .collator import TrajectoryCollator
     from .processes import OrderByEpoch, split_language_model_only
-    from .trainer import MarkComplete, ShowProgress, TrajectoryTrainer
+    from .trainer import KeepAttention, MarkComplete, ShowProgress, TrajectoryTrainer
 
     if len(train_dataset) == 0:
         raise InputError(f"The split `{config.split}` has no rows to train on.")
@@ -112,6 +112,9 @@ def build_trainer(
         dataset_kwargs={"skip_prepare_dataset": True},
         disable_tqdm=True,  # ShowProgress has the bar
     )
+    callbacks = [OrderByEpoch(), MarkComplete(), ShowProgress(), *kwargs.pop("callbacks", [])]
+    if collator.packing in PACKED and model.device.type == "cpu":
+        callbacks.append(KeepAttention())
     adapter = LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
@@ -127,7 +130,7 @@ def build_trainer(
             train_dataset=train_dataset,
             processing_class=processor,
             peft_config=adapter,
-            callbacks=[OrderByEpoch(), MarkComplete(), ShowProgress(), *kwargs.pop("callbacks", [])],
+            callbacks=callbacks,
             **kwargs,
         )
     except ValueError as error:
@@ -162,7 +165,8 @@ def _plan_batches(
 
     from .family_check import check_family
     from .lengths import measure_rows
-    from .packing import group_by_length, pack_rows, use_segment_attention
+    from .packing import group_by_length, pack_rows
+    from .segment_attention import use_segment_attention
     from .trainer import packing_problem
 
     packing, skip = config.packing, config.long_rows == "skip"

@@ -24,8 +24,9 @@ from t3_agents.storage import write_atomic
 
 from .checkpoints import COMPLETE
 from .collator import IGNORE, TrajectoryCollator
-from .packing import BatchOrder, packing_refusal, position_ids, use_segment_attention
+from .packing import BatchOrder, packing_refusal, position_ids
 from .processes import check_pictures
+from .segment_attention import keep_attention, use_segment_attention
 
 
 class TrajectoryTrainer(SFTTrainer):
@@ -255,6 +256,17 @@ class ShowProgress(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.progress.stop()
+
+
+class KeepAttention(TrainerCallback):
+    """With gradient checkpointing, keeps the attention of packed rows instead of computing it twice."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        # Not by the training arguments: some loggers write them as JSON, which has no functions.
+        if args.gradient_checkpointing:
+            model.gradient_checkpointing_enable(
+                gradient_checkpointing_kwargs={"use_reentrant": False, "context_fn": keep_attention}
+            )
 
 
 class MarkComplete(TrainerCallback):

@@ -108,6 +108,7 @@ def make_plan(controller: str, rows: list[Row], pack_length: int, folder: str) -
     from trainers.collator import TrajectoryCollator
     from trainers.lengths import measure_rows
     from trainers.packing import pack_rows
+    from trainers.segment_attention import keep_attention
     from trainers.sft import TrainConfig, build_trainer
 
     recipe = yaml.safe_load(RECIPE.read_text())
@@ -149,7 +150,8 @@ def make_plan(controller: str, rows: list[Row], pack_length: int, folder: str) -
     def step(trainer: SFTTrainer, collator: Any) -> Step:
         trainer.model.train()
         # `train` would do this.
-        trainer.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        kept = {"context_fn": keep_attention} if trainer is ours else {}
+        trainer.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False, **kept})
 
         def run(batch: list[dict[str, Any]]) -> tuple[float, int]:
             inputs = collator([dict(row) for row in batch])

@@ -13,7 +13,8 @@ from t3_agents.encoding import ChatEncoder
 from t3_agents.errors import InputError
 from tests.families import FAMILIES, make_family
 from trainers.collator import IGNORE, TrajectoryCollator
-from trainers.packing import packing_refusal, use_segment_attention
+from trainers.packing import packing_refusal
+from trainers.segment_attention import use_segment_attention
 from trainers.sft import TrainConfig, build_trainer
 from trainers.trainer import packing_problem, supervised_logits
 

@@ -13,11 +13,12 @@ from training_rows import make_dataset, make_row, make_trainer, trained_paramete
 from transformers import TrainerCallback
 
 from trainers.collator import IGNORE
-from trainers.packing import (
+from trainers.packing import packing_refusal
+from trainers.segment_attention import (
     attention_by_blocks,
+    attention_by_part,
     attention_by_segment,
     compiled_flex_attention,
-    packing_refusal,
     segment_block_mask,
 )
 from trainers.trainer import head_at
@@ -183,16 +184,47 @@ def by_whole_mask(query, key, value, bounds, scaling):
     return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling, enable_gqa=True)
 
 
+@pytest.mark.parametrize(
+    "attend", [attention_by_segment, lambda *a: attention_by_part(*a)[0]], ids=["segment", "part"]
+)
 @pytest.mark.parametrize("bounds", BOUNDS, ids=str)
-def test_attention_by_segment_is_that_of_the_whole_mask(bounds):
+def test_attention_by_segment_is_that_of_the_whole_mask(bounds, attend):
     first, second = packed_inputs(bounds), packed_inputs(bounds)
-    found, expected = attention_by_segment(*first, bounds, 0.3), by_whole_mask(*second, bounds, 0.3)
+    found, expected = attend(*first, bounds, 0.3), by_whole_mask(*second, bounds, 0.3)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     weights = torch.randn(found.shape, generator=torch.Generator().manual_seed(1))
     for output in (found, expected):
         (output * weights).sum().backward()
     for ours, reference in zip(first, second, strict=True):
         torch.testing.assert_close(ours.grad, reference.grad, rtol=1e-5, atol=1e-5)
+
+
+def test_attention_by_part_in_half_precision():
+    bounds = [100, 300, 600, 601]
+    first, second = packed_inputs(bounds), packed_inputs(bounds)
+    half = [tensor.detach().bfloat16().requires_grad_() for tensor in first]
+    found, expected = attention_by_part(*half, bounds, 0.3)[0], by_whole_mask(*second, bounds, 0.3)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, rtol=3e-2, atol=3e-2)
+    for output in (found, expected):
+        output.float().square().sum().backward()
+    for ours, reference in zip(half, second, strict=True):
+        error = (ours.grad.float() - reference.grad).norm() / reference.grad.norm()
+        assert ours.grad.dtype == torch.bfloat16 and error < 3e-2
+
+
+def test_checkpointing_does_not_compute_attention_twice(tiny_vlm, tmp_path):
+    rows = [make_row(number, attached=0, brought=[0]) for number in range(4)]
+    calls = {}
+    for checkpointing in (False, True):
+        recipe = {"packing": "shared_prefix", "gradient_checkpointing": checkpointing}
+        trainer = make_trainer(tiny_vlm, tmp_path / str(checkpointing), rows, **recipe)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            trainer.train()
+        counts = {event.key: event.count for event in profile.key_averages()}
+        calls[checkpointing] = counts["aten::_scaled_dot_product_flash_attention_for_cpu"]
+        assert trainer.model.is_gradient_checkpointing == checkpointing
+    assert calls[True] == calls[False] > 0
 
 
 @pytest.mark.parametrize("bounds", BOUNDS, ids=str)
