@@ -11,9 +11,10 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .errors import InputError, RunFolderError
 
@@ -21,6 +22,7 @@ from .errors import InputError, RunFolderError
 SETTINGS_FILE = "settings.json"
 LOCK_FILE = ".lock"
 TAIL_BYTES = 1 << 20
+LOCK_SECONDS = 2
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -77,6 +79,23 @@ class BlobStore:
             raise InputError(f"Blob {sha256[:12]}… is missing from {self.root.name}/.") from None
 
 
+def _lock(stream: IO) -> bool:
+    """Lock a file for this process alone; `False` when another one holds it.
+
+    What a killed process had just forked shares its lock until it becomes another program, so a lock that is held is
+    tried again for `LOCK_SECONDS`.
+    """
+    end = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+
+
 class Shard:
     """One append-only JSONL file with a single writer.
 
@@ -96,13 +115,11 @@ class Shard:
         self._keep = keep
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._stream = self.path.open("a+b", buffering=0)
-        try:
-            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock(self._stream):
             self._stream.close()
             raise RunFolderError(
                 f"Another process is writing to {self.path.name}: wait for it, or choose another output folder."
-            ) from None
+            )
         self._drop_torn_line()
         try:
             self.rows: list[Any] = [keep(row) for row in read_rows(self.path)]
@@ -197,13 +214,9 @@ class RunFolder:
             )
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = (self.path / LOCK_FILE).open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock(self._lock):
             self._lock.close()
-            raise RunFolderError(
-                f"Another process is working in {self.path}: wait for it, or choose another folder."
-            ) from None
+            raise RunFolderError(f"Another process is working in {self.path}: wait for it, or choose another folder.")
         settings = json.loads(json.dumps(settings))
         if settings_file.exists():
             self._compare(settings_file, settings)

@@ -153,6 +153,23 @@ class TestShard:
         assert output == "OSError 1\n", errors
         assert list(read_rows(tmp_path / "rows.jsonl")) == [{"number": 0}, {"number": 2}]
 
+    def test_what_a_killed_writer_had_just_forked_is_waited_for(self, tmp_path):
+        code = """if True:
+            import os, signal, sys, time
+            from t3_agents.storage import RunFolder, Shard
+            folder = RunFolder(sys.argv[1], {})
+            shard = Shard(sys.argv[1] + "/rows.jsonl")
+            shard.append({"number": 1})
+            if os.fork():
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(1)
+        """
+        process = start(code, tmp_path / "run")
+        assert process.wait(timeout=60) == -signal.SIGKILL
+        with RunFolder(tmp_path / "run", {}), Shard(tmp_path / "run" / "rows.jsonl") as shard:
+            assert shard.rows == [{"number": 1}]
+        process.communicate()
+
     def test_a_killed_writer_loses_at_most_the_row_in_flight(self, tmp_path):
         code = """if True:
             import sys

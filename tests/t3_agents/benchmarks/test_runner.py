@@ -184,7 +184,7 @@ def start(output, number, seconds, workers):
 
 
 def test_kill_9_loses_only_what_was_in_flight(tmp_path):
-    process = start(tmp_path / "run", 40, 0.05, 2)
+    process = start(tmp_path / "run", 40, 0.5, 2)
     while process.stdout.readline().strip() != "4":
         assert process.poll() is None
     with pytest.raises(RunFolderError, match="Another process"):
