@@ -65,7 +65,7 @@ def build_trainer(
 
     from .collator import TrajectoryCollator
     from .processes import OrderByEpoch, split_language_model_only
-    from .trainer import KeepAttention, MarkComplete, ShowProgress, TrajectoryTrainer
+    from .trainer import KeepAttention, MarkComplete, ShowProgress, TrajectoryTrainer, return_freed_memory
 
     if len(train_dataset) == 0:
         raise InputError(f"The split `{config.split}` has no rows to train on.")
@@ -113,8 +113,10 @@ def build_trainer(
         disable_tqdm=True,  # ShowProgress has the bar
     )
     callbacks = [OrderByEpoch(), MarkComplete(), ShowProgress(), *kwargs.pop("callbacks", [])]
-    if collator.packing in PACKED and model.device.type == "cpu":
-        callbacks.append(KeepAttention())
+    if model.device.type == "cpu":
+        return_freed_memory()
+        if collator.packing in PACKED:
+            callbacks.append(KeepAttention())
     adapter = LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,

@@ -8,8 +8,9 @@ packs, packs that share a prefix. It is done twice: with rows of the released MM
 row; their pictures are not part of the sample), and with rows of the offline teacher, half of them with pictures. The
 figure is supervised tokens per second. A batch of long rows takes minutes on a CPU, so of the released rows each
 variant runs `--batches` batches only, from the middle of its list; the variants take turns batch by batch in one
-process, so that a busy machine slows all of them. The last line is JSON; `results/packing.json` holds it with the
-command, the machine and the versions.
+process, so that a busy machine slows all of them. The peak of memory is that of the process, with blocks that go back
+to the system as soon as they are freed, for all variants (`return_freed_memory`). The last line is JSON;
+`results/packing.json` holds it with the command, the machine and the versions.
 """
 
 from __future__ import annotations

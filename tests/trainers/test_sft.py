@@ -209,6 +209,25 @@ def test_a_loss_that_is_no_number_stops_the_run(recipe, tmp_path, packing):
 # The whole way
 
 
+def test_freed_blocks_go_back_to_the_system():
+    code = """if True:
+        import psutil, torch
+        from trainers.trainer import return_freed_memory
+        def used():
+            return psutil.Process().memory_info().rss >> 20
+        return_freed_memory()
+        torch.ones(7_000_000)  # from now on glibc by itself keeps blocks of up to 26 MiB
+        start = used()
+        blocks = [torch.ones(2_500_000) for _ in range(40)]
+        full = used()
+        blocks = blocks[1::2]
+        print(full - start, used() - start)
+    """
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    full, half = map(int, output.split())
+    assert 350 < full < 450 and 150 < half < 250
+
+
 def test_a_run_leaves_an_agent_a_log_and_a_plot(finished, recipe):
     record = json.loads((finished / "train.json").read_text())
     assert record["summary"]["rows"] == len(ROWS) and record["summary"]["steps"] == 4
