@@ -218,7 +218,7 @@ def test_freed_blocks_go_back_to_the_system():
         return_freed_memory()
         torch.ones(7_000_000)  # from now on glibc by itself keeps blocks of up to 26 MiB
         start = used()
-        blocks = [torch.ones(2_500_000) for _ in range(40)]
+        blocks = [torch.ones(5_000_000) for _ in range(20)]
         full = used()
         blocks = blocks[1::2]
         print(full - start, used() - start)
