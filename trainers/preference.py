@@ -121,7 +121,7 @@ def build_preference_trainer(
     from t3_agents.encoding import ChatEncoder
 
     from .preference_collator import PreferenceCollator
-    from .trainer import MarkComplete, ShowProgress
+    from .trainer import MarkComplete, ShowProgress, return_freed_memory
 
     missing = [name for name in COLUMNS if name not in train_dataset.column_names]
     if missing:
@@ -132,6 +132,8 @@ def build_preference_trainer(
         raise InputError(f"No module of {type(model).__name__} matches lora_targets `{config.lora_targets}`.")
     collator = PreferenceCollator(ChatEncoder(processor), config.max_length)
     collator([train_dataset[0]])  # a dataset that does not suit the model stops the run at its start
+    if model.device.type == "cpu":
+        return_freed_memory()
     per_epoch = -(-len(train_dataset) // (config.batch_size * config.gradient_accumulation))
     arguments = DPOConfig(
         output_dir=config.output,
