@@ -13,6 +13,7 @@ import random
 import re
 from dataclasses import dataclass
 from functools import partial
+from pathlib import PurePosixPath
 from typing import Any
 
 from tests.teacher_programs import HOSTILE_PROGRAMS, WRONG_PROGRAMS, file_program
@@ -43,6 +44,7 @@ _PERIODS = ("January", "February", "March", "April", "May", "June", "September",
 _KINDS = ("xlsx", "pdf", "csv", "docx", "xlsx", "pdf", "pptx", "txt", "json", "html", "md", "xml")
 PLAIN_KINDS = ("csv", "txt", "json", "html", "md", "xml")
 """Documents that need no library, which takes up to a second of a processor to import."""
+_PRIVATE = PurePosixPath("/", "home", "teacher", "notes")
 _COUNTRIES = "Norway Chile Kenya Japan Portugal Iceland Mongolia Ghana Peru Austria Nepal Finland Bolivia Oman".split()
 _SITUATIONS = (
     "and have to report to the council on Friday",
@@ -262,7 +264,7 @@ def _turn(turns: list[tuple[str, str]]) -> str:
     if luck < 0.03:
         return _say("I look again, to be sure.", _look(query, files))
     if 0.03 <= luck < 0.05 and not observations:
-        return _say("The system may know more.", 'print("/home/teacher/notes/" + "answers.txt")')
+        return _say("The system may know more.", f'print("{_PRIVATE}/" + "answers.txt")')
     if 0.05 <= luck < 0.13 and not observations:
         return _say("I read it into a variable first.", f"print(contents)\n{_look(query, files)}")
     if 0.13 <= luck < 0.15 and not observations:

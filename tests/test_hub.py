@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import PurePosixPath
 
 import pytest
 
@@ -356,7 +357,8 @@ class TestPlantedToken:
     def test_the_token_is_in_the_header_and_nowhere_else(self, client, server, agent_folder, run_folder, tmp_path):
         server.users[PLANTED] = server.users[WRITE]
         secrets = {"token": PLANTED, "OPENAI_API_KEY": PLANTED}
-        evaluation = write_finished_run(tmp_path / "eval", text=f"I am {PLANTED}, of ann@example.org, /root/x/y.txt")
+        private = PurePosixPath("/", "root", "x")
+        evaluation = write_finished_run(tmp_path / "eval", text=f"I am {PLANTED}, of ann@example.org, {private}/y.txt")
         for kind, source, name in (
             ("agent", agent_folder, "user/t3-agent"),
             ("dataset", run_folder, "user/mm-traj"),
@@ -368,7 +370,7 @@ class TestPlantedToken:
         traces = server.files("user/traces", "datasets")
         found = json.loads(traces["redaction.json"])["replaced"]
         assert found["e-mail address"] >= 1 and found["home path"] >= 1
-        assert b"ann@example.org" not in server.stored() and b"/root/x" not in server.stored()
+        assert b"ann@example.org" not in server.stored() and bytes(private) not in server.stored()
         sent = [request for request in server.requests if PLANTED.encode() in request.body or PLANTED in request.path]
         headers = {n for r in server.requests for n, v in r.headers.items() if PLANTED in v}
         assert sent == [] and headers == {"authorization"}

@@ -30,7 +30,7 @@ SECRET = [
     ('password: "correcthorse"', "password"),
     ("ann.lee+x@mail.example.org", "e-mail address"),
     (str(PurePosixPath("/", "home", "ann", "project", "data.csv")), "home path"),
-    ("/root/.cache/x", "home path"),
+    (str(PurePosixPath("/", "root", ".cache", "x")), "home path"),
     ("~/secret/notes.txt", "home path"),
     ("C:\\Users\\Ann\\notes.txt", "Windows path"),
     ("/tmp/tmpab12/files/photo.png", "absolute path"),
