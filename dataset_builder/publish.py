@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from t3_agents.errors import InputError
-from t3_agents.hub import hub_errors
-from t3_agents.upload import Push
+from t3_agents.hub.repos import hub_errors
+from t3_agents.hub.upload import Push
 
 from .shard_index import INDEX_FILE, ShardIndex
 from .statistics import STATISTICS_FILE

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from t3_agents.errors import InputError
-from t3_agents.safe_loading import strict_json
+from t3_agents.hub.safe_loading import strict_json
 from t3_agents.task import require
 
 

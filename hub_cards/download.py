@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from t3_agents.errors import InputError, RunFolderError
-from t3_agents.hub import hub_errors
+from t3_agents.hub.repos import hub_errors
+from t3_agents.hub.safe_loading import check_listing
 from t3_agents.options import parse_options
-from t3_agents.safe_loading import check_listing
 
 
 @dataclass

@@ -11,7 +11,7 @@ from typing import Any
 from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml
 
 from t3_agents.errors import InputError
-from t3_agents.safe_loading import check_repo_id, read_json
+from t3_agents.hub.safe_loading import check_repo_id, read_json
 from t3_agents.storage import read_rows
 from t3_agents.task import require
 

@@ -11,7 +11,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from t3_agents.errors import InputError
-from t3_agents.safe_loading import read_json
+from t3_agents.hub.safe_loading import read_json
 
 from .dataset_card import PAPER_URL, escape, table
 from .eval_results import METRIC_NAMES, make_model_index, read_results

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from t3_agents.errors import InputError
+from t3_agents.hub.upload import Push, describe
 from t3_agents.options import parse_options
 from t3_agents.pretrained import AGENT_FILES
 from t3_agents.storage import write_atomic
-from t3_agents.upload import Push, describe
 
 
 GROUP = "t3_agents.push"
@@ -70,7 +70,7 @@ class PushConfig:
 def push_agent(config: PushConfig, folder: Path) -> Push:
     """A saved agent with its card, and under `run/` the files that the card's numbers are from."""
     from t3_agents.config import AGENT_FILE
-    from t3_agents.hub import MODEL_FILES
+    from t3_agents.hub.repos import MODEL_FILES
 
     from .eval_results import make_entries, to_yaml
     from .model_card import make_card, read_run
@@ -100,7 +100,7 @@ def push_results(config: PushConfig, folder: Path) -> Push:
     from huggingface_hub import ModelCard, hf_hub_download, model_info, whoami
     from huggingface_hub.errors import EntryNotFoundError
 
-    from t3_agents.hub import hub_errors
+    from t3_agents.hub.repos import hub_errors
 
     from .eval_results import make_entries, make_model_index, read_results, to_yaml
     from .facts import without_machine
@@ -172,7 +172,7 @@ def collect(title: str, repo: str, repo_type: str, dataset: str | None) -> str:
     """
     from huggingface_hub import HfApi
 
-    from t3_agents.hub import hub_errors
+    from t3_agents.hub.repos import hub_errors
 
     api = HfApi()
     with hub_errors(repo):

@@ -11,7 +11,7 @@ from typing import Any
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from t3_agents.errors import InputError
-from t3_agents.redaction import Redactor
+from t3_agents.hub.redaction import Redactor
 from t3_agents.storage import BlobStore, read_rows, write_atomic
 
 from .dataset_card import escape, table

@@ -26,7 +26,7 @@ from . import tracing
 from .config import AGENT_FILE, T3AgentConfig, load_prompt
 from .errors import InputError
 from .executor import TimedExecutor
-from .hub import has_agent
+from .hub.repos import has_agent
 from .interruption import InterruptedTurn, Interruption, interruptible
 from .memory import pictures_of, to_messages, to_step
 from .models import EMBEDDED, Generation, VLMModel

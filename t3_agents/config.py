@@ -13,14 +13,7 @@ from typing import Any
 import yaml
 
 from .errors import InputError
-from .safe_loading import (
-    GENERATION_SETTINGS,
-    SAFE_IMPORTS,
-    check_repo_id,
-    check_template,
-    read_json,
-    strict_json,
-)
+from .hub.safe_loading import GENERATION_SETTINGS, SAFE_IMPORTS, check_repo_id, check_template, read_json, strict_json
 from .task import reject_unknown, require
 from .trajectory import CODE_CLOSE, CODE_OPEN
 

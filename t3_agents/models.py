@@ -16,9 +16,9 @@ from smolagents.monitoring import TokenUsage
 from .encoding import ChatEncoder
 from .engine import Engine, Request
 from .errors import InputError
-from .hub import download_model
+from .hub.repos import download_model
+from .hub.safe_loading import check_folder, check_repo_id, read_json
 from .interruption import current_interruption
-from .safe_loading import check_folder, check_repo_id, read_json
 from .tracing import model_call, record_usage
 
 

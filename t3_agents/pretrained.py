@@ -11,9 +11,9 @@ from smolagents.models import Model
 
 from .config import AGENT_FILE, T3AgentConfig
 from .errors import InputError
-from .hub import download_model
+from .hub.repos import download_model
+from .hub.safe_loading import check_folder, check_repo_id, read_json
 from .models import VLMModel
-from .safe_loading import check_folder, check_repo_id, read_json
 from .storage import write_atomic
 from .tools.toolbox import tool_from_record, tool_record
 
@@ -161,7 +161,7 @@ class PretrainedAgent:
         """
         import tempfile
 
-        from .upload import Push
+        from .hub.upload import Push
 
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)

@@ -16,7 +16,7 @@ from huggingface_hub import constants
 
 from .config import AGENT_FILE, T3AgentConfig
 from .errors import InputError, MissingExtraError
-from .hub import download_model, has_agent
+from .hub.repos import download_model, has_agent
 from .models import EMBEDDED, VLMModel, best_device
 from .options import parse_options
 from .server_model import SERVED_NAME

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError
-from .hub import has_agent
+from .hub.repos import has_agent
+from .hub.upload import Push
 from .storage import write_atomic
-from .upload import Push
 
 
 _README = """---

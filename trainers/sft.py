@@ -352,8 +352,8 @@ def main(argv: list[str]) -> int:
         return 0
     from accelerate import PartialState
 
+    from t3_agents.hub.upload import Push
     from t3_agents.models import use_fastest_num_threads
-    from t3_agents.upload import Push
 
     if config.push_to_hub:
         Push(Path(config.output), config.push_to_hub)  # a wrong name is said before the training

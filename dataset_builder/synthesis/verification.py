@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from t3_agents.errors import InputError
-from t3_agents.redaction import PERSONAL
+from t3_agents.hub.redaction import PERSONAL
 from t3_agents.trajectory import Trajectory
 
 from .asking import ask

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ..errors import InputError
-from ..parts import cache_dir
+from ..hub.wheel_weights import cache_dir
 from ..storage import sha256_of
 from ..task import MAX_FILE_BYTES, File, Task, check_workspace_path, decode_image, media_type_of
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, MissingExtraError
-from ..parts import PartError, cache_dir
+from ..hub.wheel_weights import PartError, cache_dir
 from .text import content_words, words_of
 
 

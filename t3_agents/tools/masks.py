@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from PIL import Image
 
 from ..errors import MissingExtraError
-from ..parts import fetch_wheel_member
+from ..hub.wheel_weights import fetch_wheel_member
 from .shapes import Shape, measure
 from .shared_models import onnx_threads
 

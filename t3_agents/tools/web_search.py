@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from smolagents import Tool
 
 from ..errors import InputError
-from ..parts import cache_dir
+from ..hub.wheel_weights import cache_dir
 from ..task import Task
 from .base import WorkspaceTool
 from .corpus import shared_index

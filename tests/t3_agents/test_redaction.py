@@ -9,7 +9,7 @@ import pytest
 
 from hub_cards.traces import export_traces, make_card
 from t3_agents.errors import InputError
-from t3_agents.redaction import Redactor
+from t3_agents.hub.redaction import Redactor
 from t3_agents.storage import BlobStore, read_rows
 from t3_agents.trajectory import Trajectory
 from tests.t3_agents.benchmarks.finished_run import write_finished_run

@@ -2,7 +2,7 @@ import pytest
 from PIL import Image
 
 from t3_agents.errors import InputError
-from t3_agents.parts import PartError
+from t3_agents.hub.wheel_weights import PartError
 from t3_agents.tools.facedetection import FaceDetection, find_faces
 from t3_agents.tools.objectlocation import ObjectLocation
 

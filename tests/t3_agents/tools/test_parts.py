@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from t3_agents.parts import PartError, cache_dir, fetch_wheel_member
+from t3_agents.hub.wheel_weights import PartError, cache_dir, fetch_wheel_member
 
 
 CONTENT = b"weights" * 1000

@@ -16,9 +16,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from .errors import InputError
-from .hub import hub_errors
+from ..errors import InputError
 from .redaction import Redactor
+from .repos import hub_errors
 
 
 if TYPE_CHECKING:

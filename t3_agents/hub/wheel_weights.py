@@ -17,7 +17,7 @@ import time
 import zipfile
 from pathlib import Path
 
-from .errors import T3Error
+from ..errors import T3Error
 
 
 _CHUNK = 2**20

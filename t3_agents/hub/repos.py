@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .config import AGENT_FILE
-from .errors import InputError
+from ..config import AGENT_FILE
+from ..errors import InputError
 
 
 MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
@@ -52,7 +52,7 @@ def download_model(
 ) -> Path:
     """Local copy of a model, adapter or agent repo: configuration, weights and processor, see `MODEL_FILES`.
 
-    Names and sizes are checked before anything is downloaded, see [`~t3_agents.safe_loading.check_listing`].
+    Names and sizes are checked before anything is downloaded, see [`~t3_agents.hub.safe_loading.check_listing`].
 
     Raises:
         InputError: when the repo cannot be reached, or has a file that cannot be what it says.

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .errors import InputError
+from ..errors import InputError
 
 
 MAX_JSON_BYTES = 8 * 2**20
