@@ -21,7 +21,7 @@ from .facts import Facts, without_machine
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
 EMBEDDED = "embedded"
 EMBEDDED_BASE = ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")
-"""What the offline controller is made from, and its licence; see `t3_agents/embedded.py`."""
+"""What the offline controller is made from, and its licence; see `t3_agents/models/embedded.py`."""
 AGENT, ADAPTER, MODEL = "t3_agent.json", "adapter_config.json", "config.json"
 RECIPE, TRAINING, REPORT, DATASET = "run/recipe.json", "run/train.json", "run/report.json", "run/dataset.json"
 _BULK = ("columns", "examples", "dataset_info", "hub_configs")

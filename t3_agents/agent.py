@@ -29,7 +29,7 @@ from .executor import TimedExecutor
 from .hub.repos import has_agent
 from .interruption import InterruptedTurn, Interruption, interruptible
 from .memory import pictures_of, to_messages, to_step
-from .models import EMBEDDED, Generation, VLMModel
+from .models.vlm import EMBEDDED, Generation, VLMModel
 from .pretrained import PretrainedAgent
 from .sandbox import PAPER_IMPORTS, SandboxExecutor, SandboxLimits, require_sandbox
 from .task import File, Task
@@ -496,7 +496,7 @@ def load_agent(
         not Path(name).is_dir() and api_base is None and str(name) != EMBEDDED and has_agent(str(name), revision)
     )
     if api_base is not None and model is None:
-        from .server_model import ServerModel
+        from .models.server import ServerModel
 
         generation = T3AgentConfig.from_folder(Path(name)).generation if is_saved else {}
         model = ServerModel(api_model or (None if is_saved else str(name)), api_base=api_base, **generation)

@@ -139,7 +139,7 @@ def main(argv: list[str]) -> int:
     config = parse_options(ChatConfig, argv, prog="t3 chat")
     name = agent_or_default(config.agent)
     from .agent import check_executor, load_agent
-    from .models import use_fastest_num_threads
+    from .models.vlm import use_fastest_num_threads
 
     check_executor(config.executor)
     use_fastest_num_threads()

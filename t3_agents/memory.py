@@ -9,7 +9,7 @@ from PIL import Image
 from smolagents.memory import ActionStep, MemoryStep, PlanningStep, TaskStep
 from smolagents.models import ChatMessage, MessageRole
 
-from .models import Generation
+from .models.vlm import Generation
 from .trajectory import Step, render_messages
 from .turns import called_tools, parse_turn
 

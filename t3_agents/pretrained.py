@@ -13,7 +13,7 @@ from .config import AGENT_FILE, T3AgentConfig
 from .errors import InputError
 from .hub.repos import download_model
 from .hub.safe_loading import check_folder, check_repo_id, read_json
-from .models import VLMModel
+from .models.vlm import VLMModel
 from .storage import write_atomic
 from .tools.toolbox import tool_from_record, tool_record
 

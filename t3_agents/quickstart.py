@@ -20,7 +20,7 @@ from typing import Any
 from .cli import GROUP
 from .cli import main as main_command
 from .errors import InputError, T3Error
-from .models import EMBEDDED
+from .models.vlm import EMBEDDED
 from .options import parse_options
 from .storage import RunFolder, write_atomic
 
@@ -204,7 +204,7 @@ def quickstart(config: QuickstartConfig) -> Path:
         stages = Stages(folder / "stages.json")
         if config.controller == EMBEDDED:
             with stages.stage("controller", "Embedded controller"):
-                from .embedded import embedded_controller
+                from .models.embedded import embedded_controller
 
                 print(f"SmolLM2-135M with a vision tower, in the cache folder {embedded_controller().name}")
         with stages.stage("data", "Dataset: tasks, programs that solve them, verified trajectories"):

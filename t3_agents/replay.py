@@ -10,7 +10,7 @@ from typing import Any, Literal
 from smolagents import Tool
 
 from .agent import T3Agent
-from .models import ScriptedModel
+from .models.vlm import ScriptedModel
 from .task import Task
 from .trajectory import Step
 from .workspace import Workspace

@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
     from rich.console import Console
 
     from .agent import check_executor, load_agent
-    from .models import use_fastest_num_threads
+    from .models.vlm import use_fastest_num_threads
 
     check_executor(config.executor)
     if config.trace:

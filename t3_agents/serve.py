@@ -17,9 +17,9 @@ from huggingface_hub import constants
 from .config import AGENT_FILE, T3AgentConfig
 from .errors import InputError, MissingExtraError
 from .hub.repos import download_model, has_agent
-from .models import EMBEDDED, VLMModel, best_device
+from .models.server import SERVED_NAME
+from .models.vlm import EMBEDDED, VLMModel, best_device
 from .options import parse_options
-from .server_model import SERVED_NAME
 
 
 SERVERS = ("vllm", "sglang", "transformers")
@@ -87,7 +87,7 @@ def weights_of(agent: str) -> Weights:
         InputError: when nothing can be loaded under this name.
     """
     if agent == EMBEDDED:
-        from .embedded import embedded_controller
+        from .models.embedded import embedded_controller
 
         return Weights(str(embedded_controller()))
     folder = Path(agent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from t3_agents.embedded import IMAGE_SIZE, PATCH_SIZE, SCALE_FACTOR, build_processor
+from t3_agents.models.embedded import IMAGE_SIZE, PATCH_SIZE, SCALE_FACTOR, build_processor
 
 
 VOCABULARY = 600

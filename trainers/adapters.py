@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t3_agents.errors import InputError, MissingExtraError
-from t3_agents.models import EMBEDDED, VLMModel, best_device
+from t3_agents.models.vlm import EMBEDDED, VLMModel, best_device
 
 from .config import TrainConfig
 from .processes import is_sharded

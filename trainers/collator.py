@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from t3_agents.encoding import ChatEncoder, Conversation, image_key
 from t3_agents.errors import InputError
+from t3_agents.models.encoding import ChatEncoder, Conversation, image_key
 from t3_agents.task import to_rgb
 
 from .packing import shared_prefix

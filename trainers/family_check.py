@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
-from t3_agents.encoding import ChatEncoder, Conversation
 from t3_agents.errors import InputError
+from t3_agents.models.encoding import ChatEncoder, Conversation
 
 from .collator import TrajectoryCollator, known_output_ids
 from .show_mask import mask_as_text, title

@@ -16,8 +16,8 @@ import torch
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel
 
-from t3_agents.encoding import Conversation
-from t3_agents.families import is_multi_modal, reason_against_slots
+from t3_agents.models.encoding import Conversation
+from t3_agents.models.families import is_multi_modal, reason_against_slots
 
 
 # Which rows go together

@@ -118,7 +118,7 @@ def build_preference_trainer(
     from peft import LoraConfig
     from transformers import PrinterCallback
 
-    from t3_agents.encoding import ChatEncoder
+    from t3_agents.models.encoding import ChatEncoder
 
     from .preference_collator import PreferenceCollator
     from .trainer import MarkComplete, ShowProgress, return_freed_memory
@@ -255,7 +255,7 @@ def _draw_curves(log: list[dict[str, Any]], path: Path) -> None:
 def main(argv: list[str]) -> int:
     """`t3 dpo`: parse the options, tune, print a table."""
     config = parse_options(PreferenceConfig, argv, prog="t3 dpo")
-    from t3_agents.models import use_fastest_num_threads
+    from t3_agents.models.vlm import use_fastest_num_threads
 
     use_fastest_num_threads()
     agent = tune_on_pairs(config)

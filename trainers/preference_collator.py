@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from t3_agents.encoding import ChatEncoder, Conversation
 from t3_agents.errors import InputError
+from t3_agents.models.encoding import ChatEncoder, Conversation
 
 from .collator import decode_picture
 

@@ -60,8 +60,8 @@ def build_trainer(
     from peft import LoraConfig
     from transformers import PrinterCallback
 
-    from t3_agents.encoding import ChatEncoder
-    from t3_agents.models import best_device
+    from t3_agents.models.encoding import ChatEncoder
+    from t3_agents.models.vlm import best_device
 
     from .collator import TrajectoryCollator
     from .processes import OrderByEpoch, split_language_model_only
@@ -250,7 +250,7 @@ def train(config: TrainConfig) -> Path:
             dataset = load_rows(config.dataset, config.split)
             validation = load_rows(config.dataset, config.eval_split) if config.eval_split else None
         from t3_agents.agent import T3Agent
-        from t3_agents.models import VLMModel
+        from t3_agents.models.vlm import VLMModel
         from t3_agents.tools.toolbox import make_toolbox
 
         controller = load_controller(config)
@@ -289,9 +289,9 @@ def show_masks(config: TrainConfig) -> None:
     from rich.console import Console
     from transformers import AutoProcessor
 
-    from t3_agents.embedded import embedded_controller
-    from t3_agents.encoding import ChatEncoder
-    from t3_agents.models import EMBEDDED
+    from t3_agents.models.embedded import embedded_controller
+    from t3_agents.models.encoding import ChatEncoder
+    from t3_agents.models.vlm import EMBEDDED
 
     from .collator import TrajectoryCollator
     from .show_mask import mask_as_text, title, write_masks
@@ -353,7 +353,7 @@ def main(argv: list[str]) -> int:
     from accelerate import PartialState
 
     from t3_agents.hub.upload import Push
-    from t3_agents.models import use_fastest_num_threads
+    from t3_agents.models.vlm import use_fastest_num_threads
 
     if config.push_to_hub:
         Push(Path(config.output), config.push_to_hub)  # a wrong name is said before the training

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.text import Text
 
-from t3_agents.encoding import ChatEncoder, Conversation
+from t3_agents.models.encoding import ChatEncoder, Conversation
 from t3_agents.storage import write_atomic
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from t3_agents.agent import T3Agent
 from t3_agents.config import AGENT_FILE
-from t3_agents.models import VLMModel
+from t3_agents.models.vlm import VLMModel
 
 from .checkpoints import last_checkpoint
 

@@ -269,7 +269,7 @@ class EndpointTeacher(Teacher):
 
 
 class ModelTeacher(Teacher):
-    """Any smolagents model as a teacher, such as a local [`~t3_agents.models.VLMModel`].
+    """Any smolagents model as a teacher, such as a local [`~t3_agents.models.vlm.VLMModel`].
 
     Args:
         model ([`~smolagents.Model`]): it must bear calls from as many threads as the run has workers.

@@ -19,8 +19,8 @@ from smolagents.utils import AgentMaxStepsError
 
 from ..agent import T3Agent, load_agent
 from ..memory import seconds_of
-from ..models import VLMModel
-from ..server_model import ServerModel
+from ..models.server import ServerModel
+from ..models.vlm import VLMModel
 from ..task import File, Task
 from ..trajectory import Step, Trajectory
 from ..turns import called_tools, parse_turn

@@ -216,7 +216,7 @@ def main(argv: list[str]) -> int:
     if command not in SUITES:
         raise InputError(f"There is no benchmark `{command}`; choose one of: {', '.join([*SUITES, *_ON_RUNS])}.")
     config = parse_options(SUITES[command][1], argv, prog=f"t3 eval {command}")
-    from ..models import use_fastest_num_threads
+    from ..models.vlm import use_fastest_num_threads
     from .console import print_results
 
     use_fastest_num_threads()

@@ -12,7 +12,7 @@ from smolagents.models import ChatMessage, MessageRole
 
 from ..agent import T3Agent
 from ..errors import InputError
-from ..models import Generation
+from ..models.vlm import Generation
 from ..task import Task
 from ..trajectory import Step, Trajectory, render_messages
 from ..turns import parse_turn

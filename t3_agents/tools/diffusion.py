@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from PIL import Image, ImageOps
 
 from ..errors import InputError, MissingExtraError
-from ..models import best_device
+from ..models.vlm import best_device
 from .shared_models import load_once, loading
 
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from smolagents.models import Model
 
 from ..errors import InputError, MissingExtraError
-from ..models import VLMModel, best_device
+from ..models.vlm import VLMModel, best_device
 
 
 CONTROLLER = "controller"

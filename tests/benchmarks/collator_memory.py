@@ -92,7 +92,7 @@ def drive(folder: Path, controller: str, steps: int, cache_mb: int) -> dict[int,
     from accelerate.data_loader import SeedableRandomSampler
     from torch.utils.data import DataLoader
 
-    from t3_agents.models import VLMModel
+    from t3_agents.models.vlm import VLMModel
     from trainers.collator import TrajectoryCollator
     from trainers.sft import load_rows
 

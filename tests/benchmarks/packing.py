@@ -105,7 +105,7 @@ def make_plan(controller: str, rows: list[Row], pack_length: int, folder: str) -
     from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
 
-    from t3_agents.models import VLMModel
+    from t3_agents.models.vlm import VLMModel
     from trainers.collator import TrajectoryCollator
     from trainers.lengths import measure_rows
     from trainers.packing import pack_rows
@@ -271,7 +271,7 @@ def machine() -> dict[str, Any]:
 
 def main(argv: list[str]) -> int:
     options = parse(argv)
-    from t3_agents.models import use_fastest_num_threads
+    from t3_agents.models.vlm import use_fastest_num_threads
 
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -9,7 +9,7 @@ import torch
 
 from t3_agents.agent import T3Agent
 from t3_agents.cli import main
-from t3_agents.models import ScriptedModel, VLMModel
+from t3_agents.models.vlm import ScriptedModel, VLMModel
 from t3_agents.task import Task
 from t3_agents.tools.toolbox import make_toolbox
 from tests.tiny_vlm import turn

@@ -6,10 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from t3_agents.drafting import DraftTable, draft
-from t3_agents.engine import Request
-from t3_agents.models import VLMModel
-from t3_agents.slot_attention import RaggedBatch, _attend_together, _slot_attention
+from t3_agents.models.engine.engine import Request
+from t3_agents.models.engine.prompt_lookup import DraftTable, draft
+from t3_agents.models.engine.ragged_attention import RaggedBatch, _attend_together, _slot_attention
+from t3_agents.models.vlm import VLMModel
 
 
 def table_of(*sequences, **settings):

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 from transformers import AutoProcessor
 
-from t3_agents.encoding import ChatEncoder, image_key
 from t3_agents.errors import InputError
+from t3_agents.models.encoding import ChatEncoder, image_key
 
 
 RED, BLUE, WIDE = (Image.new("RGB", (96, 64), "red"), Image.new("RGB", (96, 64), "blue"), Image.new("RGB", (50, 9)))

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from t3_agents.decoding import SlotDecoder
-from t3_agents.engine import Engine, Request
 from t3_agents.interruption import InterruptedTurn, Interruption
-from t3_agents.models import VLMModel
+from t3_agents.models.engine.continuous_batching import SlotDecoder
+from t3_agents.models.engine.engine import Engine, Request
+from t3_agents.models.vlm import VLMModel
 
 
 RED, BLUE = Image.new("RGB", (96, 64), "red"), Image.new("RGB", (96, 64), "blue")

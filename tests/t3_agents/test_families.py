@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from smolagents.models import ChatMessage, MessageRole
 
-from t3_agents.decoding import SlotDecoder
-from t3_agents.families import reason_against_slots
-from t3_agents.models import VLMModel
-from t3_agents.waves import WaveDecoder
+from t3_agents.models.engine.continuous_batching import SlotDecoder
+from t3_agents.models.engine.static_batching import WaveDecoder
+from t3_agents.models.families import reason_against_slots
+from t3_agents.models.vlm import VLMModel
 from tests.families import FAMILIES, make_family
 
 

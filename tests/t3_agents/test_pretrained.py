@@ -10,7 +10,7 @@ from smolagents import CodeAgent, tool
 from t3_agents.agent import T3Agent, load_agent
 from t3_agents.config import AGENT_FILE, T3AgentConfig, load_prompt
 from t3_agents.errors import InputError
-from t3_agents.models import ScriptedModel, VLMModel
+from t3_agents.models.vlm import ScriptedModel, VLMModel
 from t3_agents.task import Task
 from t3_agents.tools.toolbox import make_toolbox
 

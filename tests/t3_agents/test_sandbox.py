@@ -19,7 +19,7 @@ from smolagents.local_python_executor import ExecutionTimeoutError, InterpreterE
 from t3_agents.agent import T3Agent
 from t3_agents.errors import InputError
 from t3_agents.interruption import InterruptedTurn, interruptible
-from t3_agents.models import ScriptedModel
+from t3_agents.models.vlm import ScriptedModel
 from t3_agents.run import main as run_command
 from t3_agents.sandbox import PAPER_IMPORTS, SandboxExecutor, SandboxLimits, check_sandbox
 from t3_agents.sandbox.process import Printed

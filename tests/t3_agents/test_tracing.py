@@ -10,7 +10,7 @@ import pytest
 from t3_agents import tracing
 from t3_agents.agent import T3Agent
 from t3_agents.errors import InputError
-from t3_agents.models import ScriptedModel, VLMModel
+from t3_agents.models.vlm import ScriptedModel, VLMModel
 from t3_agents.rollout import rollout
 from t3_agents.task import Task
 from t3_agents.tracing import start_tracing, stop_tracing
@@ -136,7 +136,7 @@ def test_nothing_is_imported_or_recorded_before_it_is_asked_for():
     code = (
         "import sys\n"
         "from t3_agents.agent import T3Agent\n"
-        "from t3_agents.models import ScriptedModel\n"
+        "from t3_agents.models.vlm import ScriptedModel\n"
         "from t3_agents.task import Task\n"
         "model = ScriptedModel(['Code:\\n```py\\nfinal_answer(1)\\n```<end_action>'])\n"
         "assert T3Agent(tools=[], model=model, prompt='compact').run_task(Task.create('?', [])).answer == '1'\n"

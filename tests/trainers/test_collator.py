@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from training_rows import SYSTEM_PROMPT, make_dataset, make_row
 
-from t3_agents.encoding import ChatEncoder
 from t3_agents.errors import InputError
+from t3_agents.models.encoding import ChatEncoder
 from tests.tiny_vlm import turn
 from trainers.collator import IGNORE, TrajectoryCollator
 

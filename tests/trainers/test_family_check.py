@@ -9,8 +9,8 @@ import pytest
 import trl
 from training_rows import TINY, make_dataset, make_row
 
-from t3_agents.encoding import ChatEncoder
 from t3_agents.errors import InputError
+from t3_agents.models.encoding import ChatEncoder
 from tests.families import CHATML, make_family
 from trainers.collator import IGNORE, TrajectoryCollator
 from trainers.family_check import check_family

@@ -12,7 +12,7 @@ from dataset_builder.export import export_dataset
 from dataset_builder.importers.import_run import import_rows
 from dataset_builder.importers.mm_traj import read_mm_traj
 from dataset_builder.mm_traj import make_row, read_records
-from t3_agents.encoding import ChatEncoder
+from t3_agents.models.encoding import ChatEncoder
 from t3_agents.storage import BlobStore
 from tests.released_rows import picture_paths, released_rows, write_pictures
 from trainers.collator import IGNORE, TrajectoryCollator

@@ -15,7 +15,7 @@ import yaml
 
 from t3_agents.agent import T3Agent
 from t3_agents.errors import InputError, RunFolderError
-from t3_agents.models import VLMModel
+from t3_agents.models.vlm import VLMModel
 from t3_agents.task import Task
 from tests.tiny_vlm import turn
 from trainers.improve import ImproveConfig, improve, why_stop

@@ -8,9 +8,9 @@ import random
 import pytest
 from training_rows import make_dataset, make_row, make_trainer
 
-from t3_agents.encoding import ChatEncoder
 from t3_agents.errors import InputError
-from t3_agents.models import VLMModel
+from t3_agents.models.encoding import ChatEncoder
+from t3_agents.models.vlm import VLMModel
 from trainers.collator import LongRowError, TrajectoryCollator
 from trainers.lengths import measure_rows
 from trainers.packing import BatchOrder, LengthIndex, PrefixGroups, common_length, group_by_length, pack_rows

@@ -9,8 +9,8 @@ import torch
 from torch.nn.functional import cross_entropy
 from training_rows import TINY, make_dataset, make_row, trained_parameters
 
-from t3_agents.encoding import ChatEncoder
 from t3_agents.errors import InputError
+from t3_agents.models.encoding import ChatEncoder
 from tests.families import FAMILIES, make_family
 from trainers.collator import IGNORE, TrajectoryCollator
 from trainers.packing import packing_refusal

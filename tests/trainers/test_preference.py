@@ -14,9 +14,9 @@ import torch
 from training_rows import SYSTEM_PROMPT, picture
 
 from t3_agents.agent import T3Agent
-from t3_agents.encoding import ChatEncoder
 from t3_agents.errors import InputError, RunFolderError
-from t3_agents.models import VLMModel
+from t3_agents.models.encoding import ChatEncoder
+from t3_agents.models.vlm import VLMModel
 from t3_agents.task import Task
 from t3_agents.tools.toolbox import make_toolbox
 from t3_agents.trajectory import Step, Trajectory

@@ -19,9 +19,9 @@ from training_rows import TINY, make_dataset, make_row, make_trainer, trained_pa
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from t3_agents.agent import T3Agent
-from t3_agents.encoding import ChatEncoder
 from t3_agents.errors import InputError, RunFolderError
-from t3_agents.models import VLMModel
+from t3_agents.models.encoding import ChatEncoder
+from t3_agents.models.vlm import VLMModel
 from t3_agents.task import Task
 from trainers.checkpoints import COMPLETE, last_checkpoint
 from trainers.collator import TrajectoryCollator

@@ -8,8 +8,8 @@ import pytest
 from training_rows import make_row, write_dataset
 
 from t3_agents.cli import main
-from t3_agents.encoding import ChatEncoder
-from t3_agents.models import VLMModel
+from t3_agents.models.encoding import ChatEncoder
+from t3_agents.models.vlm import VLMModel
 from trainers.collator import IGNORE, TrajectoryCollator
 from trainers.show_mask import mask_as_html, mask_as_text, pieces, title
 

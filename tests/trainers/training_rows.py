@@ -98,7 +98,7 @@ def make_trainer(
     """A trainer of the project on a freshly loaded model. Its adapter is not zero, so that every gradient counts."""
     import torch
 
-    from t3_agents.models import VLMModel
+    from t3_agents.models.vlm import VLMModel
 
     config = TrainConfig(dataset="rows", output=str(output), **{**TINY, **recipe})
     controller = VLMModel.from_pretrained(model_folder, device="cpu")

@@ -5,7 +5,7 @@ import time
 
 from t3_agents.agent import T3Agent
 from t3_agents.benchmarks.runner import run_tasks
-from t3_agents.models import ScriptedModel
+from t3_agents.models.vlm import ScriptedModel
 from t3_agents.task import Task
 
 

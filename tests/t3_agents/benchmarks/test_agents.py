@@ -11,7 +11,7 @@ from t3_agents.agent import T3Agent
 from t3_agents.benchmarks.agents import PlainAgent, RecordedAgent
 from t3_agents.benchmarks.scenarios import score_scenarios
 from t3_agents.errors import InputError
-from t3_agents.models import ScriptedModel
+from t3_agents.models.vlm import ScriptedModel
 from t3_agents.task import File, Task
 from t3_agents.tools.base import WorkspaceTool
 from t3_agents.trajectory import Trajectory

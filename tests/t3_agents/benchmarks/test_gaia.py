@@ -11,7 +11,7 @@ from t3_agents.benchmarks.evaluation import evaluate, score_run
 from t3_agents.benchmarks.gaia import ANSWER_FORM, final_answer_of, load_gaia
 from t3_agents.benchmarks.results import read_results, read_scores, read_trajectories
 from t3_agents.errors import InputError
-from t3_agents.models import ScriptedModel
+from t3_agents.models.vlm import ScriptedModel
 
 
 def config(data, output, **options):

@@ -14,7 +14,7 @@ from t3_agents.benchmarks.gta import load_gta
 from t3_agents.benchmarks.gta_steps import predicted_turn
 from t3_agents.benchmarks.results import read_results, read_scores, read_trajectories
 from t3_agents.errors import InputError
-from t3_agents.models import ScriptedModel
+from t3_agents.models.vlm import ScriptedModel
 
 
 pytest.importorskip("sentence_transformers")

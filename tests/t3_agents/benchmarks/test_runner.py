@@ -15,7 +15,7 @@ from t3_agents.agent import T3Agent
 from t3_agents.benchmarks.runner import BLOBS_FOLDER, TRAJECTORIES_FILE, run_tasks
 from t3_agents.benchmarks.scoring import score
 from t3_agents.errors import InputError, RunFolderError
-from t3_agents.models import ScriptedModel
+from t3_agents.models.vlm import ScriptedModel
 from t3_agents.storage import read_rows
 from t3_agents.task import File, Task
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageChops
 
 from t3_agents.errors import InputError
-from t3_agents.models import VLMModel
+from t3_agents.models.vlm import VLMModel
 from t3_agents.tools.detection import suppress
 from t3_agents.tools.facedetection import HubFaceDetection
 from t3_agents.tools.image_edit import HubImageEdit

@@ -13,7 +13,7 @@ from fpdf import FPDF
 
 from t3_agents.agent import T3Agent
 from t3_agents.errors import InputError
-from t3_agents.models import ScriptedModel
+from t3_agents.models.vlm import ScriptedModel
 from t3_agents.task import Task
 from t3_agents.tools import web_pages
 from t3_agents.tools.search import AskSearchAgent

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .drafting import DraftTable, draft
-from .encoding import ChatEncoder
+from ..encoding import ChatEncoder
 from .kv_cache import PrefixTree, SlotCache
-from .slot_attention import RaggedBatch, slot_attention
-from .stopping import StopStrings
+from .prompt_lookup import DraftTable, draft
+from .ragged_attention import RaggedBatch, slot_attention
+from .stop_strings import StopStrings
 
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
 
+    from ..families import Positions
     from .engine import Request
-    from .families import Positions
 
 logger = logging.getLogger(__name__)
 

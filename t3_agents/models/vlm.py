@@ -13,13 +13,13 @@ from PIL import Image
 from smolagents.models import ChatMessage, MessageRole, Model, remove_content_after_stop_sequences
 from smolagents.monitoring import TokenUsage
 
+from ..errors import InputError
+from ..hub.repos import download_model
+from ..hub.safe_loading import check_folder, check_repo_id, read_json
+from ..interruption import current_interruption
+from ..tracing import model_call, record_usage
 from .encoding import ChatEncoder
-from .engine import Engine, Request
-from .errors import InputError
-from .hub.repos import download_model
-from .hub.safe_loading import check_folder, check_repo_id, read_json
-from .interruption import current_interruption
-from .tracing import model_call, record_usage
+from .engine.engine import Engine, Request
 
 
 EMBEDDED = "embedded"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .encoding import ChatEncoder
-from .stopping import StopStrings
+from ..encoding import ChatEncoder
+from .stop_strings import StopStrings
 
 
 if TYPE_CHECKING:

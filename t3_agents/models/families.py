@@ -13,7 +13,7 @@ from .encoding import ChatEncoder
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from .engine import Request
+    from .engine.engine import Request
 
 MULTI_MODAL_ROPE = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 """Model types whose multi-modal positions are known to continue behind kept keys and values."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
-from .slot_attention import RaggedBatch
+from .ragged_attention import RaggedBatch
 
 
 Layers = list[tuple[torch.Tensor, torch.Tensor]]

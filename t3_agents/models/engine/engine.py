@@ -14,9 +14,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .encoding import ChatEncoder, Conversation
-from .errors import InputError
-from .interruption import Interruption
+from t3_agents.errors import InputError
+from t3_agents.interruption import Interruption
+
+from ..encoding import ChatEncoder, Conversation
 
 
 if TYPE_CHECKING:
@@ -83,9 +84,9 @@ class Engine:
         max_cached_tokens: int = 32768,
         max_drafted_tokens: int = 12,
     ):
-        from .decoding import SlotDecoder
-        from .families import positions_of, reason_against_slots
-        from .waves import WaveDecoder
+        from ..families import positions_of, reason_against_slots
+        from .continuous_batching import SlotDecoder
+        from .static_batching import WaveDecoder
 
         self.model = model
         self.encoder = encoder
