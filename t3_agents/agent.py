@@ -25,13 +25,13 @@ from smolagents.utils import AgentError, AgentExecutionError, AgentGenerationErr
 from . import tracing
 from .config import AGENT_FILE, T3AgentConfig, load_prompt
 from .errors import InputError
-from .executor import TimedExecutor
 from .hub.repos import has_agent
 from .interruption import InterruptedTurn, Interruption, interruptible
 from .memory import pictures_of, to_messages, to_step
 from .models.vlm import EMBEDDED, Generation, VLMModel
 from .pretrained import PretrainedAgent
 from .sandbox import PAPER_IMPORTS, SandboxExecutor, SandboxLimits, require_sandbox
+from .sandbox.local import TimedExecutor
 from .task import File, Task
 from .tools.base import WorkspaceTool
 from .tools.toolbox import make_toolbox

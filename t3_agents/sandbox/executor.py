@@ -17,10 +17,10 @@ from smolagents.local_python_executor import CodeOutput, ExecutionTimeoutError, 
 from smolagents.utils import BASE_BUILTIN_MODULES
 
 from ..errors import InputError, T3Error
-from ..executor import run_with_limit
 from ..interruption import InterruptedTurn, current_interruption
 from ..workspace import Workspace, WorkspaceFullError
 from .bubblewrap import check_sandbox
+from .local import run_with_limit
 from .process import Sandbox, SandboxEnded, SandboxLimits, SandboxTimeout
 
 
