@@ -184,7 +184,7 @@ def _model_of(tool: type) -> str:
 
 
 def _engines() -> Iterator[Check]:
-    from .tools.web_engines import ENGINES
+    from .tools.web.engines import ENGINES
 
     for name, engine in ENGINES.items():
         missing = [key for key in engine.keys if not os.environ.get(key)]

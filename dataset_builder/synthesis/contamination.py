@@ -12,7 +12,7 @@ import numpy as np
 
 from t3_agents.errors import InputError
 from t3_agents.storage import write_atomic
-from t3_agents.tools.text import words_of
+from t3_agents.tools.local.text import words_of
 
 
 if TYPE_CHECKING:

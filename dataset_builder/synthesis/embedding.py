@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from t3_agents.errors import InputError, MissingExtraError
-from t3_agents.tools.text import content_words
+from t3_agents.tools.local.text import content_words
 
 
 WORDS = "words"

@@ -14,9 +14,9 @@ from tempfile import TemporaryDirectory
 
 from t3_agents.errors import InputError
 from t3_agents.task import File, decode_image
+from t3_agents.tools.local.text import shorten
 from t3_agents.tools.readers.process import read_file
 from t3_agents.tools.readers.records import Job, Line
-from t3_agents.tools.text import shorten
 
 from .local_work import PLACES
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, MissingExtraError
-from ..tools.shared_models import load_once
+from ..tools.hub_models.shared_models import load_once
 
 
 OFFICIAL = "sentence-transformers/all-mpnet-base-v2"

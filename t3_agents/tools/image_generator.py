@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..errors import InputError
 from .base import WorkspaceTool
-from .diffusion import make_picture
-from .drawing import ABILITIES, draw
+from .hub_models.diffusion import make_picture
+from .local.drawing import ABILITIES, draw
 
 
 class ImageGenerator(WorkspaceTool):

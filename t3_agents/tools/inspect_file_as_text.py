@@ -11,11 +11,11 @@ from smolagents.models import Model
 from ..errors import InputError
 from ..task import decode_image
 from .base import WorkspaceTool
+from .hub_models.shared_models import ask, chat_model, hub_model
+from .local.speech import Recogniser, pocketsphinx_recogniser, transcript, whisper_recogniser
+from .local.text import content_words
 from .readers.process import read_file
 from .readers.records import Job, Line, Picture, Record
-from .shared_models import ask, chat_model, hub_model
-from .speech import Recogniser, pocketsphinx_recogniser, transcript, whisper_recogniser
-from .text import content_words
 
 
 class InspectFileAsText(WorkspaceTool):

@@ -6,12 +6,12 @@ import re
 
 from ..errors import InputError
 from .base import WorkspaceTool
-from .detection import DETECTOR, detect
 from .facedetection import find_faces
-from .findings import is_lettering
+from .hub_models.detection import DETECTOR, detect
+from .local.picture_facts import is_lettering
+from .local.shapes import COLOUR_NAMES, KIND_NAMES, PEOPLE, chosen, measure
+from .local.text import stem, words_of
 from .ocr import Word, find_words
-from .shapes import COLOUR_NAMES, KIND_NAMES, PEOPLE, chosen, measure
-from .text import stem, words_of
 
 
 _TEXT = {"text", "word", "number", "lettering"}

@@ -12,8 +12,8 @@ from PIL import Image, ImageOps
 
 from ..errors import MissingExtraError
 from .base import WorkspaceTool
-from .shared_models import CONTROLLER, ask, choose_model, onnx_threads
-from .text import shorten
+from .hub_models.shared_models import CONTROLLER, ask, choose_model, onnx_threads
+from .local.text import shorten
 
 
 Box = tuple[int, int, int, int]

@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from ..errors import InputError
 from .base import WorkspaceTool
-from .masks import box_masks, salient_mask, shape_masks
-from .sam import all_masks, masks_in_boxes, named_masks
+from .hub_models.sam import all_masks, masks_in_boxes, named_masks
+from .local.masks import box_masks, salient_mask, shape_masks
 
 
 # Masks of large pictures take much memory and show no more.

@@ -17,18 +17,18 @@ from smolagents import Tool
 from ..errors import InputError
 from ..task import reject_unknown, require
 from . import gta
+from .ask_search_agent import AskSearchAgent
 from .base import WorkspaceTool
 from .facedetection import FaceDetection, HubFaceDetection
-from .hub_tool import HubTool, load_hub_tool
+from .hub_models.hub_tool import HubTool, load_hub_tool
 from .image_edit import HubImageEdit, ImageEdit
 from .image_generator import HubImageGenerator, ImageGenerator
 from .inspect_file_as_text import HubInspectFileAsText, InspectFileAsText
 from .objectlocation import HubObjectLocation, ObjectLocation
 from .ocr import HubOcr, Ocr
-from .search import AskSearchAgent
 from .segmentation import HubSegmentation, Segmentation
 from .visualizer import HubVisualizer, Visualizer
-from .web_search import WebSearchAgent
+from .web.search import WebSearchAgent
 
 
 _Toolbox = dict[type[WorkspaceTool], dict[str, Any]]

@@ -6,11 +6,11 @@ import re
 
 from ..errors import InputError
 from .base import WorkspaceTool
-from .findings import answer, describe, look
+from .hub_models.shared_models import CONTROLLER, ask, choose_model
+from .local.picture_facts import answer, describe, look
+from .local.shapes import COLOUR_NAMES, KIND_NAMES, PEOPLE, measure
+from .local.text import content_words, shorten, stem
 from .ocr import find_words, join_rows
-from .shapes import COLOUR_NAMES, KIND_NAMES, PEOPLE, measure
-from .shared_models import CONTROLLER, ask, choose_model
-from .text import content_words, shorten, stem
 
 
 # Words of a question that measurements answer and text does not.

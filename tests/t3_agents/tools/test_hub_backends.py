@@ -14,15 +14,15 @@ from PIL import Image, ImageChops
 
 from t3_agents.errors import InputError
 from t3_agents.models.vlm import VLMModel
-from t3_agents.tools.detection import suppress
 from t3_agents.tools.facedetection import HubFaceDetection
+from t3_agents.tools.hub_models.detection import suppress
+from t3_agents.tools.hub_models.sam import all_masks, masks_in_boxes, named_masks
+from t3_agents.tools.hub_models.shared_models import MAX_SIDE, hub_model
 from t3_agents.tools.image_edit import HubImageEdit
 from t3_agents.tools.image_generator import HubImageGenerator
 from t3_agents.tools.objectlocation import HubObjectLocation
 from t3_agents.tools.ocr import HubOcr
-from t3_agents.tools.sam import all_masks, masks_in_boxes, named_masks
 from t3_agents.tools.segmentation import HubSegmentation
-from t3_agents.tools.shared_models import MAX_SIDE, hub_model
 from t3_agents.tools.visualizer import HubVisualizer
 from tests import tiny_hub
 

@@ -4,8 +4,8 @@ from PIL import Image
 
 from t3_agents.errors import InputError
 from t3_agents.tools.image_generator import ImageGenerator
+from t3_agents.tools.local.shapes import measure
 from t3_agents.tools.ocr import find_words, join_rows
-from t3_agents.tools.shapes import measure
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from t3_agents.errors import InputError
+from t3_agents.tools.hub_models.shared_models import onnx_threads
 from t3_agents.tools.ocr import Ocr, find_words, text_with_boxes
-from t3_agents.tools.shared_models import onnx_threads
 
 
 @pytest.fixture

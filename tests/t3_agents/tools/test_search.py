@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from t3_agents.errors import InputError
-from t3_agents.tools.search import AskSearchAgent
+from t3_agents.tools.ask_search_agent import AskSearchAgent
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_a_missing_folder():
 
 def test_a_cache_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    code = "from t3_agents.tools.search import AskSearchAgent; AskSearchAgent()('capital of Norway')"
+    code = "from t3_agents.tools.ask_search_agent import AskSearchAgent; AskSearchAgent()('capital of Norway')"
     environment = {**os.environ, "T3_CACHE": str(tmp_path / "file")}
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert "PartError: The search index cannot be written" in run.stderr.splitlines()[-1]

@@ -4,7 +4,7 @@ from PIL import Image, ImageChops
 
 from t3_agents.errors import InputError
 from t3_agents.hub.wheel_weights import PartError
-from t3_agents.tools.masks import box_masks, salient_mask, shape_masks
+from t3_agents.tools.local.masks import box_masks, salient_mask, shape_masks
 from t3_agents.tools.segmentation import MAX_SIDE, Segmentation, overlay, read_boxes
 
 

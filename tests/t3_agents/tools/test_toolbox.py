@@ -13,8 +13,8 @@ from t3_agents.errors import InputError
 from t3_agents.models.vlm import ScriptedModel
 from t3_agents.task import Task
 from t3_agents.tools import gta
+from t3_agents.tools.ask_search_agent import AskSearchAgent
 from t3_agents.tools.inspect_file_as_text import InspectFileAsText
-from t3_agents.tools.search import AskSearchAgent
 from t3_agents.tools.toolbox import TOOLBOXES, make_toolbox, tool_from_record, tool_record
 from t3_agents.tools.visualizer import HubVisualizer, Visualizer
 from tests.tiny_vlm import turn
@@ -213,7 +213,10 @@ def hub_script(tmp_path):
     }
 
     def run(code):
-        code = "from t3_agents.tools.hub_tool import load_hub_tool\nfrom t3_agents.tools.toolbox import *\n" + code
+        code = (
+            "from t3_agents.tools.hub_models.hub_tool import load_hub_tool\nfrom t3_agents.tools.toolbox import *\n"
+            + code
+        )
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
         return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
 

@@ -4,8 +4,8 @@ from PIL import Image, ImageDraw
 from t3_agents.errors import InputError
 from t3_agents.hub.wheel_weights import PartError
 from t3_agents.tools.facedetection import find_faces
+from t3_agents.tools.local.shapes import colour_name, measure
 from t3_agents.tools.ocr import Word, join_rows
-from t3_agents.tools.shapes import colour_name, measure
 from t3_agents.tools.visualizer import Visualizer
 
 

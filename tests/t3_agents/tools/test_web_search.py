@@ -15,12 +15,12 @@ from t3_agents.agent import T3Agent
 from t3_agents.errors import InputError
 from t3_agents.models.vlm import ScriptedModel
 from t3_agents.task import Task
-from t3_agents.tools import web_pages
-from t3_agents.tools.search import AskSearchAgent
-from t3_agents.tools.web_cache import WebCache
-from t3_agents.tools.web_engines import ENGINES, SearchResult
-from t3_agents.tools.web_pages import fetch_page, is_public
-from t3_agents.tools.web_search import WebSearchAgent, find_passages
+from t3_agents.tools.ask_search_agent import AskSearchAgent
+from t3_agents.tools.web import pages as web_pages
+from t3_agents.tools.web.cache import WebCache
+from t3_agents.tools.web.engines import ENGINES, SearchResult
+from t3_agents.tools.web.pages import fetch_page, is_public
+from t3_agents.tools.web.search import WebSearchAgent, find_passages
 from tests.tiny_vlm import turn
 
 

@@ -13,9 +13,10 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import quote
 
-from ..errors import InputError, MissingExtraError
-from .corpus import best_sentences
-from .search import find_passages
+from t3_agents.errors import InputError, MissingExtraError
+
+from ..ask_search_agent import find_passages
+from ..local.corpus import best_sentences
 
 
 class SearchResult(NamedTuple):

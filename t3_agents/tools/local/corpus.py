@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, MissingExtraError
-from ..hub.wheel_weights import PartError, cache_dir
+from t3_agents.errors import InputError, MissingExtraError
+from t3_agents.hub.wheel_weights import PartError, cache_dir
+
 from .text import content_words, words_of
 
 

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from PIL import Image, ImageOps
 
-from ..errors import InputError, MissingExtraError
-from ..models.vlm import best_device
+from t3_agents.errors import InputError, MissingExtraError
+from t3_agents.models.vlm import best_device
+
 from .shared_models import load_once, loading
 
 

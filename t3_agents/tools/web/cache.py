@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
-from ..storage import sha256_of, write_atomic
+from t3_agents.errors import InputError
+from t3_agents.storage import sha256_of, write_atomic
 
 
 _FORMAT = "t3-web/1"

@@ -8,7 +8,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import InputError
+from t3_agents.errors import InputError
 
 
 MAX_CHARS = 1000

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from ..errors import MissingExtraError
+from t3_agents.errors import MissingExtraError
 
 
 Box = tuple[int, int, int, int]

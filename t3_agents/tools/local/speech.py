@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, MissingExtraError
-from .readers.media import SAMPLE_RATE, clock
-from .readers.records import Line
-from .shared_models import HubModel, load_once
+from t3_agents.errors import InputError, MissingExtraError
+
+from ..hub_models.shared_models import HubModel, load_once
+from ..readers.media import SAMPLE_RATE, clock
+from ..readers.records import Line
 
 
 CHUNK_SECONDS = 30

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from ..errors import T3Error
-from .facedetection import find_faces
-from .ocr import Word, find_words, join_rows
+from t3_agents.errors import T3Error
+
+from ..facedetection import find_faces
+from ..ocr import Word, find_words, join_rows
 from .shapes import COLOUR_NAMES, KIND_NAMES, PEOPLE, Box, Drawing, Shape, chosen, measure
 from .text import content_words, stem
 

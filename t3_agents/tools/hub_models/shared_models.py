@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from PIL import Image, ImageOps
 from smolagents.models import Model
 
-from ..errors import InputError, MissingExtraError
-from ..models.vlm import VLMModel, best_device
+from t3_agents.errors import InputError, MissingExtraError
+from t3_agents.models.vlm import VLMModel, best_device
 
 
 CONTROLLER = "controller"
