@@ -19,7 +19,7 @@ from .trajectory import Trajectory
 if TYPE_CHECKING:
     import gradio
 
-    from .agent import T3Agent
+    from .agent.agent import T3Agent
     from .trajectory import Step
 
 
@@ -68,7 +68,7 @@ def build_app(agent: T3Agent | str) -> gradio.Blocks:
         import gradio
     except ImportError:
         raise MissingExtraError("gradio", "app", "The app") from None
-    from .agent import T3Agent
+    from .agent.agent import T3Agent
 
     title = agent if isinstance(agent, str) else agent.model.model_id or "T3-Agent"
     runner = T3Agent.from_pretrained(agent) if isinstance(agent, str) else agent
@@ -138,7 +138,7 @@ def main(argv: list[str]) -> int:
     """`t3 chat`: load the agent and serve the app until it is interrupted."""
     config = parse_options(ChatConfig, argv, prog="t3 chat")
     name = agent_or_default(config.agent)
-    from .agent import check_executor, load_agent
+    from .agent.agent import check_executor, load_agent
     from .models.vlm import use_fastest_num_threads
 
     check_executor(config.executor)

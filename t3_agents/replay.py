@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from smolagents import Tool
 
-from .agent import T3Agent
+from .agent.agent import T3Agent
 from .models.vlm import ScriptedModel
 from .task import Task
 from .trajectory import Step

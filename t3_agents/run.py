@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
 
     from rich.console import Console
 
-    from .agent import check_executor, load_agent
+    from .agent.agent import check_executor, load_agent
     from .models.vlm import use_fastest_num_threads
 
     check_executor(config.executor)

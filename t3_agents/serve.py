@@ -14,7 +14,7 @@ from typing import Any
 
 from huggingface_hub import constants
 
-from .config import AGENT_FILE, T3AgentConfig
+from .agent.config import AGENT_FILE, T3AgentConfig
 from .errors import InputError, MissingExtraError
 from .hub.repos import download_model, has_agent
 from .models.server import SERVED_NAME

@@ -39,7 +39,7 @@ def client(server, tmp_path):
 
 @pytest.fixture
 def agent_folder(tiny_vlm, tmp_path):
-    from t3_agents.agent import load_agent
+    from t3_agents.agent.agent import load_agent
 
     load_agent(tiny_vlm, max_steps=2).save_pretrained(tmp_path / "agent")
     return tmp_path / "agent"
@@ -60,12 +60,12 @@ def commits(server, name, kind="models"):
 
 class TestAgents:
     def test_an_agent_comes_back_and_answers_the_same(self, client, server, agent_folder):
-        load = f"from t3_agents.agent import T3Agent\nagent = T3Agent.from_pretrained({str(agent_folder)!r})\n"
+        load = f"from t3_agents.agent.agent import T3Agent\nagent = T3Agent.from_pretrained({str(agent_folder)!r})\n"
         push = 'agent.push_to_hub("user/t3-agent", private=True, commit_message="First")\n'
         first = client.python(load + push + ANSWER)
         assert server.repos["models", "user/t3-agent"].private
         assert server.repos["models", "user/t3-agent"].history()[0].title == "First"
-        pull = 'from t3_agents.agent import load_agent\nagent = load_agent("user/t3-agent", max_steps=2)\n'
+        pull = 'from t3_agents.agent.agent import load_agent\nagent = load_agent("user/t3-agent", max_steps=2)\n'
         assert client.python(pull + ANSWER) == first and len(first) == 2
 
         # A second time without the Hub: what is in the cache is recognised as an agent.
@@ -82,7 +82,7 @@ class TestAgents:
         assert client.t3("push", "space", "user/t3-agent", "user/demo").returncode == 0
         assert server.repos["spaces", "user/demo"].history()[0].title == "Upload a Space for user/t3-agent"
         code = f"""
-from t3_agents.agent import T3Agent
+from t3_agents.agent.agent import T3Agent
 agent = T3Agent.from_pretrained({str(agent_folder)!r})
 result = agent.push_to_space("user/other", "user/t3-agent")
 """
@@ -102,7 +102,7 @@ result = [type(model).__name__, type(AutoProcessor.from_pretrained("user/t3-agen
         commit = server.repos["models", "org/base"].refs["refs/heads/main"]
         client.python(f"""
 from peft import LoraConfig, get_peft_model
-from t3_agents.agent import T3Agent
+from t3_agents.agent.agent import T3Agent
 from t3_agents.models import VLMModel
 base = VLMModel.from_pretrained("org/base")
 model = get_peft_model(base.model, LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
@@ -117,7 +117,7 @@ result = None
             "base": "org/base", "revision": commit, "adapter": True,
         }  # fmt: skip
         code = """
-from t3_agents.agent import T3Agent
+from t3_agents.agent.agent import T3Agent
 from t3_agents.hub import has_file
 agent = T3Agent.from_pretrained("user/adapter")
 result = [type(agent.model.model).__name__, agent.model.model_id, agent.model.revision,
@@ -327,7 +327,7 @@ class TestFaults:
         server.add_repo("org/gated", gated=True)
         server.add_repo("org/private", private=True)
         load = """
-from t3_agents.agent import load_agent
+from t3_agents.agent.agent import load_agent
 from t3_agents.errors import InputError
 result = []
 for name in ("org/gated", "org/private", "org/nothing"):

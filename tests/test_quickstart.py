@@ -147,7 +147,7 @@ print(json.dumps(found))
 def test_the_agent_loads_in_a_new_process(finished, environment):
     program = """
 import sys
-from t3_agents.agent import T3Agent
+from t3_agents.agent.agent import T3Agent
 from t3_agents.task import Task
 agent = T3Agent.from_pretrained(sys.argv[1], max_steps=1)
 trajectory = agent.run_task(Task.create("What is shown?"))

@@ -249,7 +249,7 @@ def train(config: TrainConfig) -> Path:
         with processes.main_process_first():
             dataset = load_rows(config.dataset, config.split)
             validation = load_rows(config.dataset, config.eval_split) if config.eval_split else None
-        from t3_agents.agent import T3Agent
+        from t3_agents.agent.agent import T3Agent
         from t3_agents.models.vlm import VLMModel
         from t3_agents.tools.toolbox import make_toolbox
 

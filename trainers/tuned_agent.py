@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from t3_agents.agent import T3Agent
-from t3_agents.config import AGENT_FILE
+from t3_agents.agent.agent import T3Agent
+from t3_agents.agent.config import AGENT_FILE
 from t3_agents.models.vlm import VLMModel
 
 from .checkpoints import last_checkpoint

@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Callable
 
-from t3_agents.agent import T3Agent
+from t3_agents.agent.agent import T3Agent
 from t3_agents.models.vlm import ScriptedModel
 from t3_agents.task import Task
 from t3_agents.tools.toolbox import make_toolbox

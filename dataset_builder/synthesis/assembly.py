@@ -21,7 +21,7 @@ from .usage import Ledger, Prices
 if TYPE_CHECKING:
     from smolagents import Model
 
-    from t3_agents.agent import T3Agent
+    from t3_agents.agent.agent import T3Agent
 
 SOLVE = "solve"
 CODE_SECONDS = 300.0
@@ -66,7 +66,7 @@ def paper_stages(config: SynthConfig, teacher: Teacher, controller: Callable[[],
         InputError: when a toolbox, a corpus or an executor does not exist.
         MissingExtraError: when a package is missing.
     """
-    from t3_agents.agent import check_executor
+    from t3_agents.agent.agent import check_executor
     from t3_agents.hub.wheel_weights import cache_dir
     from t3_agents.sandbox import require_sandbox
     from t3_agents.tools.toolbox import make_toolbox
@@ -125,7 +125,7 @@ class AgentPool:
         return solved
 
     def _make(self) -> T3Agent:
-        from t3_agents.agent import T3Agent
+        from t3_agents.agent.agent import T3Agent
         from t3_agents.tools.toolbox import make_toolbox
 
         return T3Agent(

@@ -12,7 +12,7 @@ from .candidate import Candidate, Failed
 
 
 if TYPE_CHECKING:
-    from t3_agents.agent import T3Agent
+    from t3_agents.agent.agent import T3Agent
 
 STAGE = "solve"
 

@@ -17,8 +17,8 @@ from smolagents.memory import ActionStep, FinalAnswerStep, PlanningStep
 from smolagents.models import Model
 from smolagents.utils import AgentMaxStepsError
 
-from ..agent import T3Agent, load_agent
-from ..memory import seconds_of
+from ..agent.agent import T3Agent, load_agent
+from ..agent.memory import seconds_of
 from ..models.server import ServerModel
 from ..models.vlm import VLMModel
 from ..task import File, Task

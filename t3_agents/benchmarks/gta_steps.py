@@ -10,7 +10,7 @@ from typing import Any
 
 from smolagents.models import ChatMessage, MessageRole
 
-from ..agent import T3Agent
+from ..agent.agent import T3Agent
 from ..errors import InputError
 from ..models.vlm import Generation
 from ..task import Task

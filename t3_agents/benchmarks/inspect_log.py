@@ -121,7 +121,7 @@ def _header(run: ScoredRun, samples: list[dict[str, Any]]) -> dict[str, Any]:
                 for name in ("format", "mode", "scoring", "scoring_details", "dataset", "agent", "breakdown")
             },
         },
-        "plan": {"name": "plan", "steps": [{"solver": "t3_agents.agent.T3Agent", "params": {}}]},
+        "plan": {"name": "plan", "steps": [{"solver": "t3_agents.agent.agent.T3Agent", "params": {}}]},
         "results": {"total_samples": len(samples), "completed_samples": len(samples), "scores": scores},
         "stats": {"started_at": created, "completed_at": created, "model_usage": {_model(run): total}},
     }

@@ -9,16 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..agent.rollout import RolloutLimits, rollout
 from ..errors import InputError, RunFolderError
 from ..progress import WorkProgress
-from ..rollout import RolloutLimits, rollout
 from ..storage import BlobStore, Shard
 from ..task import Task
 from ..trajectory import Trajectory
 
 
 if TYPE_CHECKING:
-    from ..agent import T3Agent
+    from ..agent.agent import T3Agent
 
 
 TRAJECTORIES_FILE = "trajectories.jsonl"

@@ -8,7 +8,7 @@ from typing import Any
 
 from smolagents import CodeAgent
 
-from ..agent import T3Agent
+from ..agent.agent import T3Agent
 from ..errors import InputError
 from ..task import Task
 from ..trajectory import Trajectory

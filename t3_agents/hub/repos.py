@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..config import AGENT_FILE
+from ..agent.config import AGENT_FILE
 from ..errors import InputError
 
 

@@ -25,7 +25,7 @@ from dataset_builder.scenarios import (
 from dataset_builder.scenarios.base import TOOL_NAMES, normalise, numbers_in
 from dataset_builder.scenarios.teacher import is_kept, make_agent, solve, ungrounded
 from dataset_builder.scenarios.vision_only import PATH, QUESTIONS
-from t3_agents.agent import T3Agent
+from t3_agents.agent.agent import T3Agent
 from t3_agents.task import File, Task
 from t3_agents.trajectory import Step
 from t3_agents.turns import called_tools

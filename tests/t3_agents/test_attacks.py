@@ -14,7 +14,7 @@ from smolagents import tool
 from smolagents.default_tools import FinalAnswerTool
 from smolagents.local_python_executor import ExecutionTimeoutError, InterpreterError
 
-from t3_agents.agent import T3Agent
+from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError
 from t3_agents.models.vlm import ScriptedModel
 from t3_agents.sandbox import SandboxExecutor, SandboxLimits

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from t3_agents.agent import T3Agent
+from t3_agents.agent.agent import T3Agent
 from t3_agents.cli import main
 from t3_agents.models.vlm import ScriptedModel, VLMModel
 from t3_agents.task import Task

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from t3_agents.agent import T3Agent
+from t3_agents.agent.agent import T3Agent
 from t3_agents.models.engine.engine import Engine
 from t3_agents.models.vlm import VLMModel
 from t3_agents.storage import BlobStore

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from smolagents import CodeAgent, tool
 
-from t3_agents.agent import T3Agent, load_agent
-from t3_agents.config import AGENT_FILE, T3AgentConfig, load_prompt
+from t3_agents.agent.agent import T3Agent, load_agent
+from t3_agents.agent.config import AGENT_FILE, T3AgentConfig, load_prompt
 from t3_agents.errors import InputError
 from t3_agents.models.vlm import ScriptedModel, VLMModel
 from t3_agents.task import Task

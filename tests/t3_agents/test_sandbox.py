@@ -16,7 +16,7 @@ from smolagents import Tool, tool
 from smolagents.default_tools import FinalAnswerTool
 from smolagents.local_python_executor import ExecutionTimeoutError, InterpreterError, LocalPythonExecutor
 
-from t3_agents.agent import T3Agent
+from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError
 from t3_agents.interruption import InterruptedTurn, interruptible
 from t3_agents.models.vlm import ScriptedModel

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from smolagents.models import ChatMessage, MessageRole
 
-from t3_agents.agent import T3Agent, load_agent
+from t3_agents.agent.agent import T3Agent, load_agent
 from t3_agents.errors import InputError, MissingExtraError
 from t3_agents.interruption import InterruptedTurn, interruptible
 from t3_agents.models.server import SERVED_NAME, ServerModel

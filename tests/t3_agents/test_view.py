@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from t3_agents.agent import T3Agent
+from t3_agents.agent.agent import T3Agent
 from t3_agents.benchmarks.runner import run_tasks
 from t3_agents.cli import main as t3
 from t3_agents.errors import InputError

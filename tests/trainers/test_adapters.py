@@ -10,7 +10,7 @@ import torch
 from training_rows import TINY, make_row, write_dataset
 from training_runs import losses, weights
 
-from t3_agents.agent import T3Agent
+from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError, MissingExtraError
 from tests.hub_client import Client
 from tests.hub_server import HubServer
@@ -111,7 +111,7 @@ def test_the_agent_of_a_controller_of_the_hub_is_an_adapter_that_can_be_pushed(h
     found = client.python(
         """
 from huggingface_hub import HfApi, ModelCard
-from t3_agents.agent import T3Agent
+from t3_agents.agent.agent import T3Agent
 agent = T3Agent.from_pretrained("user/agent", device="cpu")
 card = ModelCard.load("user/agent")
 files = HfApi().list_repo_files("user/agent")

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from t3_agents.agent import T3Agent
+from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError, RunFolderError
 from t3_agents.models.vlm import VLMModel
 from t3_agents.task import Task

@@ -13,7 +13,7 @@ import pytest
 import torch
 from training_rows import SYSTEM_PROMPT, picture
 
-from t3_agents.agent import T3Agent
+from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError, RunFolderError
 from t3_agents.models.encoding import ChatEncoder
 from t3_agents.models.vlm import VLMModel

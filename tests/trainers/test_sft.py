@@ -18,7 +18,7 @@ from PIL import Image
 from training_rows import TINY, make_dataset, make_row, make_trainer, trained_parameters, write_dataset
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from t3_agents.agent import T3Agent
+from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError, RunFolderError
 from t3_agents.models.encoding import ChatEncoder
 from t3_agents.models.vlm import VLMModel

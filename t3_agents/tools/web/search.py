@@ -92,7 +92,7 @@ class WebSearchAgent(WorkspaceTool):
         if not isinstance(query, str) or not query.strip():
             raise InputError("`query` must be a question to search for.")
         # An agent is made of tools, and this tool of an agent.
-        from t3_agents.agent import T3Agent
+        from t3_agents.agent.agent import T3Agent
         from t3_agents.workspace import Workspace
 
         model = choose_model(self.controller, self.settings["model"], self.settings["api_base"])

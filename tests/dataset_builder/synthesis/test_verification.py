@@ -9,7 +9,7 @@ from dataset_builder.synthesis import Candidate, Failed, Rejected
 from dataset_builder.synthesis.endpoint import TeacherError
 from dataset_builder.synthesis.solving import solve
 from dataset_builder.synthesis.verification import check_form, verify_query_files, verify_trajectory
-from t3_agents.agent import T3Agent
+from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError
 from t3_agents.task import File
 from t3_agents.tools.toolbox import make_toolbox

@@ -13,7 +13,7 @@ from smolagents import Tool
 from smolagents.models import ChatMessage, MessageRole, Model
 from smolagents.monitoring import TokenUsage
 
-from t3_agents.agent import T3Agent
+from t3_agents.agent.agent import T3Agent
 from tests.tiny_vlm import turn
 
 

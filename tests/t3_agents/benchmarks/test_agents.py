@@ -7,7 +7,7 @@ from made_benchmarks import draw
 from PIL import Image
 from smolagents import CodeAgent, tool
 
-from t3_agents.agent import T3Agent
+from t3_agents.agent.agent import T3Agent
 from t3_agents.benchmarks.agents import PlainAgent, RecordedAgent
 from t3_agents.benchmarks.scenarios import score_scenarios
 from t3_agents.errors import InputError

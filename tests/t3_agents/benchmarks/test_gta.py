@@ -348,7 +348,7 @@ class TestRefusals:
             evaluate(config(data, tmp_path / "run", embedding, seeds=[0, 1]))
 
     def test_step_by_step_with_other_tools(self, data, embedding, tmp_path):
-        from t3_agents.agent import T3Agent
+        from t3_agents.agent.agent import T3Agent
 
         with pytest.raises(InputError, match="--toolbox gta"):
             evaluate(
@@ -408,7 +408,7 @@ def test_another_toolbox_is_scored_by_the_written_mapping(data, embedding, tmp_p
     look = "```py\nprint(visualizer('image/photo.png', 'What is it?'))\n```<end_action>"
     from made_benchmarks import GTA_ROWS, Script, say
 
-    from t3_agents.agent import T3Agent
+    from t3_agents.agent.agent import T3Agent
 
     model = Script({number: [look, say("5")] for number in range(len(GTA_ROWS))})
     results = evaluate(

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from scripted_run import PatientModel, make_tasks, turn
 
-from t3_agents.agent import T3Agent
+from t3_agents.agent.agent import T3Agent
 from t3_agents.benchmarks.runner import BLOBS_FOLDER, TRAJECTORIES_FILE, run_tasks
 from t3_agents.benchmarks.scoring import score
 from t3_agents.errors import InputError, RunFolderError

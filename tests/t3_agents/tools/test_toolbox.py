@@ -8,7 +8,7 @@ import threading
 import pytest
 from smolagents import tool as as_tool
 
-from t3_agents.agent import T3Agent
+from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError
 from t3_agents.models.vlm import ScriptedModel
 from t3_agents.task import Task

@@ -11,7 +11,7 @@ import pytest
 import requests
 from fpdf import FPDF
 
-from t3_agents.agent import T3Agent
+from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError
 from t3_agents.models.vlm import ScriptedModel
 from t3_agents.task import Task

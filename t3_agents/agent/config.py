@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from .errors import InputError
-from .hub.safe_loading import GENERATION_SETTINGS, SAFE_IMPORTS, check_repo_id, check_template, read_json, strict_json
-from .task import reject_unknown, require
-from .trajectory import CODE_CLOSE, CODE_OPEN
+from ..errors import InputError
+from ..hub.safe_loading import GENERATION_SETTINGS, SAFE_IMPORTS, check_repo_id, check_template, read_json, strict_json
+from ..task import reject_unknown, require
+from ..trajectory import CODE_CLOSE, CODE_OPEN
 
 
 AGENT_FILE = "t3_agent.json"
@@ -31,7 +31,7 @@ def load_prompt(name: str) -> dict[str, Any]:
     Raises:
         InputError: when there is no prompt of that name.
     """
-    folder = importlib.resources.files("t3_agents.prompts")
+    folder = importlib.resources.files("t3_agents.agent.prompts")
     names = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
     if name not in names:
         raise InputError(f"There is no prompt `{name}`; choose one of: {', '.join(names)}.")
@@ -41,7 +41,7 @@ def load_prompt(name: str) -> dict[str, Any]:
 @functools.cache
 def _read_prompt(name: str) -> dict[str, Any]:
     """Read once: parsing the examples takes longer than all else that makes an agent."""
-    text = importlib.resources.files("t3_agents.prompts").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    text = importlib.resources.files("t3_agents.agent.prompts").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     return yaml.safe_load(text)
 
 

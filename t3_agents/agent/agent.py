@@ -22,22 +22,22 @@ from smolagents.memory import ActionStep, FinalAnswerStep, MemoryStep, PlanningS
 from smolagents.models import ChatMessage, Model, agglomerate_stream_deltas
 from smolagents.utils import AgentError, AgentExecutionError, AgentGenerationError, AgentParsingError
 
-from . import tracing
+from .. import tracing
+from ..errors import InputError
+from ..hub.repos import has_agent
+from ..interruption import InterruptedTurn, Interruption, interruptible
+from ..models.vlm import EMBEDDED, Generation, VLMModel
+from ..sandbox import PAPER_IMPORTS, SandboxExecutor, SandboxLimits, require_sandbox
+from ..sandbox.local import TimedExecutor
+from ..task import File, Task
+from ..tools.base import WorkspaceTool
+from ..tools.toolbox import make_toolbox
+from ..trajectory import CODE_CLOSE, CODE_OPEN, Step, Trajectory
+from ..turns import execution_error, parse_turn, shorten
+from ..workspace import Workspace
 from .config import AGENT_FILE, T3AgentConfig, load_prompt
-from .errors import InputError
-from .hub.repos import has_agent
-from .interruption import InterruptedTurn, Interruption, interruptible
 from .memory import pictures_of, to_messages, to_step
-from .models.vlm import EMBEDDED, Generation, VLMModel
 from .pretrained import PretrainedAgent
-from .sandbox import PAPER_IMPORTS, SandboxExecutor, SandboxLimits, require_sandbox
-from .sandbox.local import TimedExecutor
-from .task import File, Task
-from .tools.base import WorkspaceTool
-from .tools.toolbox import make_toolbox
-from .trajectory import CODE_CLOSE, CODE_OPEN, Step, Trajectory
-from .turns import execution_error, parse_turn, shorten
-from .workspace import Workspace
 
 
 EXECUTORS = ("sandbox", "docker", "e2b", "modal", "blaxel", "local")
@@ -496,7 +496,7 @@ def load_agent(
         not Path(name).is_dir() and api_base is None and str(name) != EMBEDDED and has_agent(str(name), revision)
     )
     if api_base is not None and model is None:
-        from .models.server import ServerModel
+        from ..models.server import ServerModel
 
         generation = T3AgentConfig.from_folder(Path(name)).generation if is_saved else {}
         model = ServerModel(api_model or (None if is_saved else str(name)), api_base=api_base, **generation)

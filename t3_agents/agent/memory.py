@@ -9,9 +9,9 @@ from PIL import Image
 from smolagents.memory import ActionStep, MemoryStep, PlanningStep, TaskStep
 from smolagents.models import ChatMessage, MessageRole
 
-from .models.vlm import Generation
-from .trajectory import Step, render_messages
-from .turns import called_tools, parse_turn
+from ..models.vlm import Generation
+from ..trajectory import Step, render_messages
+from ..turns import called_tools, parse_turn
 
 
 def to_step(memory_step: MemoryStep, tags: tuple[str, str], tools: Collection[str]) -> Step:

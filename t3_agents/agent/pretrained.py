@@ -9,13 +9,13 @@ from typing import Any, Self
 from smolagents import Tool
 from smolagents.models import Model
 
+from ..errors import InputError
+from ..hub.repos import download_model
+from ..hub.safe_loading import check_folder, check_repo_id, read_json
+from ..models.vlm import VLMModel
+from ..storage import write_atomic
+from ..tools.toolbox import tool_from_record, tool_record
 from .config import AGENT_FILE, T3AgentConfig
-from .errors import InputError
-from .hub.repos import download_model
-from .hub.safe_loading import check_folder, check_repo_id, read_json
-from .models.vlm import VLMModel
-from .storage import write_atomic
-from .tools.toolbox import tool_from_record, tool_record
 
 
 AGENT_FILES = [
@@ -161,7 +161,7 @@ class PretrainedAgent:
         """
         import tempfile
 
-        from .hub.upload import Push
+        from ..hub.upload import Push
 
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
@@ -198,7 +198,7 @@ class PretrainedAgent:
         """
         import tempfile
 
-        from .space import prepare_space
+        from ..space import prepare_space
 
         with tempfile.TemporaryDirectory() as folder:
             message = f"Run {agent_repo}"

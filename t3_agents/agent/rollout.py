@@ -10,9 +10,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .errors import InputError
-from .task import Task
-from .trajectory import Trajectory
+from ..errors import InputError
+from ..task import Task
+from ..trajectory import Trajectory
 
 
 if TYPE_CHECKING:
