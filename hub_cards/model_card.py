@@ -253,7 +253,7 @@ def _results(facts: Facts, evaluations: list[tuple[str, str]], benchmark: str) -
 
 def _published() -> dict[str, Any]:
     """The paper's results by benchmark."""
-    text = files("t3_agents.benchmarks").joinpath("published.yaml").read_text(encoding="utf-8")
+    text = files("t3_agents.evaluation").joinpath("published.yaml").read_text(encoding="utf-8")
     return yaml.safe_load(text)["benchmarks"]
 
 

@@ -196,7 +196,7 @@ def quickstart(config: QuickstartConfig) -> Path:
     Raises:
         T3Error: when a stage cannot be done.
     """
-    from .benchmarks.scenarios import load_tasks
+    from .evaluation.scenarios import load_tasks
 
     config.check()
     folder = Path(config.output)
@@ -283,8 +283,8 @@ def _publish(source: Path, target: Path) -> Path:
 
 
 def _report(config: QuickstartConfig, folder: Path, stages: Stages) -> None:
-    from .benchmarks.report import build_results, print_table, write_report
-    from .benchmarks.runner import TRAJECTORIES_FILE
+    from .evaluation.run import TRAJECTORIES_FILE
+    from .reports.quickstart import build_results, print_table, write_report
     from .storage import BlobStore, read_rows
     from .trajectory import Trajectory
 

@@ -20,7 +20,7 @@ from t3_agents.storage import RunFolder, Shard
 
 
 if TYPE_CHECKING:
-    from t3_agents.benchmarks.config import EvalConfig
+    from t3_agents.evaluation.config import EvalConfig
     from t3_agents.trajectory import Trajectory
 
     from .config import TrainConfig
@@ -84,7 +84,7 @@ class ImproveConfig:
 
     def evaluation(self, agent: str | Path, output: Path, **options: Any) -> EvalConfig:
         """The evaluation of an agent with the limits of this run."""
-        from t3_agents.benchmarks.config import EvalConfig
+        from t3_agents.evaluation.config import EvalConfig
 
         return EvalConfig(
             agent=str(agent),
@@ -148,7 +148,7 @@ def why_stop(rounds: Sequence[dict[str, Any]], limit: int) -> str | None:
 
 
 def _run_round(config: ImproveConfig, number: int) -> dict[str, Any]:
-    from t3_agents.benchmarks.evaluation import evaluate
+    from t3_agents.commands.evaluate import evaluate
 
     from .samples import select, step_pairs, write_pairs, write_trajectories
 
@@ -184,7 +184,7 @@ def _folder(config: ImproveConfig, number: int) -> Path:
 
 def _samples(config: ImproveConfig, rounds: Sequence[int]) -> Iterator[Trajectory]:
     """Attempts of some rounds, by task and seed: the order in which they ended must not matter."""
-    from t3_agents.benchmarks.results import read_trajectories
+    from t3_agents.evaluation.results import read_trajectories
 
     for number in rounds:
         samples = read_trajectories(_folder(config, number) / "samples")
@@ -212,7 +212,7 @@ def _tune(config: TrainConfig) -> Path:
 
 def _measure(config: ImproveConfig, agent: str | Path, number: int) -> dict[str, Any]:
     """AnsAcc on the held-out tasks with its interval."""
-    from t3_agents.benchmarks.evaluation import evaluate
+    from t3_agents.commands.evaluate import evaluate
 
     results = evaluate(config.evaluation(agent, _folder(config, number) / "eval", split=config.eval_split))
     if "ans_acc" not in results["metrics"]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from t3_agents.benchmarks.markdown import inline, table
-from t3_agents.benchmarks.tables import NOTHING, percent
+from t3_agents.reports.markdown import inline, table
+from t3_agents.reports.tables import NOTHING, percent
 from t3_agents.storage import write_atomic
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t3_agents.benchmarks.markdown import inline, table
+from t3_agents.reports.markdown import inline, table
 from t3_agents.storage import write_atomic
 
 

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from t3_agents.benchmarks.scoring import FINAL_ANSWER, is_correct, tools_called
+from t3_agents.evaluation.scoring import FINAL_ANSWER, is_correct, tools_called
 from t3_agents.storage import sha256_of, write_atomic
 from t3_agents.trajectory import Step, Trajectory, render_messages
 

@@ -102,11 +102,11 @@ def load_questions(gta: str | Path | None = None, gaia: str | Path | None = None
     """
     questions: dict[str, dict[str, str]] = {}
     if gta is not None:
-        from t3_agents.benchmarks.gta import load_gta
+        from t3_agents.evaluation.gta.benchmark import load_gta
 
         questions["gta"] = {task.id: task.query for task in load_gta(gta).tasks}
     if gaia is not None:
-        from t3_agents.benchmarks.gaia import ANSWER_FORM, load_gaia
+        from t3_agents.evaluation.gaia.benchmark import ANSWER_FORM, load_gaia
 
         # What the loader adds to every question would make them all alike.
         questions["gaia"] = {task.id: task.query.removesuffix(ANSWER_FORM).strip() for task in load_gaia(gaia).tasks}

@@ -88,7 +88,7 @@ def write_report(folder: Path, config: SynthConfig, progress: Progress) -> Path:
     Raises:
         MissingExtraError: when a package of the extra `synthesis` is missing.
     """
-    from t3_agents.benchmarks.templating import environment
+    from t3_agents.reports.templating import environment
 
     counts = Counts()
     for outcome, row in finished_rows(folder):

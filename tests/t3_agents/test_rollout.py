@@ -9,8 +9,8 @@ import torch
 
 from t3_agents.agent.agent import T3Agent
 from t3_agents.agent.rollout import GRACE_SECONDS, RolloutLimits, rollout
-from t3_agents.benchmarks.runner import run_tasks
 from t3_agents.errors import InputError
+from t3_agents.evaluation.run import run_tasks
 from t3_agents.models.engine.continuous_batching import SlotDecoder
 from t3_agents.models.vlm import ScriptedModel, VLMModel
 from t3_agents.task import Task

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from t3_agents.agent.agent import T3Agent
-from t3_agents.benchmarks.runner import run_tasks
 from t3_agents.cli import main as t3
 from t3_agents.errors import InputError
+from t3_agents.evaluation.run import run_tasks
 from t3_agents.models.vlm import ScriptedModel
 from t3_agents.storage import BlobStore, write_atomic
 from t3_agents.task import File, Task

@@ -6,8 +6,8 @@ from pathlib import Path
 from PIL import Image
 
 from t3_agents.agent.agent import T3Agent
-from t3_agents.benchmarks.results import TaskScore, make_results, task_digest, write_results
-from t3_agents.benchmarks.runner import run_tasks
+from t3_agents.evaluation.results import TaskScore, make_results, task_digest, write_results
+from t3_agents.evaluation.run import run_tasks
 from t3_agents.models.vlm import ScriptedModel
 from t3_agents.task import File, Task
 

@@ -4,7 +4,7 @@ import sys
 import time
 
 from t3_agents.agent.agent import T3Agent
-from t3_agents.benchmarks.runner import run_tasks
+from t3_agents.evaluation.run import run_tasks
 from t3_agents.models.vlm import ScriptedModel
 from t3_agents.task import Task
 

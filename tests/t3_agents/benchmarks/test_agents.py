@@ -8,9 +8,9 @@ from PIL import Image
 from smolagents import CodeAgent, tool
 
 from t3_agents.agent.agent import T3Agent
-from t3_agents.benchmarks.agents import PlainAgent, RecordedAgent
-from t3_agents.benchmarks.scenarios import score_scenarios
 from t3_agents.errors import InputError
+from t3_agents.evaluation.baselines import PlainAgent, RecordedAgent
+from t3_agents.evaluation.scenarios import score_scenarios
 from t3_agents.models.vlm import ScriptedModel
 from t3_agents.task import File, Task
 from t3_agents.tools.base import WorkspaceTool

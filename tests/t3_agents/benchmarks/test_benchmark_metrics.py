@@ -6,8 +6,8 @@ import json
 import pytest
 from made_benchmarks import BOX, FIVE, LOOK, NOT_SIX, OPEN
 
-from t3_agents.benchmarks.metrics import BENCHMARK_METRICS, metric_path
 from t3_agents.errors import InputError
+from t3_agents.evaluation.metrics import BENCHMARK_METRICS, metric_path
 
 
 evaluate = pytest.importorskip("evaluate")

@@ -14,18 +14,12 @@ import numpy as np
 import pytest
 from made_benchmarks import GAIA_ROWS, Script, gaia_agent, gaia_script, make_gaia, say
 
-from t3_agents.benchmarks.compare import compare_runs
-from t3_agents.benchmarks.config import GAIAConfig
-from t3_agents.benchmarks.evaluation import evaluate, main
-from t3_agents.benchmarks.results import TaskScore, read_results, read_scores, read_trajectories, summarise
-from t3_agents.benchmarks.statistics import (
-    bootstrap_interval,
-    mcnemar_exact,
-    paired_interval,
-    pass_at_k,
-    pool,
-)
+from t3_agents.commands.evaluate import evaluate, main
 from t3_agents.errors import InputError
+from t3_agents.evaluation.compare import compare_runs
+from t3_agents.evaluation.config import GAIAConfig
+from t3_agents.evaluation.results import TaskScore, read_results, read_scores, read_trajectories, summarise
+from t3_agents.evaluation.statistics import bootstrap_interval, mcnemar_exact, paired_interval, pass_at_k, pool
 from t3_agents.storage import read_rows
 from tests.tiny_vlm import make_tiny_vlm
 
@@ -55,8 +49,8 @@ SLOW_RUN = """
 import sys, time
 sys.path.insert(0, {tests!r})
 from made_benchmarks import gaia_agent, gaia_script
-from t3_agents.benchmarks.config import GAIAConfig
-from t3_agents.benchmarks.evaluation import evaluate
+from t3_agents.evaluation.config import GAIAConfig
+from t3_agents.commands.evaluate import evaluate
 
 model, generate = gaia_script(), None
 class Slow(type(model)):

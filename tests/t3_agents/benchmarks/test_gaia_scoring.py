@@ -5,8 +5,8 @@ import string
 
 import pytest
 
-from t3_agents.benchmarks.gaia_scoring import answers_match
 from t3_agents.errors import InputError
+from t3_agents.evaluation.gaia.scoring import answers_match
 
 
 NUMBERS = [

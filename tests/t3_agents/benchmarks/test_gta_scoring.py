@@ -5,8 +5,8 @@ import random
 import numpy as np
 import pytest
 
-from t3_agents.benchmarks import gta_scoring as gta
 from t3_agents.errors import InputError
+from t3_agents.evaluation.gta import scoring as gta
 
 
 def words(texts):

@@ -13,11 +13,11 @@ import pytest
 from evaluated_run import HOSTILE, make_run
 from PIL import Image
 
-from t3_agents.benchmarks.eval_report import read_runs, write_report
-from t3_agents.benchmarks.html import MAX_TEXT, render_page
-from t3_agents.benchmarks.results import read_results, read_scores, write_results
-from t3_agents.benchmarks.scored_run import Attempt, ScoredRun
-from t3_agents.benchmarks.thumbnails import SIDES
+from t3_agents.evaluation.results import read_results, read_scores, write_results
+from t3_agents.evaluation.scored_run import Attempt, ScoredRun
+from t3_agents.reports.eval_report import read_runs, write_report
+from t3_agents.reports.page import MAX_TEXT, render_page
+from t3_agents.reports.thumbnails import SIDES
 from t3_agents.task import File, Task
 from t3_agents.trajectory import Step, Trajectory
 

@@ -4,8 +4,8 @@ import zipfile
 import pytest
 from evaluated_run import make_run
 
-from t3_agents.benchmarks.inspect_log import HIDDEN, LOG_VERSION, export_inspect_log
 from t3_agents.errors import InputError
+from t3_agents.reports.inspect_log import HIDDEN, LOG_VERSION, export_inspect_log
 
 
 @pytest.fixture(scope="module")

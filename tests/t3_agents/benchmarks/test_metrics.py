@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from t3_agents.benchmarks import scoring
-from t3_agents.benchmarks.metrics import metric_path
 from t3_agents.errors import InputError
+from t3_agents.evaluation import scoring
+from t3_agents.evaluation.metrics import metric_path
 
 
 evaluate = pytest.importorskip("evaluate")

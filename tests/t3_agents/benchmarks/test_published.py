@@ -1,6 +1,6 @@
 import pytest
 
-from t3_agents.benchmarks.published import published_results
+from t3_agents.evaluation.published import published_results
 
 
 @pytest.mark.parametrize("benchmark", ["gta", "gaia"])

@@ -9,8 +9,9 @@ from markdown_it import MarkdownIt
 from PIL import Image
 from rich.console import Console
 
-from t3_agents.benchmarks.markdown import PathScrubber, fenced, inline
-from t3_agents.benchmarks.report import (
+from t3_agents.errors import InputError
+from t3_agents.reports.markdown import PathScrubber, fenced, inline
+from t3_agents.reports.quickstart import (
     build_results,
     check_results,
     choose_trajectories,
@@ -18,7 +19,6 @@ from t3_agents.benchmarks.report import (
     print_table,
     write_report,
 )
-from t3_agents.errors import InputError
 from t3_agents.task import File, Task
 from t3_agents.trajectory import Step, Trajectory
 

@@ -7,13 +7,13 @@ import zipfile
 import pytest
 from made_benchmarks import gaia_agent, gaia_script, gta_agent, gta_script, make_gaia, make_gta, step_script
 
-from t3_agents.benchmarks.config import GAIAConfig, GTAConfig, ScoreConfig
-from t3_agents.benchmarks.eval_report import write_report
-from t3_agents.benchmarks.evaluation import evaluate, score_run
-from t3_agents.benchmarks.inspect_log import export_inspect_log
-from t3_agents.benchmarks.results import read_results, read_scores
-from t3_agents.benchmarks.scored_run import ScoredRun
-from t3_agents.benchmarks.tables import outcomes, percent
+from t3_agents.commands.evaluate import evaluate, score_run
+from t3_agents.evaluation.config import GAIAConfig, GTAConfig, ScoreConfig
+from t3_agents.evaluation.results import read_results, read_scores
+from t3_agents.evaluation.scored_run import ScoredRun
+from t3_agents.reports.eval_report import write_report
+from t3_agents.reports.inspect_log import export_inspect_log
+from t3_agents.reports.tables import outcomes, percent
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from PIL import Image
 from scripted_run import PatientModel, make_tasks, turn
 
 from t3_agents.agent.agent import T3Agent
-from t3_agents.benchmarks.runner import BLOBS_FOLDER, TRAJECTORIES_FILE, run_tasks
-from t3_agents.benchmarks.scoring import score
 from t3_agents.errors import InputError, RunFolderError
+from t3_agents.evaluation.run import BLOBS_FOLDER, TRAJECTORIES_FILE, run_tasks
+from t3_agents.evaluation.scoring import score
 from t3_agents.models.vlm import ScriptedModel
 from t3_agents.storage import read_rows
 from t3_agents.task import File, Task
@@ -218,7 +218,7 @@ def test_ctrl_c_ends_the_process_at_once(tmp_path):
 
 def test_importing_the_runner_is_cheap():
     code = (
-        "import sys; from t3_agents.benchmarks import markdown, metrics, plots, report, runner, scoring; "
+        "import sys; from t3_agents.evaluation import markdown, metrics, plots, report, runner, scoring; "
         "print([m for m in ('torch', 'transformers', 'evaluate', 'datasets', 'matplotlib') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)

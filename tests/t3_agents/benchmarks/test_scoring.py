@@ -3,8 +3,8 @@ import random
 
 import pytest
 
-from t3_agents.benchmarks import scoring
 from t3_agents.errors import InputError
+from t3_agents.evaluation import scoring
 from t3_agents.task import Task
 from t3_agents.trajectory import Step, Trajectory
 

@@ -1,6 +1,6 @@
 import pytest
 
-from t3_agents.benchmarks.taxonomy import ERROR_TYPES, error_type
+from t3_agents.evaluation.error_types import ERROR_TYPES, error_type
 from t3_agents.task import Task
 from t3_agents.trajectory import Step, Trajectory
 

@@ -1,0 +1,135 @@
+"""Held-out tasks of a dataset in the MM-Traj form: its `tasks` config, as [`Task`]s."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image as PILImage
+
+from ..errors import InputError
+from ..task import File, Task, decode_image
+from ..trajectory import Trajectory
+from .error_types import error_type
+from .results import TaskScore
+from .rows import LoadedTasks
+from .scoring import FINAL_ANSWER, base_score, calls_in_place, is_correct
+
+
+SUBSETS: dict[str, Callable[[Task], bool]] = {
+    "all": lambda task: True,
+    "seen": lambda task: not task.origin.get("unseen"),
+    "unseen": lambda task: bool(task.origin.get("unseen")),
+    "vision": lambda task: bool(task.origin.get("vision_only")),
+}
+"""Parts of the tasks: families that training saw, families kept out of it, families where only the picture tells."""
+
+
+def load_tasks(dataset: str | Path, split: str = "test", subset: str = "all") -> list[Task]:
+    """[`load_scenarios`], where every row must be usable.
+
+    Raises:
+        InputError: as there, and when a row cannot be used.
+    """
+    loaded = load_scenarios(dataset, split, subset)
+    loaded.refuse_bad()
+    return loaded.tasks
+
+
+def load_scenarios(dataset: str | Path, split: str = "test", subset: str = "all") -> LoadedTasks:
+    """Tasks of a dataset folder or Hub repo, sorted by family.
+
+    Args:
+        dataset (`str` or `Path`): a built dataset, or its Hub id.
+        split (`str`, *optional*, defaults to `"test"`): the split.
+        subset (`str`, *optional*, defaults to `"all"`): one of `SUBSETS`.
+
+    Raises:
+        InputError: when the dataset or its `tasks` config cannot be loaded, or the subset is unknown or empty.
+    """
+    from datasets import Image, List, load_dataset
+
+    if subset not in SUBSETS:
+        raise InputError(f"There is no subset `{subset}`; choose one of: {', '.join(SUBSETS)}.")
+    folder = Path(dataset)
+    try:
+        rows = load_dataset(str(folder.resolve()) if folder.is_dir() else str(dataset), "tasks", split=split)
+    except (ValueError, OSError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(f"`{dataset}` has no tasks to evaluate on (config tasks, split {split}): {reason}") from error
+    rows = rows.cast_column("images", List(Image(decode=False)))
+    loaded = LoadedTasks([], folder.resolve().name if folder.is_dir() else str(dataset), split)
+    seen: set[str] = set()
+    for row in rows:
+        try:
+            if row["id"] in seen:
+                raise InputError("the id is there twice")
+            seen.add(row["id"])
+            loaded.tasks.append(_task_of(row))
+        except InputError as error:
+            loaded.bad[row["id"]] = str(error)
+    loaded.tasks = [task for task in loaded.tasks if task.id not in loaded.bad and SUBSETS[subset](task)]
+    if not loaded.tasks and not loaded.bad:
+        raise InputError(f"`{dataset}` has no tasks in split {split}, subset {subset}.")
+    loaded.tasks.sort(key=lambda task: (str(task.origin.get("family")), task.id))
+    return loaded
+
+
+def _task_of(row: dict[str, Any]) -> Task:
+    files = {file["path"]: File.from_bytes(file["bytes"], file["path"]) for file in row["files"]}
+    pictures = [path for path in row["paths"] if path not in files]
+    if len(pictures) != len(row["images"]):
+        raise InputError(f"there are {len(row['images'])} pictures for {len(pictures)} paths")
+    for path, image in zip(pictures, row["images"], strict=True):
+        decode_image(image["bytes"] or b"", path)
+        files[path] = File.from_bytes(image["bytes"], path)
+    return Task(
+        id=row["id"],
+        query=row["query"],
+        files=tuple(files[path] for path in row["paths"]),
+        ground_truth=row["ground_truth"],
+        tools=tuple(row["tools"]),
+        domain=row["domain"],
+        origin=row["origin"] or {},
+    )
+
+
+def blank_images(task: Task) -> Task:
+    """The same task with every picture replaced by a plain grey one of its size: what is left to a controller that is
+    blind."""
+
+    def blank(file: File) -> File:
+        buffer = io.BytesIO()
+        PILImage.new("RGB", file.open_image().size, (200, 200, 200)).save(buffer, format="PNG")
+        return File.from_bytes(buffer.getvalue(), file.path)
+
+    return replace(task, files=tuple(blank(file) if file.is_image else file for file in task.files))
+
+
+def score_scenarios(trajectories: Sequence[Trajectory], prices: tuple[float, float] | None = None) -> list[TaskScore]:
+    """Score runs on scenarios, by the rules in `scoring.py`.
+
+    Args:
+        trajectories (`Sequence[Trajectory]`): what was run.
+        prices (`tuple[float, float]`, *optional*): of a million input and output tokens.
+    """
+    scores = []
+    for trajectory in trajectories:
+        task = trajectory.task
+        score = base_score(trajectory, prices)
+        score.correct = is_correct(trajectory)
+        expected = [(tool,) for tool in task.tools if tool != FINAL_ANSWER]
+        places = calls_in_place(trajectory, expected)
+        score.counts["tool_acc"] = [sum(places), len(places)]
+        if score.correct is not None:
+            score.counts = {"ans_acc": [int(score.correct), 1], **score.counts}
+        score.error_type = error_type(trajectory, score.correct, expected)
+        score.groups = {
+            "split": "unseen" if task.origin.get("unseen") else "seen",
+            "family": str(task.origin.get("family")),
+        }
+        scores.append(score)
+    return scores

@@ -1,0 +1,238 @@
+"""The numbers of evaluations as tables of plain text, for the Markdown and the HTML report alike."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from ..evaluation.published import Column, PublishedTable
+from ..evaluation.results import USAGE, TaskScore
+from ..evaluation.scored_run import ScoredRun, outcome_of, task_of
+
+
+LABELS = {
+    "ans_acc": "AnsAcc",
+    "ans_acc_image": "AnsAcc with image generation",
+    "tool_acc": "ToolAcc",
+    "code_exec": "CodeExec",
+    "inst_acc": "InstAcc",
+    "arg_acc": "ArgAcc",
+    "summ_acc": "SummAcc",
+    "f1_perception": "Tool F1, perception",
+    "f1_operation": "Tool F1, operation",
+    "f1_logic": "Tool F1, logic",
+    "f1_creativity": "Tool F1, creativity",
+}
+MAX_EXAMPLES = 3
+"""Tasks that are named per kind of error."""
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of plain text.
+
+    Args:
+        title (`str`): caption.
+        header (`list[str]`), rows (`list[list[str]]`): the first cell of a row names it.
+        own (`set[int]`): rows of own runs, where others are beside them.
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    own: frozenset[int] = frozenset()
+
+
+@dataclass
+class ErrorKind:
+    """One kind of error: how many tasks had it in each run, and the first scores of each run as examples."""
+
+    name: str
+    counts: list[int]
+    examples: list[TaskScore] = field(default_factory=list)
+
+
+def label_of(metric: str) -> str:
+    """Name of a metric as people write it."""
+    return LABELS.get(metric, metric)
+
+
+def percent(metric: Mapping[str, Any] | None) -> str:
+    """`53.8 [47.1, 60.4]`: a share in per cent and its 95 % interval."""
+    if metric is None or metric["value"] is None:
+        return NOTHING
+    text = f"{100 * metric['value']:.1f}"
+    low, high = metric["ci95"]
+    return text if low is None else f"{text} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _cell(results: Mapping[str, Any], column: Column) -> str:
+    metrics = results["metrics"]
+    if column.group is not None:
+        metrics = results["breakdown"].get(column.group, {}).get(column.value, {})
+    return percent(metrics.get(column.metric))
+
+
+def results_table(runs: Sequence[ScoredRun], published: PublishedTable | None) -> Table:
+    """One row per run with the metrics that were published, and below them what was published; all metrics where
+    nothing was."""
+    columns = published.columns if published else _unpublished(runs, None)
+    rows = []
+    for run in runs:
+        controller = run.results["agent"].get("controller") or NOTHING
+        cells = [_cell(run.results, column) for column in columns]
+        rows.append([run.name, controller, f"here, {run.results['scoring']}", *cells])
+    for row in published.rows if published else ():
+        values = [NOTHING if value is None else f"{value:.2f}" for value in row.values]
+        rows.append([row.method, row.controller, "paper", *values])
+    header = ["agent", "controller", "scored", *(column.label for column in columns)]
+    return Table("Results in per cent, with 95 % intervals", header, rows, frozenset(range(len(runs))))
+
+
+def further_table(runs: Sequence[ScoredRun], published: PublishedTable | None) -> Table | None:
+    """The metrics of the runs that were not published, or `None` when there are no others."""
+    columns = _unpublished(runs, published) if published else []
+    if not columns:
+        return None
+    rows = [[run.name, *(_cell(run.results, column) for column in columns)] for run in runs]
+    return Table("Further metrics in per cent, with 95 % intervals", ["agent", *(c.label for c in columns)], rows)
+
+
+def _unpublished(runs: Sequence[ScoredRun], published: PublishedTable | None) -> list[Column]:
+    shown = {column.metric for column in published.columns if column.group is None} if published else set()
+    names = dict.fromkeys(name for run in runs for name in run.results["metrics"] if name not in shown)
+    return [Column(label_of(name), name) for name in names]
+
+
+def comparability_notes(runs: Sequence[ScoredRun], published: PublishedTable | None) -> list[str]:
+    """Sentences on what can and what cannot be compared with the published numbers, and with each other."""
+    notes = []
+    if len({run.results["scoring"] for run in runs}) > 1 or len({run.results["mode"] for run in runs}) > 1:
+        notes.append("The runs were scored in different ways: their numbers cannot be compared with each other.")
+    if len({_tasks_of(run) for run in runs}) > 1:
+        notes.append("The runs are not about the same tasks: compare them on tasks that all have.")
+    if published is None:
+        return [*notes, "There are no published numbers on these tasks to compare with."]
+    notes.append(f"Published numbers: {published.source} ({published.url}). {published.caution}")
+    for run in runs:
+        scoring, mode, tasks = run.results["scoring"], run.results["mode"], run.results["num_tasks"]
+        reasons = []
+        if published.scoring is not None and scoring != published.scoring:
+            reasons.append(f"it has the {scoring} scoring, the published ones the {published.scoring} scoring")
+        if mode != "end_to_end":
+            reasons.append(f"it is a {mode.replace('_', '-')} evaluation, the published ones are end-to-end")
+        if tasks != published.tasks:
+            reasons.append(f"it has {tasks} tasks, the benchmark {published.tasks}")
+        if reasons:
+            notes.append(f"{run.name} cannot be compared with the published numbers: {'; '.join(reasons)}.")
+    return notes
+
+
+def _tasks_of(run: ScoredRun) -> tuple[str, ...]:
+    return tuple(sorted({task_of(attempt.trajectory) for attempt in run.attempts}))
+
+
+def differences_table(first: ScoredRun, others: Sequence[tuple[ScoredRun, Mapping[str, Any]]]) -> Table | None:
+    """How other runs differ from the first, paired over the tasks that both have.
+
+    Args:
+        first ([`ScoredRun`]): what they are compared with.
+        others (`list[tuple]`): runs, each with what [`~compare.compare_runs`] gave for the first and it.
+
+    Returns:
+        [`Table`], or `None` without other runs.
+    """
+    if not others:
+        return None
+    metrics = list(dict.fromkeys(name for _, comparison in others for name in comparison["metrics"]))
+    rows = []
+    for run, comparison in others:
+        cells = [_difference(comparison["metrics"].get(name)) for name in metrics]
+        answers = comparison["answers"] or {"p_value": None}
+        p_value = NOTHING if answers["p_value"] is None else f"{answers['p_value']:.3g}"
+        rows.append([run.name, str(comparison["num_tasks"]), *cells, p_value])
+    header = ["agent", "tasks", *map(label_of, metrics), "p (McNemar, answers)"]
+    return Table(f"Differences to {first.name} in points, paired by task, with 95 % intervals", header, rows)
+
+
+def _difference(metric: Mapping[str, Any] | None) -> str:
+    if metric is None or metric["difference"] is None:
+        return NOTHING
+    low, high = (100 * bound for bound in metric["ci95"])
+    return f"{100 * metric['difference']:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def breakdown_tables(runs: Sequence[ScoredRun]) -> list[Table]:
+    """One table per group of tasks, such as levels or tools, with every metric that has numbers there."""
+    groups = dict.fromkeys(group for run in runs for group in run.results["breakdown"])
+    tables = []
+    for group in groups:
+        parts = [run.results["breakdown"].get(group, {}) for run in runs]
+        values = sorted({value for part in parts for value in part})
+        metrics = dict.fromkeys(name for part in parts for value in part.values() for name in value)
+        several = len(runs) > 1
+        rows = [
+            [value, *([run.name] if several else []), str(_count(part[value])), *_cells(part[value], metrics)]
+            for value in values
+            for run, part in zip(runs, parts, strict=True)
+            if value in part
+        ]
+        header = [group, *(["agent"] if several else []), "n", *map(label_of, metrics)]
+        tables.append(Table(f"By {group}, in per cent with 95 % intervals", header, rows))
+    return tables
+
+
+def _count(metrics: Mapping[str, Any]) -> Any:
+    first = metrics.get("ans_acc") or next(iter(metrics.values()), {})
+    return first.get("n", NOTHING)
+
+
+def _cells(metrics: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    return [percent(metrics.get(name)) for name in names]
+
+
+def error_kinds(runs: Sequence[ScoredRun]) -> list[ErrorKind]:
+    """Kinds of error, the most frequent first, each with the first tasks that had it."""
+    kinds: dict[str, ErrorKind] = {}
+    for index, run in enumerate(runs):
+        for score in run.scores:
+            if score.error_type is None:
+                continue
+            kind = kinds.setdefault(score.error_type, ErrorKind(score.error_type, [0] * len(runs)))
+            kind.counts[index] += 1
+            if len(kind.examples) < MAX_EXAMPLES:
+                kind.examples.append(score)
+    return sorted(kinds.values(), key=lambda kind: (-sum(kind.counts), kind.name))
+
+
+def outcomes(run: ScoredRun) -> Counter[str]:
+    """How many answers were right, wrong and without a verdict."""
+    scores = run.scores or [attempt.score for attempt in run.attempts]
+    return Counter(outcome_of(score) for score in scores)
+
+
+def usage_means(run: ScoredRun) -> dict[str, float | None]:
+    """Tokens, seconds and cost per task and seed; `None` where it is not known."""
+    if run.results is not None:
+        means = run.results["usage"].get("mean", {})
+        return {name: means.get(name) for name in USAGE}
+    values = [attempt.usage for attempt in run.attempts]
+    return {name: fmean(usage[name] for usage in values) if values and name in values[0] else None for name in USAGE}
+
+
+def usage_table(runs: Sequence[ScoredRun]) -> Table:
+    """Means per task and seed."""
+    rows = []
+    for run in runs:
+        means = usage_means(run)
+        number = {name: NOTHING if mean is None else f"{mean:,.0f}" for name, mean in means.items()}
+        seconds = NOTHING if means["seconds"] is None else f"{means['seconds']:.1f}"
+        cost = NOTHING if means["cost"] is None else f"{means['cost']:.4g}"
+        rows.append([run.name, number["input_tokens"], number["output_tokens"], seconds, cost])
+    header = ["agent", "tokens read", "tokens written", "seconds", "cost"]
+    return Table("Means per task", header, rows)
