@@ -136,7 +136,7 @@ def push_results(config: PushConfig, folder: Path) -> Push:
 
 def push_report(config: PushConfig, folder: Path) -> Push:
     """The trajectories of a run, redacted, with its scores and report, into a dataset repo."""
-    from .traces import REDACTION, export_traces, make_card
+    from .trace_card import REDACTION, export_traces, make_card
 
     push = Push(
         folder,
@@ -155,7 +155,7 @@ def push_report(config: PushConfig, folder: Path) -> Push:
 
 def push_space(config: PushConfig, folder: Path) -> Push:
     """A Gradio Space that runs an agent of the Hub."""
-    from t3_agents.space import prepare_space
+    from .space import prepare_space
 
     settings = config.settings(f"a Space for {config.source}")
     return prepare_space(folder, settings.pop("repo_id"), config.source, **settings)

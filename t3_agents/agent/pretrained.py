@@ -198,7 +198,7 @@ class PretrainedAgent:
         """
         import tempfile
 
-        from ..space import prepare_space
+        from hub_cards.space import prepare_space
 
         with tempfile.TemporaryDirectory() as folder:
             message = f"Run {agent_repo}"

@@ -244,7 +244,7 @@ def test_own_rows_in_the_released_form_are_read_back(tmp_path):
 
 @pytest.mark.slow
 def test_the_command_makes_a_dataset_that_loads_and_can_be_shown(tmp_path):
-    from t3_agents.view import page_of
+    from t3_agents.commands.view import page_of
 
     write_pictures(tmp_path / "images")
     run, out = tmp_path / "run", tmp_path / "out"

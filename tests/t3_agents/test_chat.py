@@ -12,7 +12,7 @@ import urllib.request
 import pytest
 
 from t3_agents.agent.agent import T3Agent, load_agent
-from t3_agents.chat import build_app, solve
+from t3_agents.commands.chat import build_app, solve
 from t3_agents.models.vlm import ScriptedModel
 from t3_agents.tools.image_generator import ImageGenerator
 from tests.tiny_vlm import turn

@@ -11,7 +11,7 @@ from importlib.metadata import requires
 import pytest
 from packaging.requirements import Requirement
 
-from t3_agents import doctor
+from t3_agents.commands import doctor
 from t3_agents.tools.toolbox import TOOLBOXES, modules_of
 
 
@@ -19,7 +19,7 @@ SECRET = "secret-value-that-must-not-be-shown"
 
 
 def run(*arguments, before="", **environment):
-    code = f"import sys\n{before}\nfrom t3_agents.doctor import main\nsys.exit(main({list(arguments)}))"
+    code = f"import sys\n{before}\nfrom t3_agents.commands.doctor import main\nsys.exit(main({list(arguments)}))"
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, timeout=120
     )

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from hub_cards.traces import export_traces, make_card
+from hub_cards.trace_card import export_traces, make_card
 from t3_agents.errors import InputError
 from t3_agents.hub.redaction import Redactor
 from t3_agents.storage import BlobStore, read_rows

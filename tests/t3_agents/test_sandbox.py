@@ -17,10 +17,10 @@ from smolagents.default_tools import FinalAnswerTool
 from smolagents.local_python_executor import ExecutionTimeoutError, InterpreterError, LocalPythonExecutor
 
 from t3_agents.agent.agent import T3Agent
+from t3_agents.commands.run import main as run_command
 from t3_agents.errors import InputError
 from t3_agents.interruption import InterruptedTurn, interruptible
 from t3_agents.models.vlm import ScriptedModel
-from t3_agents.run import main as run_command
 from t3_agents.sandbox import PAPER_IMPORTS, SandboxExecutor, SandboxLimits, check_sandbox
 from t3_agents.sandbox.process import Printed
 from t3_agents.sandbox.seccomp import seccomp_filter

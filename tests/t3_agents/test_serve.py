@@ -16,11 +16,11 @@ from PIL import Image
 from smolagents.models import ChatMessage, MessageRole
 
 from t3_agents.agent.agent import T3Agent, load_agent
+from t3_agents.commands.serve import Weights, choose_server, command_of, installed_servers, merged, weights_of
 from t3_agents.errors import InputError, MissingExtraError
 from t3_agents.interruption import InterruptedTurn, interruptible
 from t3_agents.models.server import SERVED_NAME, ServerModel
 from t3_agents.models.vlm import VLMModel
-from t3_agents.serve import Weights, choose_server, command_of, installed_servers, merged, weights_of
 from t3_agents.task import File, Task
 from tests.tiny_vlm import turn
 

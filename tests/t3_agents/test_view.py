@@ -12,13 +12,13 @@ import pytest
 
 from t3_agents.agent.agent import T3Agent
 from t3_agents.cli import main as t3
+from t3_agents.commands.view import main, make_server, page_of
 from t3_agents.errors import InputError
 from t3_agents.evaluation.run import run_tasks
 from t3_agents.models.vlm import ScriptedModel
 from t3_agents.storage import BlobStore, write_atomic
 from t3_agents.task import File, Task
 from t3_agents.trajectory import Step, Trajectory
-from t3_agents.view import main, make_server, page_of
 from tests.tiny_vlm import turn
 
 

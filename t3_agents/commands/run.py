@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import InputError
-from .options import parse_options
-from .task import File, Task
-from .tracing import start_tracing, stop_tracing
+from ..errors import InputError
+from ..options import parse_options
+from ..task import File, Task
+from ..tracing import start_tracing, stop_tracing
 
 
 if TYPE_CHECKING:
-    from .trajectory import Step
+    from ..trajectory import Step
 
 DEFAULT_AGENT = Path("runs/quickstart/train/agent")
 """The agent that `t3 quickstart` tunes."""
@@ -66,8 +66,8 @@ def main(argv: list[str]) -> int:
 
     from rich.console import Console
 
-    from .agent.agent import check_executor, load_agent
-    from .models.vlm import use_fastest_num_threads
+    from ..agent.agent import check_executor, load_agent
+    from ..models.vlm import use_fastest_num_threads
 
     check_executor(config.executor)
     if config.trace:
@@ -122,7 +122,7 @@ def _show(step: Step, console) -> None:
 def _save(trajectory, agent, folder: Path) -> None:
     import json
 
-    from .storage import BlobStore, write_atomic
+    from ..storage import BlobStore, write_atomic
 
     stored = trajectory.stored_in(BlobStore(folder / "blobs"))
     write_atomic(folder / "trajectory.json", json.dumps(stored.to_dict(), indent=2, ensure_ascii=False) + "\n")

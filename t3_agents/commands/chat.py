@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import MissingExtraError, T3Error
-from .options import parse_options
+from ..errors import MissingExtraError, T3Error
+from ..options import parse_options
+from ..task import File, Task
+from ..trajectory import Trajectory
 from .run import agent_or_default
-from .task import File, Task
-from .trajectory import Trajectory
 
 
 if TYPE_CHECKING:
     import gradio
 
-    from .agent.agent import T3Agent
-    from .trajectory import Step
+    from ..agent.agent import T3Agent
+    from ..trajectory import Step
 
 
 @dataclass
@@ -68,7 +68,7 @@ def build_app(agent: T3Agent | str) -> gradio.Blocks:
         import gradio
     except ImportError:
         raise MissingExtraError("gradio", "app", "The app") from None
-    from .agent.agent import T3Agent
+    from ..agent.agent import T3Agent
 
     title = agent if isinstance(agent, str) else agent.model.model_id or "T3-Agent"
     runner = T3Agent.from_pretrained(agent) if isinstance(agent, str) else agent
@@ -138,8 +138,8 @@ def main(argv: list[str]) -> int:
     """`t3 chat`: load the agent and serve the app until it is interrupted."""
     config = parse_options(ChatConfig, argv, prog="t3 chat")
     name = agent_or_default(config.agent)
-    from .agent.agent import check_executor, load_agent
-    from .models.vlm import use_fastest_num_threads
+    from ..agent.agent import check_executor, load_agent
+    from ..models.vlm import use_fastest_num_threads
 
     check_executor(config.executor)
     use_fastest_num_threads()

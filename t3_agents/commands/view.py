@@ -10,9 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError, T3Error
-from .options import parse_options
-from .storage import write_atomic
+from ..errors import InputError, T3Error
+from ..options import parse_options
+from ..storage import write_atomic
 
 
 HOST = "127.0.0.1"
@@ -42,11 +42,11 @@ def page_of(run: str | Path) -> str:
     Raises:
         InputError: when there are no trajectories in it, or one cannot be read.
     """
-    from .evaluation.run import BLOBS_FOLDER, TRAJECTORIES_FILE
-    from .evaluation.scored_run import Attempt, ScoredRun, in_reading_order
-    from .reports.page import render_page
-    from .storage import BlobStore, read_rows
-    from .trajectory import Trajectory
+    from ..evaluation.run import BLOBS_FOLDER, TRAJECTORIES_FILE
+    from ..evaluation.scored_run import Attempt, ScoredRun, in_reading_order
+    from ..reports.page import render_page
+    from ..storage import BlobStore, read_rows
+    from ..trajectory import Trajectory
 
     folder = Path(run)
     if (folder / TRAJECTORIES_FILE).is_file():

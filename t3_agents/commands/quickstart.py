@@ -17,12 +17,12 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
-from .cli import GROUP
-from .cli import main as main_command
-from .errors import InputError, T3Error
-from .models.vlm import EMBEDDED
-from .options import parse_options
-from .storage import RunFolder, write_atomic
+from ..cli import GROUP
+from ..cli import main as main_command
+from ..errors import InputError, T3Error
+from ..models.vlm import EMBEDDED
+from ..options import parse_options
+from ..storage import RunFolder, write_atomic
 
 
 FAMILIES = [
@@ -196,7 +196,7 @@ def quickstart(config: QuickstartConfig) -> Path:
     Raises:
         T3Error: when a stage cannot be done.
     """
-    from .evaluation.scenarios import load_tasks
+    from ..evaluation.scenarios import load_tasks
 
     config.check()
     folder = Path(config.output)
@@ -204,7 +204,7 @@ def quickstart(config: QuickstartConfig) -> Path:
         stages = Stages(folder / "stages.json")
         if config.controller == EMBEDDED:
             with stages.stage("controller", "Embedded controller"):
-                from .models.embedded import embedded_controller
+                from ..models.embedded import embedded_controller
 
                 print(f"SmolLM2-135M with a vision tower, in the cache folder {embedded_controller().name}")
         with stages.stage("data", "Dataset: tasks, programs that solve them, verified trajectories"):
@@ -283,10 +283,10 @@ def _publish(source: Path, target: Path) -> Path:
 
 
 def _report(config: QuickstartConfig, folder: Path, stages: Stages) -> None:
-    from .evaluation.run import TRAJECTORIES_FILE
-    from .reports.quickstart import build_results, print_table, write_report
-    from .storage import BlobStore, read_rows
-    from .trajectory import Trajectory
+    from ..evaluation.run import TRAJECTORIES_FILE
+    from ..reports.quickstart import build_results, print_table, write_report
+    from ..storage import BlobStore, read_rows
+    from ..trajectory import Trajectory
 
     def read(name: str) -> list[Trajectory]:
         path = folder / name / TRAJECTORIES_FILE

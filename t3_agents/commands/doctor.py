@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
 
-from .hub.wheel_weights import cache_dir
+from ..hub.wheel_weights import cache_dir
 
 
 State = Literal["ready", "missing", "note"]
@@ -131,7 +131,7 @@ def _machine() -> Iterator[Check]:
 
 
 def _executor() -> Iterator[Check]:
-    from .sandbox import check_sandbox
+    from ..sandbox import check_sandbox
 
     status = check_sandbox()
     yield Check(
@@ -146,7 +146,7 @@ def _executor() -> Iterator[Check]:
 
 def _tools() -> Iterator[Check]:
     """Every tool with each of its backends: the modules it imports, and the model it would load."""
-    from .tools.toolbox import TOOLBOXES, modules_of
+    from ..tools.toolbox import TOOLBOXES, modules_of
 
     for toolbox, backend in (("embedded", "embedded"), ("paper", "Hub and web"), ("gta-embedded", "GTA, embedded")):
         for tool in TOOLBOXES[toolbox]:
@@ -184,7 +184,7 @@ def _model_of(tool: type) -> str:
 
 
 def _engines() -> Iterator[Check]:
-    from .tools.web.engines import ENGINES
+    from ..tools.web.engines import ENGINES
 
     for name, engine in ENGINES.items():
         missing = [key for key in engine.keys if not os.environ.get(key)]

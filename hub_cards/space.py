@@ -6,10 +6,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError
-from .hub.repos import has_agent
-from .hub.upload import Push
-from .storage import write_atomic
+from t3_agents.errors import InputError
+from t3_agents.hub.repos import has_agent
+from t3_agents.hub.upload import Push
+from t3_agents.storage import write_atomic
 
 
 _README = """---
@@ -28,7 +28,7 @@ models:
 Runs the agent [{agent_repo}](https://huggingface.co/{agent_repo}). Its code steps run in this Space; files that you
 attach go to a folder of their own and are deleted with the run.
 """
-_APP = """from t3_agents.chat import build_app
+_APP = """from t3_agents.commands.chat import build_app
 
 
 build_app("{agent_repo}").launch()

@@ -14,12 +14,12 @@ from typing import Any
 
 from huggingface_hub import constants
 
-from .agent.config import AGENT_FILE, T3AgentConfig
-from .errors import InputError, MissingExtraError
-from .hub.repos import download_model, has_agent
-from .models.server import SERVED_NAME
-from .models.vlm import EMBEDDED, VLMModel, best_device
-from .options import parse_options
+from ..agent.config import AGENT_FILE, T3AgentConfig
+from ..errors import InputError, MissingExtraError
+from ..hub.repos import download_model, has_agent
+from ..models.server import SERVED_NAME
+from ..models.vlm import EMBEDDED, VLMModel, best_device
+from ..options import parse_options
 
 
 SERVERS = ("vllm", "sglang", "transformers")
@@ -87,7 +87,7 @@ def weights_of(agent: str) -> Weights:
         InputError: when nothing can be loaded under this name.
     """
     if agent == EMBEDDED:
-        from .models.embedded import embedded_controller
+        from ..models.embedded import embedded_controller
 
         return Weights(str(embedded_controller()))
     folder = Path(agent)
