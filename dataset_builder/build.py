@@ -184,7 +184,7 @@ def solve_made(make: Callable[[Path], ScenarioTask], blobs: BlobStore) -> tuple[
     from t3_agents.workspace import Workspace
 
     from .mm_traj import placeholder_problem
-    from .scenarios.teacher import solve
+    from .scenarios.solving import solve
 
     with tempfile.TemporaryDirectory(prefix="t3-build-") as scratch:
         made = make(Path(scratch, "files"))

@@ -1,7 +1,7 @@
 """The offline teacher: families of tasks with known answers and programs that solve them."""
 
 from .base import DOMAINS, TOOL_NAMES, Move, Scenario, ScenarioTask, make_task, split_of, validate
-from .comparisons import (
+from .families.comparisons import (
     CapitalQuiz,
     CareTour,
     ClimbTour,
@@ -17,8 +17,8 @@ from .comparisons import (
     PriceGap,
     RailGap,
 )
-from .documents import ClinicLetter, InvoiceKey, OrderDelivery, ProjectSlides, RentContract
-from .drawings import (
+from .families.documents import ClinicLetter, InvoiceKey, OrderDelivery, ProjectSlides, RentContract
+from .families.drawings import (
     AuctionTags,
     BadgeMark,
     CellMark,
@@ -39,8 +39,8 @@ from .drawings import (
     TurnedMenu,
     TurnedScan,
 )
-from .lookups import AirportPair, AreaShare, CoastTrip, EmblemColors, SpeakerIndependence, TicketCode
-from .origins import (
+from .families.lookups import AirportPair, AreaShare, CoastTrip, EmblemColors, SpeakerIndependence, TicketCode
+from .families.origins import (
     ArchiveCard,
     BankNote,
     BranchSlides,
@@ -60,7 +60,7 @@ from .origins import (
     TreatyNote,
     VisaStamp,
 )
-from .pictures import (
+from .families.pictures import (
     BoardingPass,
     ConcertPoster,
     DevicePlate,
@@ -72,13 +72,8 @@ from .pictures import (
     RotatedLabel,
     TwoBills,
 )
-from .recordings import (
-    DinnerMemo,
-    OfferClip,
-    ShoppingMemo,
-    TrafficClip,
-)
-from .reports import (
+from .families.recordings import DinnerMemo, OfferClip, ShoppingMemo, TrafficClip
+from .families.reports import (
     AccountReport,
     ChurchRecord,
     EmigrantList,
@@ -100,8 +95,8 @@ from .reports import (
     WardReport,
     WaterSheet,
 )
-from .tables import BirdCounts, DeviceRecord, EnergyReadings, MatchScores, ShopSales
-from .vision_only import LookPeople, LookShapes, LookSlip
+from .families.tables import BirdCounts, DeviceRecord, EnergyReadings, MatchScores, ShopSales
+from .families.vision_only import LookPeople, LookShapes, LookSlip
 
 
 __all__ = [

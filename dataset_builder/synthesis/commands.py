@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     config = parse_options(SynthConfig, argv, prog="t3 synth", configs=CONFIGS)
     config.check()
     if config.teacher == SCENARIOS:
-        from .scenario_teacher import ScenarioRunConfig, print_comparison, synthesise_scenarios
+        from ..scenarios.at_scale import ScenarioRunConfig, print_comparison, synthesise_scenarios
 
         scenarios = ScenarioRunConfig(config.output, config.num_tasks, config.seed, config.num_workers)
         dataset = synthesise_scenarios(scenarios)
@@ -64,7 +64,7 @@ def synthesise(config: SynthConfig) -> int:
         T3Error: when the run cannot begin, or had to stop: what is finished is on disk.
     """
     try:
-        from .assembly import endpoint_teacher, make_pipeline
+        from .stages.assembly import endpoint_teacher, make_pipeline
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "pydantic", "synthesis", "A teacher behind an endpoint") from error
     from .report import write_report
@@ -107,7 +107,7 @@ def scenario_status(folder: Path) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from .scenario_teacher import rows_by_split
+    from ..scenarios.at_scale import rows_by_split
 
     table = Table(*("split", "planned", "kept", "rejected"))
     for split, numbers in rows_by_split(folder).items():
@@ -152,7 +152,7 @@ def _run_of(argv: list[str], usage: str, number: int) -> Path:
 
 def _is_of_scenarios(folder: Path) -> bool:
     """Whether a folder is a run of the offline teacher that has its plan."""
-    from .scenario_teacher import PLAN_FILE
+    from ..scenarios.at_scale import PLAN_FILE
 
     return (folder / PLAN_FILE).is_file()
 

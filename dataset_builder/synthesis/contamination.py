@@ -16,7 +16,7 @@ from t3_agents.tools.local.text import words_of
 
 
 if TYPE_CHECKING:
-    from .embedding import TextEmbedding
+    from .corpus.embedding import TextEmbedding
 
 _NGRAM = 13
 """Words in a row that count as copied, as in the reports of GPT-3 (arXiv 2005.14165, appendix C)."""
@@ -180,7 +180,7 @@ def report_on(config: ContaminationConfig) -> Contamination:
     Raises:
         InputError: when the run has no kept queries, no benchmark is given, or one cannot be read.
     """
-    from .embedding import TextEmbedding
+    from .corpus.embedding import TextEmbedding
     from .run_folder import KEPT, finished_rows
 
     folder = Path(config.run)

@@ -26,7 +26,7 @@ from .run_folder import WORKERS, read_queries
 
 
 if TYPE_CHECKING:
-    from .queries import NearDuplicates
+    from .stages.queries import NearDuplicates
 
 LOCK_SECONDS = 120.0
 """How long a worker that is started again waits for the locks of its lost predecessor."""
@@ -115,7 +115,7 @@ def run_worker(settings: dict[str, Any], folder: str, number: int, seen: Any) ->
     """
     import ray
 
-    from .assembly import endpoint_teacher, make_pipeline, paper_stages
+    from .stages.assembly import endpoint_teacher, make_pipeline, paper_stages
     from .usage import Ledger
 
     config = worker_config(SynthConfig(**settings), number)
@@ -192,8 +192,8 @@ class SharedDuplicates:
         return self._near.add(queries)
 
     def _from_disk(self) -> NearDuplicates:
-        from .embedding import TextEmbedding
-        from .queries import NearDuplicates
+        from .corpus.embedding import TextEmbedding
+        from .stages.queries import NearDuplicates
 
         near = NearDuplicates(self._config.duplicate_threshold, TextEmbedding(self._config.embedding))
         written = [record["query"] for record in read_queries(self._folder)]

@@ -191,7 +191,7 @@ def _contamination(folder: Path, config: SynthConfig) -> Contamination | None:
     if config.gta is None and config.gaia is None:
         return None
     from .contamination import find_contamination, load_questions
-    from .embedding import TextEmbedding
+    from .corpus.embedding import TextEmbedding
 
     queries = {record["id"]: record["query"] for record in read_queries(folder)}
     return find_contamination(queries, load_questions(config.gta, config.gaia), TextEmbedding(config.embedding))

@@ -7,10 +7,10 @@ import json
 import pytest
 from run_samples import make_trajectory, picture, write_shard
 
-from dataset_builder.exporters.export_rows import export_rows
-from dataset_builder.importers.atif import read_atif
-from dataset_builder.importers.import_run import import_rows
-from dataset_builder.importers.mm_traj import read_mm_traj
+from dataset_builder.formats.export_rows import export_rows
+from dataset_builder.formats.import_atif import read_atif
+from dataset_builder.formats.import_mm_traj import read_mm_traj
+from dataset_builder.formats.import_run import import_rows
 from dataset_builder.mm_traj import read_records
 from t3_agents.storage import BlobStore, read_rows
 from t3_agents.task import File, Task

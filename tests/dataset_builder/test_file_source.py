@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from run_samples import picture
 
-from dataset_builder.importers import file_source
-from dataset_builder.importers.conversation import make_file
-from dataset_builder.importers.file_source import open_source
+from dataset_builder.formats import file_source
+from dataset_builder.formats.conversation import make_file
+from dataset_builder.formats.file_source import open_source
 from t3_agents.errors import InputError
 from tests.released_rows import pack
 

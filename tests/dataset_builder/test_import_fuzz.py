@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from run_samples import make_trajectory, write_shard
 
-from dataset_builder.exporters.export_rows import export_rows
-from dataset_builder.importers.atif import read_atif
-from dataset_builder.importers.import_run import import_rows
-from dataset_builder.importers.mm_traj import read_mm_traj
-from dataset_builder.importers.sharegpt import read_sharegpt
+from dataset_builder.formats.export_rows import export_rows
+from dataset_builder.formats.import_atif import read_atif
+from dataset_builder.formats.import_mm_traj import read_mm_traj
+from dataset_builder.formats.import_run import import_rows
+from dataset_builder.formats.import_sharegpt import read_sharegpt
 from dataset_builder.mm_traj import make_row, read_records
 from t3_agents.storage import BlobStore
 

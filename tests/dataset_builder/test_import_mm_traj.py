@@ -14,9 +14,9 @@ from datasets import load_dataset
 from run_samples import make_trajectory, picture, write_shard
 
 from dataset_builder.export import export_dataset
-from dataset_builder.exporters.export_rows import export_rows
-from dataset_builder.importers.import_run import REPORT_FILE, import_rows
-from dataset_builder.importers.mm_traj import read_mm_traj
+from dataset_builder.formats.export_rows import export_rows
+from dataset_builder.formats.import_mm_traj import read_mm_traj
+from dataset_builder.formats.import_run import REPORT_FILE, import_rows
 from dataset_builder.mm_traj import read_records
 from t3_agents.errors import InputError, RunFolderError
 from t3_agents.storage import BlobStore, read_rows
@@ -274,8 +274,8 @@ def test_an_import_that_is_killed_again_and_again_loses_nothing(tmp_path):
     import_rows(read_mm_traj, SAMPLE, tmp_path / "whole", "mm-traj", images=images)
     program = (
         "import sys\n"
-        "from dataset_builder.importers.import_run import import_rows\n"
-        "from dataset_builder.importers.mm_traj import read_mm_traj\n"
+        "from dataset_builder.formats.import_run import import_rows\n"
+        "from dataset_builder.formats.import_mm_traj import read_mm_traj\n"
         "def row():\n"
         "    print('row', flush=True)\n"
         "import_rows(read_mm_traj, sys.argv[1], sys.argv[2], 'mm-traj', images=sys.argv[3], on_row=row)\n"

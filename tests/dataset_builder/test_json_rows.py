@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from dataset_builder.importers.json_rows import CHUNK, read_json_rows
+from dataset_builder.formats.json_rows import CHUNK, read_json_rows
 from t3_agents.errors import InputError
 
 
@@ -93,7 +93,7 @@ def test_a_large_array_is_not_held_in_memory(tmp_path):
     size = (tmp_path / "large.json").stat().st_size
     program = (
         "import resource, sys\n"
-        "from dataset_builder.importers.json_rows import read_json_rows\n"
+        "from dataset_builder.formats.json_rows import read_json_rows\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "rows = sum(1 for _ in read_json_rows(sys.argv[1]))\n"
         "print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"

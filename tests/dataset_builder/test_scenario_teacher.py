@@ -15,13 +15,8 @@ from pathlib import Path
 import pytest
 from datasets import load_dataset
 
-from dataset_builder.scenarios import SCENARIOS, make_task, split_of, vision_only
-from dataset_builder.scenarios.framing import _FRAMES, _NAMES, framed, query_key
-from dataset_builder.scenarios.mixture import FamilyProfile, solve_mixture, whole_numbers
-from dataset_builder.scenarios.words import FIRST_NAMES, LAST_NAMES
-from dataset_builder.statistics import paper_distances
-from dataset_builder.synthesis.commands import main
-from dataset_builder.synthesis.scenario_teacher import (
+from dataset_builder.scenarios import SCENARIOS, make_task, split_of
+from dataset_builder.scenarios.at_scale import (
     FIRST_INDEX,
     PLAN_FILE,
     ScenarioRunConfig,
@@ -29,6 +24,12 @@ from dataset_builder.synthesis.scenario_teacher import (
     make_rows,
     rows_by_split,
 )
+from dataset_builder.scenarios.families import vision_only
+from dataset_builder.scenarios.families.framing import _FRAMES, _NAMES, framed, query_key
+from dataset_builder.scenarios.families.words import FIRST_NAMES, LAST_NAMES
+from dataset_builder.scenarios.mixture import FamilyProfile, solve_mixture, whole_numbers
+from dataset_builder.statistics import paper_distances
+from dataset_builder.synthesis.commands import main
 from hub_cards.dataset_card import PAPER_DOMAINS, PAPER_FILE_TYPES, PAPER_STEPS, PAPER_TOOLS
 from t3_agents.errors import InputError
 from t3_agents.storage import RunFolder, read_rows
@@ -181,7 +182,7 @@ def test_options_are_checked():
 
 def start(output: Path, num_tasks: int) -> subprocess.Popen:
     options = ["--output", str(output), "--num-tasks", str(num_tasks)]
-    command = [sys.executable, "-m", "dataset_builder.synthesis.scenario_teacher", *options]
+    command = [sys.executable, "-m", "dataset_builder.scenarios.at_scale", *options]
     return subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 

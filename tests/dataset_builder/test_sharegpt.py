@@ -8,9 +8,9 @@ import pytest
 from datasets import load_dataset
 from run_samples import make_trajectory, picture, write_shard
 
-from dataset_builder.exporters.export_rows import export_rows
-from dataset_builder.importers.import_run import import_rows
-from dataset_builder.importers.sharegpt import read_sharegpt
+from dataset_builder.formats.export_rows import export_rows
+from dataset_builder.formats.import_run import import_rows
+from dataset_builder.formats.import_sharegpt import read_sharegpt
 from dataset_builder.mm_traj import read_records
 from t3_agents.storage import BlobStore, read_rows
 from t3_agents.trajectory import Trajectory

@@ -9,8 +9,8 @@ from datasets import load_dataset
 from training_rows import make_trainer
 
 from dataset_builder.export import export_dataset
-from dataset_builder.importers.import_run import import_rows
-from dataset_builder.importers.mm_traj import read_mm_traj
+from dataset_builder.formats.import_mm_traj import read_mm_traj
+from dataset_builder.formats.import_run import import_rows
 from dataset_builder.mm_traj import make_row, read_records
 from t3_agents.models.encoding import ChatEncoder
 from t3_agents.storage import BlobStore

@@ -4,9 +4,9 @@ import pytest
 
 from dataset_builder.synthesis.commands import main
 from dataset_builder.synthesis.contamination import REPORT_FILE, find_contamination, load_questions
-from dataset_builder.synthesis.embedding import TextEmbedding
-from dataset_builder.synthesis.queries import load_seeds
+from dataset_builder.synthesis.corpus.embedding import TextEmbedding
 from dataset_builder.synthesis.run_folder import KEPT, RunFolderStore
+from dataset_builder.synthesis.stages.queries import load_seeds
 from t3_agents.errors import InputError
 from tests.dataset_builder.synthesis.test_candidate import make_candidate
 

@@ -5,8 +5,9 @@ import zipfile
 import pytest
 from PIL import Image
 
-from dataset_builder.synthesis import Candidate, Failed, PlannedFile, Rejected, files
-from dataset_builder.synthesis.made_files import check_made_file
+from dataset_builder.synthesis import Candidate, Failed, PlannedFile, Rejected
+from dataset_builder.synthesis.stages import files
+from dataset_builder.synthesis.stages.made_files import check_made_file
 from t3_agents.errors import InputError
 from t3_agents.sandbox import SandboxLimits
 from tests.dataset_builder.synthesis.replies import teacher_of

@@ -8,10 +8,11 @@ import datasets
 import pytest
 from PIL import Image
 
-from dataset_builder.synthesis import Candidate, PlannedFile, Rejected, files
-from dataset_builder.synthesis.drawn_pictures import NUM_PICTURES, draw_captioned
-from dataset_builder.synthesis.embedding import TextEmbedding
-from dataset_builder.synthesis.image_corpus import MAX_PIXELS, ImageCorpus
+from dataset_builder.synthesis import Candidate, PlannedFile, Rejected
+from dataset_builder.synthesis.corpus.drawn_pictures import NUM_PICTURES, draw_captioned
+from dataset_builder.synthesis.corpus.embedding import TextEmbedding
+from dataset_builder.synthesis.corpus.image_corpus import MAX_PIXELS, ImageCorpus
+from dataset_builder.synthesis.stages import files
 from t3_agents.errors import InputError
 from t3_agents.task import decode_image
 from tests.dataset_builder.synthesis.replies import teacher_of

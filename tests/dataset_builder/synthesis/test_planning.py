@@ -1,7 +1,7 @@
 import pytest
 
 from dataset_builder.synthesis import Candidate, Failed, Rejected
-from dataset_builder.synthesis.planning import plan_files
+from dataset_builder.synthesis.stages.planning import plan_files
 from tests.dataset_builder.synthesis.replies import teacher_of
 
 

@@ -3,8 +3,9 @@ import pytest
 
 from dataset_builder.synthesis import Candidate, Rejected
 from dataset_builder.synthesis.config import SynthConfig
-from dataset_builder.synthesis.embedding import TextEmbedding
-from dataset_builder.synthesis.queries import (
+from dataset_builder.synthesis.corpus.embedding import TextEmbedding
+from dataset_builder.synthesis.replies import ReplyError
+from dataset_builder.synthesis.stages.queries import (
     DOMAINS,
     NearDuplicates,
     check_query,
@@ -13,7 +14,6 @@ from dataset_builder.synthesis.queries import (
     load_seeds,
     split_of,
 )
-from dataset_builder.synthesis.replies import ReplyError
 from t3_agents.errors import InputError
 from t3_agents.tools.toolbox import TOOLBOXES, make_toolbox
 from tests.dataset_builder.synthesis.replies import teacher_of

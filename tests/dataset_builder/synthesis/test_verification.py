@@ -7,8 +7,8 @@ from smolagents.models import Model
 
 from dataset_builder.synthesis import Candidate, Failed, Rejected
 from dataset_builder.synthesis.endpoint import TeacherError
-from dataset_builder.synthesis.solving import solve
-from dataset_builder.synthesis.verification import check_form, verify_query_files, verify_trajectory
+from dataset_builder.synthesis.stages.solving import solve
+from dataset_builder.synthesis.stages.verification import check_form, verify_query_files, verify_trajectory
 from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError
 from t3_agents.task import File

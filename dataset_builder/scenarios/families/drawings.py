@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 from typing import ClassVar
 
-from .base import Scenario, ScenarioTask, quote
+from ..base import Scenario, ScenarioTask, quote
 from .files import COLOURS, draw_page, draw_people, draw_shapes, save_picture, write_xlsx
 from .reading import read_with_python
 from .words import CITIES, DISHES, ITEMS, date, money, person

@@ -17,10 +17,10 @@ from t3_agents.trajectory import Trajectory
 from ..export import new_folder
 from ..mm_traj import SPLITS, read_records
 from ..statistics import without_values
-from .atif import atif_document
+from .export_atif import atif_document
+from .export_mm_traj import mm_traj_row
+from .export_sharegpt import dataset_info, sharegpt_row
 from .file_copies import FileCopies
-from .mm_traj import mm_traj_row
-from .sharegpt import dataset_info, sharegpt_row
 
 
 FORMATS = ("mm-traj", "atif", "sharegpt")

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from t3_agents.task import File
 
-from .base import Scenario, ScenarioTask, literal
+from ..base import Scenario, ScenarioTask, literal
 from .comparisons import search
 from .country_facts import (
     ANTHEM,

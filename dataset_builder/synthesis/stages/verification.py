@@ -14,14 +14,14 @@ from t3_agents.errors import InputError
 from t3_agents.hub.redaction import PERSONAL
 from t3_agents.trajectory import Trajectory
 
+from ..candidate import Candidate, Rejected, Verdict
+from ..prompts import StagePrompt, load_stage_prompt
 from .asking import ask
-from .candidate import Candidate, Rejected, Verdict
 from .made_files import excerpt_of
-from .prompts import StagePrompt, load_stage_prompt
 
 
 if TYPE_CHECKING:
-    from .teacher import Teacher
+    from ..teacher import Teacher
 
 FILES_STAGE, TRAJECTORY_STAGE = "verify_files", "verify_trajectory"
 MAX_SIDE = 768

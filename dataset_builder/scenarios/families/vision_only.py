@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from .base import Scenario, ScenarioTask
+from ..base import Scenario, ScenarioTask
 from .files import COLOURS, Colour, draw_page, draw_people, draw_shapes, save_picture
 from .words import BIRDS
 

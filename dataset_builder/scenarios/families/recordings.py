@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 from typing import ClassVar
 
-from .base import Scenario, ScenarioTask, quote
+from ..base import Scenario, ScenarioTask, quote
 from .files import draw_page, write_mp3, write_mp4
 from .words import CITIES, money
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from .base import Scenario, ScenarioTask, quote
+from ..base import Scenario, ScenarioTask, quote
 from .files import write_docx, write_pdf, write_pptx
 from .words import ITEMS, date, money, person
 

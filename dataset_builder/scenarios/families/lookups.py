@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from .base import Scenario, ScenarioTask, quote
+from ..base import Scenario, ScenarioTask, quote
 from .countries import COUNTRIES
 from .files import draw_page, save_picture, write_docx, write_pdf
 from .words import date, person

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from ..scenarios.files import COLOURS, draw_bars, draw_page, draw_people, draw_shapes
-from ..scenarios.words import CITIES, DISHES, date, money, person
+from dataset_builder.scenarios.families.files import COLOURS, draw_bars, draw_page, draw_people, draw_shapes
+from dataset_builder.scenarios.families.words import CITIES, DISHES, date, money, person
 
 
 if TYPE_CHECKING:

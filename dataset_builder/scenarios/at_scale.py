@@ -110,9 +110,9 @@ def _plan(config: ScenarioRunConfig, folder: Path) -> dict[str, Any]:
 
 
 def _solve_plan(config: ScenarioRunConfig) -> dict[str, Any]:
-    from ..scenarios import SCENARIOS, split_of
-    from ..scenarios.mixture import profile, solve_mixture, whole_numbers
     from ..statistics import PAPER_SHARES
+    from . import SCENARIOS, split_of
+    from .mixture import profile, solve_mixture, whole_numbers
 
     profiles = [profile(scenario, split_of(scenario), config.seed) for scenario in SCENARIOS]
     weights = solve_mixture(profiles, PAPER_SHARES, SPLIT_SHARES)
@@ -128,7 +128,7 @@ def _solve_plan(config: ScenarioRunConfig) -> dict[str, Any]:
 
 def _jobs(config: ScenarioRunConfig, folder: Path, plan: dict[str, Any]) -> list[_Job]:
     """One job for each group of families with a template in common, the longest first."""
-    from ..scenarios import SCENARIOS
+    from . import SCENARIOS
 
     groups: list[tuple[set[str], list[str]]] = []
     for scenario in SCENARIOS:
@@ -152,8 +152,8 @@ def make_rows(job: _Job, on_row: Callable[[], None]) -> None:
     Raises:
         InputError: when a family fails so often that something is wrong with the installation.
     """
-    from ..scenarios import SCENARIOS, split_of
-    from ..scenarios.framing import query_key
+    from . import SCENARIOS, split_of
+    from .families.framing import query_key
 
     families = {scenario.name: scenario for scenario in SCENARIOS}
     blobs = BlobStore(job.folder / "blobs")
@@ -186,8 +186,8 @@ def make_rows(job: _Job, on_row: Callable[[], None]) -> None:
 
 def _maker(scenario: Any, split: str, seed: int, index: int, asked: set[str]) -> Callable[[Path], Any]:
     """Makes task number `index` in words that nobody has used yet."""
-    from ..scenarios import make_task
-    from ..scenarios.framing import framed, query_key
+    from . import make_task
+    from .families.framing import framed, query_key
 
     def make(folder: Path) -> Any:
         made = make_task(scenario, seed, index, folder)
@@ -203,7 +203,7 @@ def _maker(scenario: Any, split: str, seed: int, index: int, asked: set[str]) ->
 
 def rows_by_split(folder: Path) -> dict[str, tuple[int, int, int]]:
     """Planned, kept and rejected rows of a run by split, also while it is under way."""
-    from ..scenarios import SCENARIOS, split_of
+    from . import SCENARIOS, split_of
 
     plan = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
     found = dict.fromkeys(SPLIT_SHARES, (0, 0, 0))

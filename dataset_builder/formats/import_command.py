@@ -50,10 +50,10 @@ def run_import(config: ImportConfig) -> Path:
     from rich.text import Text
 
     from ..build import export_run
-    from .atif import read_atif
+    from .import_atif import read_atif
+    from .import_mm_traj import read_mm_traj
     from .import_run import import_rows
-    from .mm_traj import read_mm_traj
-    from .sharegpt import read_sharegpt
+    from .import_sharegpt import read_sharegpt
 
     readers = {"mm-traj": read_mm_traj, "atif": read_atif, "sharegpt": read_sharegpt}
     if config.format not in readers:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import ClassVar
 
-from .base import Scenario, ScenarioTask
+from ..base import Scenario, ScenarioTask
 from .country_facts import (
     AGE,
     BIRTHS,

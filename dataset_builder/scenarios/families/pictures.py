@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from .base import Scenario, ScenarioTask, quote
+from ..base import Scenario, ScenarioTask, quote
 from .files import COLOURS, draw_bars, draw_page, draw_people, draw_shapes, save_picture
 from .words import CITIES, DISHES, date, money, person
 

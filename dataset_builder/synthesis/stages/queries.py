@@ -17,17 +17,17 @@ from pydantic import BaseModel, Field
 from t3_agents.errors import InputError
 from t3_agents.task import reject_unknown, require
 
+from ..candidate import FLAVOURS, Candidate, Rejected, Verdict
+from ..prompts import load_stage_prompt
 from .asking import provenance_of
-from .candidate import FLAVOURS, Candidate, Rejected, Verdict
-from .prompts import load_stage_prompt
 
 
 if TYPE_CHECKING:
     from smolagents import Tool
 
-    from .config import SynthConfig
-    from .embedding import TextEmbedding
-    from .teacher import Teacher
+    from ..config import SynthConfig
+    from ..corpus.embedding import TextEmbedding
+    from ..teacher import Teacher
 
 
 STAGE = "queries"

@@ -18,7 +18,7 @@ from t3_agents.tools.local.text import shorten
 from t3_agents.tools.readers.process import read_file
 from t3_agents.tools.readers.records import Job, Line
 
-from .local_work import PLACES
+from ..local_work import PLACES
 
 
 MAX_BYTES = 16 * 2**20

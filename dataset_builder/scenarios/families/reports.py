@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 from typing import ClassVar
 
-from .base import Scenario, ScenarioTask, quote
+from ..base import Scenario, ScenarioTask, quote
 from .files import write_csv, write_docx, write_pdf, write_xlsx
 from .reading import read_with_python
 from .words import BIRDS, CITIES, DISHES, FIRST_NAMES, ITEMS, date, money, person

@@ -14,7 +14,7 @@ from t3_agents.trajectory import Step, Trajectory
 from t3_agents.workspace import Workspace
 
 from .base import ScenarioTask, final_expression, normalise, numbers_in, validate
-from .reading import READING_IMPORTS
+from .families.reading import READING_IMPORTS
 
 
 TEACHER = "scenarios"

@@ -8,7 +8,7 @@ from smolagents.utils import AgentGenerationError
 
 from t3_agents.errors import T3Error
 
-from .candidate import Candidate, Failed
+from ..candidate import Candidate, Failed
 
 
 if TYPE_CHECKING:

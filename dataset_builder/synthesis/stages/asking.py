@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
-from .candidate import Candidate, Failed
-from .prompts import StagePrompt
+from ..candidate import Candidate, Failed
+from ..prompts import StagePrompt
 
 
 if TYPE_CHECKING:
-    from .teacher import Answer, Teacher
+    from ..teacher import Answer, Teacher
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -42,7 +42,7 @@ def ask(
     Raises:
         Failed: when the teacher's reply cannot be used; what it could have said is unknown.
     """
-    from .replies import ReplyError
+    from ..replies import ReplyError
 
     try:
         answer = teacher.ask(stage, content, schema, system=prompt.system)

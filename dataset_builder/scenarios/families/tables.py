@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from .base import Scenario, ScenarioTask, quote
+from ..base import Scenario, ScenarioTask, quote
 from .files import write_csv, write_json, write_xlsx
 from .words import BIRDS, DISHES, FIRST_NAMES, person
 

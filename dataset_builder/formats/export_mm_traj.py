@@ -1,4 +1,4 @@
-"""Rows in the form of the released MM-Traj data, which [`~dataset_builder.importers.mm_traj`] describes."""
+"""Rows in the form of the released MM-Traj data, which [`~dataset_builder.formats.import_mm_traj`] describes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from t3_agents.trajectory import PROCEED, Step, Trajectory
 
-from ..importers.mm_traj import SOURCE
 from .file_copies import FileCopies
+from .import_mm_traj import SOURCE
 
 
 def mm_traj_row(trajectory: Trajectory, copies: FileCopies) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
+from ..candidate import Candidate, PlannedFile, Rejected
+from ..prompts import load_stage_prompt
 from .asking import ask
-from .candidate import Candidate, PlannedFile, Rejected
-from .prompts import load_stage_prompt
 
 
 if TYPE_CHECKING:
-    from .teacher import Teacher
+    from ..teacher import Teacher
 
 STAGE = "plan_files"
 IMAGE_KINDS = ("jpg", "png")

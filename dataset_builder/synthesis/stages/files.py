@@ -15,17 +15,17 @@ from t3_agents.task import File
 from t3_agents.turns import execution_error, parse_turn
 from t3_agents.workspace import Workspace
 
+from ..candidate import Candidate, PlannedFile, Rejected
+from ..local_work import PLACES
+from ..prompts import load_stage_prompt
 from .asking import ask, merged
-from .candidate import Candidate, PlannedFile, Rejected
-from .local_work import PLACES
 from .made_files import check_made_file
 from .planning import IMAGE_KINDS
-from .prompts import load_stage_prompt
 
 
 if TYPE_CHECKING:
-    from .image_corpus import ImageCorpus
-    from .teacher import Teacher
+    from ..corpus.image_corpus import ImageCorpus
+    from ..teacher import Teacher
 
 STAGE = "make_files"
 _LIBRARIES = {

@@ -25,7 +25,7 @@ FUNCTION = "python"
 
 
 def atif_document(trajectory: Trajectory, split: str, copies: FileCopies) -> dict[str, Any]:
-    """A trajectory as a document; [`~dataset_builder.importers.atif.read_atif`] gives the same trajectory back.
+    """A trajectory as a document; [`~dataset_builder.formats.import_atif.read_atif`] gives the same trajectory back.
 
     Args:
         trajectory ([`~t3_agents.trajectory.Trajectory`]): the row, with the bytes of its files.

@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .candidate import Candidate
-from .config import SynthConfig
-from .endpoint import Endpoint
-from .pipeline import Pipeline, Stage, Stages
-from .progress import Progress
-from .teacher import EndpointTeacher, Teacher
-from .usage import Ledger, Prices
+from ..candidate import Candidate
+from ..config import SynthConfig
+from ..endpoint import Endpoint
+from ..pipeline import Pipeline, Stage, Stages
+from ..progress import Progress
+from ..teacher import EndpointTeacher, Teacher
+from ..usage import Ledger, Prices
 
 
 if TYPE_CHECKING:
@@ -71,9 +71,9 @@ def paper_stages(config: SynthConfig, teacher: Teacher, controller: Callable[[],
     from t3_agents.sandbox import require_sandbox
     from t3_agents.tools.toolbox import make_toolbox
 
-    from .embedding import TextEmbedding
+    from ..corpus.embedding import TextEmbedding
+    from ..corpus.image_corpus import ImageCorpus
     from .files import make_files
-    from .image_corpus import ImageCorpus
     from .planning import plan_files
     from .queries import NearDuplicates, check_query, generate_queries, load_seeds
     from .verification import verify_query_files, verify_trajectory

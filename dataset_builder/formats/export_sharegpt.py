@@ -7,8 +7,8 @@ from typing import Any
 from t3_agents.errors import InputError
 from t3_agents.trajectory import Trajectory
 
-from ..importers.sharegpt import MARK
 from .file_copies import FileCopies
+from .import_sharegpt import MARK
 
 
 _SPEAKERS = {"user": "human", "assistant": "gpt"}
