@@ -150,7 +150,7 @@ def why_stop(rounds: Sequence[dict[str, Any]], limit: int) -> str | None:
 def _run_round(config: ImproveConfig, number: int) -> dict[str, Any]:
     from t3_agents.commands.evaluate import evaluate
 
-    from .samples import select, step_pairs, write_pairs, write_trajectories
+    from .rejection_sampling import select, step_pairs, write_pairs, write_trajectories
 
     folder = _folder(config, number)
     sampler = config.agent if number == 1 else _folder(config, number - 1) / "train" / "agent"

@@ -64,7 +64,7 @@ def build_trainer(
     from t3_agents.models.vlm import best_device
 
     from .collator import TrajectoryCollator
-    from .processes import OrderByEpoch, split_language_model_only
+    from .distributed import OrderByEpoch, split_language_model_only
     from .trainer import KeepAttention, MarkComplete, ShowProgress, TrajectoryTrainer, return_freed_memory
 
     if len(train_dataset) == 0:
@@ -165,10 +165,10 @@ def _plan_batches(
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
-    from .family_check import check_family
+    from .attention import use_segment_attention
+    from .checks import check_family
     from .lengths import measure_rows
     from .packing import group_by_length, pack_rows
-    from .segment_attention import use_segment_attention
     from .trainer import packing_problem
 
     packing, skip = config.packing, config.long_rows == "skip"
@@ -234,8 +234,8 @@ def train(config: TrainConfig) -> Path:
         InputError: when dataset, controller or recipe cannot be used.
         RunFolderError: when the output folder holds another run.
     """
-    from .adapters import load_controller, tuned_model
-    from .processes import join_processes
+    from .distributed import join_processes
+    from .loading import load_controller, tuned_model
 
     folder = Path(config.output)
     agent_folder = folder / "agent"

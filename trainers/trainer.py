@@ -23,11 +23,11 @@ from t3_agents.errors import InputError
 from t3_agents.progress import WorkProgress
 from t3_agents.storage import write_atomic
 
+from .attention import keep_attention, use_segment_attention
 from .checkpoints import COMPLETE
 from .collator import IGNORE, TrajectoryCollator
+from .distributed import check_pictures
 from .packing import BatchOrder, packing_refusal, position_ids
-from .processes import check_pictures
-from .segment_attention import keep_attention, use_segment_attention
 
 
 M_MMAP_THRESHOLD = -3

@@ -106,10 +106,10 @@ def make_plan(controller: str, rows: list[Row], pack_length: int, folder: str) -
     from trl import SFTConfig, SFTTrainer
 
     from t3_agents.models.vlm import VLMModel
+    from trainers.attention import keep_attention
     from trainers.collator import TrajectoryCollator
     from trainers.lengths import measure_rows
     from trainers.packing import pack_rows
-    from trainers.segment_attention import keep_attention
     from trainers.sft import TrainConfig, build_trainer
 
     recipe = yaml.safe_load(RECIPE.read_text())

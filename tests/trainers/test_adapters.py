@@ -14,7 +14,7 @@ from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError, MissingExtraError
 from tests.hub_client import Client
 from tests.hub_server import HubServer
-from trainers.adapters import load_controller
+from trainers.loading import load_controller
 from trainers.sft import TrainConfig, train
 
 

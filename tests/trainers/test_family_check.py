@@ -12,8 +12,8 @@ from training_rows import TINY, make_dataset, make_row
 from t3_agents.errors import InputError
 from t3_agents.models.encoding import ChatEncoder
 from tests.families import CHATML, make_family
+from trainers.checks import check_family
 from trainers.collator import IGNORE, TrajectoryCollator
-from trainers.family_check import check_family
 from trainers.sft import TrainConfig, build_trainer
 
 

@@ -12,9 +12,9 @@ from training_rows import TINY, make_dataset, make_row, trained_parameters
 from t3_agents.errors import InputError
 from t3_agents.models.encoding import ChatEncoder
 from tests.families import FAMILIES, make_family
+from trainers.attention import use_segment_attention
 from trainers.collator import IGNORE, TrajectoryCollator
 from trainers.packing import packing_refusal
-from trainers.segment_attention import use_segment_attention
 from trainers.sft import TrainConfig, build_trainer
 from trainers.trainer import packing_problem, supervised_logits
 

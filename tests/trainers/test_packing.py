@@ -12,15 +12,15 @@ from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from training_rows import make_dataset, make_row, make_trainer, trained_parameters
 from transformers import TrainerCallback
 
-from trainers.collator import IGNORE
-from trainers.packing import packing_refusal
-from trainers.segment_attention import (
+from trainers.attention import (
     attention_by_blocks,
     attention_by_part,
     attention_by_segment,
     compiled_flex_attention,
     segment_block_mask,
 )
+from trainers.collator import IGNORE
+from trainers.packing import packing_refusal
 from trainers.trainer import head_at
 
 

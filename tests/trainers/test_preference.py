@@ -23,9 +23,9 @@ from t3_agents.trajectory import Step, Trajectory
 from tests.tiny_vlm import turn
 from trainers.checkpoints import COMPLETE
 from trainers.collator import TrajectoryCollator
-from trainers.preference import PreferenceConfig, build_preference_trainer, tune_on_pairs
-from trainers.preference_collator import PreferenceCollator
-from trainers.samples import step_pairs, write_pairs
+from trainers.dpo import PreferenceConfig, build_preference_trainer, tune_on_pairs
+from trainers.dpo_collator import PreferenceCollator
+from trainers.rejection_sampling import step_pairs, write_pairs
 from trainers.sft import load_rows
 from trainers.tuned_agent import merge_adapter, save_tuned
 

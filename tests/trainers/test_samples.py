@@ -10,7 +10,7 @@ from training_rows import SYSTEM_PROMPT, picture
 from t3_agents.task import File, Task
 from t3_agents.trajectory import Step, Trajectory
 from tests.tiny_vlm import turn
-from trainers.samples import reasons_against, select, step_pairs, write_pairs, write_trajectories
+from trainers.rejection_sampling import reasons_against, select, step_pairs, write_pairs, write_trajectories
 from trainers.sft import load_rows
 
 

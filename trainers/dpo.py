@@ -120,7 +120,7 @@ def build_preference_trainer(
 
     from t3_agents.models.encoding import ChatEncoder
 
-    from .preference_collator import PreferenceCollator
+    from .dpo_collator import PreferenceCollator
     from .trainer import MarkComplete, ShowProgress, return_freed_memory
 
     missing = [name for name in COLUMNS if name not in train_dataset.column_names]

@@ -10,7 +10,7 @@ from t3_agents.errors import InputError, MissingExtraError
 from t3_agents.models.vlm import EMBEDDED, VLMModel, best_device
 
 from .config import TrainConfig
-from .processes import is_sharded
+from .distributed import is_sharded
 
 
 NOT_QUANTIZED = ["lm_head", r".*(vision|visual|connector|projector)[^.]*"]
