@@ -1,4 +1,4 @@
-"""What the tests of several packages share. `turn` and `make_tiny_vlm` are imported from `tests.tiny_vlm`."""
+"""What the tests of several packages share. `turn` and `make_tiny_vlm` are imported from `tests.helpers.tiny_vlm`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-from tests.tiny_vlm import make_tiny_vlm  # noqa: E402
+from tests.helpers.tiny_vlm import make_tiny_vlm  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,10 @@ from pathlib import PurePosixPath
 import pytest
 
 from t3_agents.storage import Shard
-
-from .dataset_builder.run_samples import make_trajectory, write_shard
-from .hub_client import Client
-from .hub_server import READ, STRANGER, WRITE, Fault, HubServer
-from .t3_agents.benchmarks.finished_run import write_finished_run
+from tests.helpers.finished_run import write_finished_run
+from tests.helpers.hub_client import Client
+from tests.helpers.hub_server import READ, STRANGER, WRITE, Fault, HubServer
+from tests.helpers.run_samples import make_trajectory, write_shard
 
 
 pytestmark = pytest.mark.slow

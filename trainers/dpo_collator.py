@@ -1,7 +1,7 @@
 """[`PreferenceCollator`]: pairs of next steps to model inputs of TRL's DPOTrainer, with the ids that agents run with.
 
 TRL's own collator for pictures re-tokenises what the model produced, counts what the chat template writes after a turn
-as part of the answer, and lets words in a file open a turn; see `tests/trainers/test_preference.py`.
+as part of the answer, and lets words in a file open a turn; see `tests/trainers/test_dpo.py`.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from t3_agents.storage import BlobStore  # noqa: E402
-from tests.dataset_builder.run_samples import make_trajectory  # noqa: E402
-from tests.hub_server import HubServer, client_environment  # noqa: E402
+from tests.helpers.hub_server import HubServer, client_environment  # noqa: E402
+from tests.helpers.run_samples import make_trajectory  # noqa: E402
 
 
 def picture(seed: int) -> bytes:

@@ -71,7 +71,7 @@ def run_once(url: str, options: argparse.Namespace) -> dict[str, Any]:
     from dataset_builder.synthesis.config import SynthConfig
     from dataset_builder.synthesis.stages.assembly import endpoint_teacher, make_pipeline
     from dataset_builder.synthesis.usage import Ledger
-    from tests.teacher_server import MODEL
+    from tests.helpers.teacher_server import MODEL
 
     with tempfile.TemporaryDirectory() as folder:
         config = SynthConfig(
@@ -98,7 +98,7 @@ def call_only(url: str, options: argparse.Namespace) -> dict[str, Any]:
     from dataset_builder.synthesis.stages.assembly import endpoint_teacher
     from dataset_builder.synthesis.stages.planning import plan_files
     from dataset_builder.synthesis.usage import Ledger
-    from tests.teacher_server import MODEL
+    from tests.helpers.teacher_server import MODEL
 
     config = SynthConfig(teacher=url, model=MODEL, concurrency=options.concurrency)
     teacher = endpoint_teacher(config, Ledger())
@@ -129,7 +129,7 @@ def in_process(kind: str, tasks: int, concurrency: int, options: argparse.Namesp
 def main(argv: list[str]) -> int:
     options = parse(argv)
     if options.one:
-        from tests.teacher_server import teacher_server
+        from tests.helpers.teacher_server import teacher_server
 
         plain = ["--plain"] if options.kinds == "plain" else []
         with teacher_server("--latency", str(options.latency), *plain) as url:

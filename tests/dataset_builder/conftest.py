@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from run_samples import make_trajectory, write_shard
+
+from tests.helpers.run_samples import make_trajectory, write_shard
 
 
 # `datasets` looks for the Hub when it resolves a local folder's name; these tests need no network.

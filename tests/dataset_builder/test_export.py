@@ -8,7 +8,6 @@ import json
 import pyarrow.parquet
 import pytest
 from datasets import load_dataset
-from run_samples import make_trajectory, write_shard
 from test_mm_traj import expected, plain
 
 from dataset_builder.export import export_dataset
@@ -17,6 +16,7 @@ from dataset_builder.shard_index import ShardIndex
 from hub_cards.dataset_card import write_card
 from t3_agents.errors import InputError, RunFolderError
 from t3_agents.storage import Shard
+from tests.helpers.run_samples import make_trajectory, write_shard
 
 
 def digests(folder):

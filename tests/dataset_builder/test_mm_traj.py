@@ -7,7 +7,6 @@ import json
 
 import pytest
 from PIL import Image
-from run_samples import make_trajectory, write_shard
 
 from dataset_builder.mm_traj import (
     MMTraj,
@@ -19,6 +18,7 @@ from dataset_builder.mm_traj import (
 )
 from t3_agents.errors import InputError
 from t3_agents.storage import BlobStore
+from tests.helpers.run_samples import make_trajectory, write_shard
 
 
 def pixels(image):

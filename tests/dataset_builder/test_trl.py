@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from datasets import load_dataset
-from run_samples import make_trajectory, write_shard
 
 from dataset_builder.export import export_dataset
+from tests.helpers.run_samples import make_trajectory, write_shard
 
 
 # The turns of Idefics3's own template.

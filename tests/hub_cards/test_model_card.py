@@ -13,7 +13,7 @@ from hub_cards.eval_results import make_entries, percent, read_results, to_yaml
 from hub_cards.facts import Facts, without_machine
 from hub_cards.model_card import make_card, read_run
 from t3_agents.errors import InputError
-from tests.t3_agents.benchmarks.finished_run import write_finished_run
+from tests.helpers.finished_run import write_finished_run
 
 
 def scores(n, right):

@@ -12,7 +12,7 @@ from t3_agents.cli import main
 from t3_agents.models.vlm import ScriptedModel, VLMModel
 from t3_agents.task import Task
 from t3_agents.tools.toolbox import make_toolbox
-from tests.tiny_vlm import turn
+from tests.helpers.tiny_vlm import turn
 from trainers.collator import TrajectoryCollator
 
 

@@ -14,7 +14,7 @@ from t3_agents.errors import InputError
 from t3_agents.models.vlm import ScriptedModel, VLMModel
 from t3_agents.task import Task
 from t3_agents.tracing import start_tracing, stop_tracing
-from tests.tiny_vlm import turn
+from tests.helpers.tiny_vlm import turn
 
 
 pytest.importorskip("opentelemetry.sdk")

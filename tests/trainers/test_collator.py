@@ -7,11 +7,11 @@ import io
 import pytest
 import torch
 from PIL import Image
-from training_rows import SYSTEM_PROMPT, make_dataset, make_row
 
 from t3_agents.errors import InputError
 from t3_agents.models.encoding import ChatEncoder
-from tests.tiny_vlm import turn
+from tests.helpers.tiny_vlm import turn
+from tests.helpers.training_rows import SYSTEM_PROMPT, make_dataset, make_row
 from trainers.collator import IGNORE, TrajectoryCollator
 
 

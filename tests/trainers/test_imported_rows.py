@@ -6,7 +6,6 @@ import json
 
 import pytest
 from datasets import load_dataset
-from training_rows import make_trainer
 
 from dataset_builder.export import export_dataset
 from dataset_builder.formats.import_mm_traj import read_mm_traj
@@ -14,7 +13,8 @@ from dataset_builder.formats.import_run import import_rows
 from dataset_builder.mm_traj import make_row, read_records
 from t3_agents.models.encoding import ChatEncoder
 from t3_agents.storage import BlobStore
-from tests.released_rows import picture_paths, released_rows, write_pictures
+from tests.helpers.released_rows import picture_paths, released_rows, write_pictures
+from tests.helpers.training_rows import make_trainer
 from trainers.collator import IGNORE, TrajectoryCollator
 
 

@@ -17,7 +17,7 @@ from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError, RunFolderError
 from t3_agents.models.vlm import VLMModel
 from t3_agents.task import Task
-from tests.tiny_vlm import turn
+from tests.helpers.tiny_vlm import turn
 from trainers.improve import ImproveConfig, improve, why_stop
 from trainers.sft import load_rows
 

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from training_rows import TINY, make_row, write_dataset
-from training_runs import losses, read_log, start_train, weight_difference, write_recipe
 
+from tests.helpers.training_rows import TINY, make_row, write_dataset
+from tests.helpers.training_runs import losses, read_log, start_train, weight_difference, write_recipe
 from trainers.checkpoints import COMPLETE
 from trainers.sft import TrainConfig, train
 

@@ -7,11 +7,11 @@ import logging
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from training_rows import TINY, make_dataset, make_row, trained_parameters
 
 from t3_agents.errors import InputError
 from t3_agents.models.encoding import ChatEncoder
-from tests.families import FAMILIES, make_family
+from tests.helpers.families import FAMILIES, make_family
+from tests.helpers.training_rows import TINY, make_dataset, make_row, trained_parameters
 from trainers.attention import use_segment_attention
 from trainers.collator import IGNORE, TrajectoryCollator
 from trainers.packing import packing_refusal

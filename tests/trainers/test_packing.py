@@ -9,9 +9,9 @@ import torch
 from torch._dynamo.utils import counters
 from torch.nn.attention.flex_attention import create_block_mask
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
-from training_rows import make_dataset, make_row, make_trainer, trained_parameters
 from transformers import TrainerCallback
 
+from tests.helpers.training_rows import make_dataset, make_row, make_trainer, trained_parameters
 from trainers.attention import (
     attention_by_blocks,
     attention_by_part,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from training_rows import make_dataset, make_row
 
-from tests.families import make_family
+from tests.helpers.families import make_family
+from tests.helpers.training_rows import make_dataset, make_row
 from trainers.config import TrainConfig
 from trainers.packing import packing_refusal
 from trainers.sft import build_trainer

@@ -15,7 +15,6 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from training_rows import TINY, make_dataset, make_row, make_trainer, trained_parameters, write_dataset
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from t3_agents.agent.agent import T3Agent
@@ -23,6 +22,7 @@ from t3_agents.errors import InputError, RunFolderError
 from t3_agents.models.encoding import ChatEncoder
 from t3_agents.models.vlm import VLMModel
 from t3_agents.task import Task
+from tests.helpers.training_rows import TINY, make_dataset, make_row, make_trainer, trained_parameters, write_dataset
 from trainers.checkpoints import COMPLETE, last_checkpoint
 from trainers.collator import TrajectoryCollator
 from trainers.sft import TrainConfig, build_trainer, load_rows, train

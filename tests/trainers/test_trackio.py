@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from training_rows import TINY, make_row, write_dataset
-from training_runs import losses, write_recipe
+
+from tests.helpers.training_rows import TINY, make_row, write_dataset
+from tests.helpers.training_runs import losses, write_recipe
 
 
 pytest.importorskip("trackio")

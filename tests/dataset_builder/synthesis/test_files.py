@@ -10,8 +10,8 @@ from dataset_builder.synthesis.stages import files
 from dataset_builder.synthesis.stages.made_files import check_made_file
 from t3_agents.errors import InputError
 from t3_agents.sandbox import SandboxLimits
-from tests.dataset_builder.synthesis.replies import teacher_of
-from tests.teacher_programs import HOSTILE_PROGRAMS, file_program
+from tests.helpers.replies import teacher_of
+from tests.helpers.teacher_programs import HOSTILE_PROGRAMS, file_program
 
 
 TABLE = "Heading: Costs. Columns: Name, Month, Spending. Rows: flour | May | 120; sugar | June | 45; rent | May | 900"

@@ -15,7 +15,7 @@ from dataset_builder.synthesis.corpus.image_corpus import MAX_PIXELS, ImageCorpu
 from dataset_builder.synthesis.stages import files
 from t3_agents.errors import InputError
 from t3_agents.task import decode_image
-from tests.dataset_builder.synthesis.replies import teacher_of
+from tests.helpers.replies import teacher_of
 
 
 WORDS = TextEmbedding("words")

@@ -2,7 +2,7 @@ import pytest
 
 from dataset_builder.synthesis import Candidate, Failed, Rejected
 from dataset_builder.synthesis.stages.planning import plan_files
-from tests.dataset_builder.synthesis.replies import teacher_of
+from tests.helpers.replies import teacher_of
 
 
 def candidate_of(flavour="gaia"):

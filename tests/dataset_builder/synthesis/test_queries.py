@@ -16,7 +16,7 @@ from dataset_builder.synthesis.stages.queries import (
 )
 from t3_agents.errors import InputError
 from t3_agents.tools.toolbox import TOOLBOXES, make_toolbox
-from tests.dataset_builder.synthesis.replies import teacher_of
+from tests.helpers.replies import teacher_of
 
 
 TOOLBOX = make_toolbox("embedded")

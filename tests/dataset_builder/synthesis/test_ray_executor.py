@@ -14,7 +14,7 @@ from dataset_builder.mm_traj import read_records
 from dataset_builder.synthesis.config import SynthConfig
 from dataset_builder.synthesis.ray_executor import part_of, synthesise_with_ray, worker_config
 from dataset_builder.synthesis.run_folder import IN_FLIGHT, finished_rows, journal_files
-from tests.teacher_server import MODEL, teacher_server
+from tests.helpers.teacher_server import MODEL, teacher_server
 
 
 NUM_TASKS = 24

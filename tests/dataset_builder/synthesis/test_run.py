@@ -14,7 +14,7 @@ import pytest
 
 from dataset_builder.synthesis.run_folder import IN_FLIGHT, finished_rows
 from dataset_builder.synthesis.story import tell
-from tests.teacher_server import MODEL, teacher_server
+from tests.helpers.teacher_server import MODEL, teacher_server
 
 
 FAULTS = "0.05"

@@ -14,8 +14,8 @@ from t3_agents.errors import InputError
 from t3_agents.task import File
 from t3_agents.tools.toolbox import make_toolbox
 from t3_agents.trajectory import Step, Trajectory
-from tests.dataset_builder.synthesis.replies import teacher_of
-from tests.tiny_vlm import turn
+from tests.helpers.replies import teacher_of
+from tests.helpers.tiny_vlm import turn
 
 
 GOOD_FILES = {

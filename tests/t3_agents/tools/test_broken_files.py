@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from t3_agents.tools.inspect_file_as_text import InspectFileAsText
-from tests.t3_agents.tools import broken_files as files
+from tests.helpers import broken_files as files
 
 
 SECONDS = 10

@@ -24,7 +24,7 @@ from t3_agents.tools.objectlocation import HubObjectLocation
 from t3_agents.tools.ocr import HubOcr
 from t3_agents.tools.segmentation import HubSegmentation
 from t3_agents.tools.visualizer import HubVisualizer
-from tests import tiny_hub
+from tests.helpers import tiny_hub
 
 
 @pytest.fixture(scope="module", params=[tiny_hub.make_owlv2, tiny_hub.make_grounding_dino], ids=["owlv2", "dino"])

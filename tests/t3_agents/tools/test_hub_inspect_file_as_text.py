@@ -14,7 +14,7 @@ from t3_agents.models.vlm import ScriptedModel
 from t3_agents.tools.hub_models.shared_models import chat_model, hub_model
 from t3_agents.tools.inspect_file_as_text import HubInspectFileAsText, InspectFileAsText
 from t3_agents.tools.local.speech import CHUNK_SECONDS, SAMPLE_RATE, split
-from tests.tiny_whisper import make_tiny_whisper
+from tests.helpers.tiny_whisper import make_tiny_whisper
 
 
 DATA = Path(__file__).parent / "data"

@@ -17,7 +17,7 @@ from t3_agents.tools.ask_search_agent import AskSearchAgent
 from t3_agents.tools.inspect_file_as_text import InspectFileAsText
 from t3_agents.tools.toolbox import TOOLBOXES, make_toolbox, tool_from_record, tool_record
 from t3_agents.tools.visualizer import HubVisualizer, Visualizer
-from tests.tiny_vlm import turn
+from tests.helpers.tiny_vlm import turn
 
 
 SIGNATURES = {

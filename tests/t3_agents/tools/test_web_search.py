@@ -21,7 +21,7 @@ from t3_agents.tools.web.cache import WebCache
 from t3_agents.tools.web.engines import ENGINES, SearchResult
 from t3_agents.tools.web.pages import fetch_page, is_public
 from t3_agents.tools.web.search import WebSearchAgent, find_passages
-from tests.tiny_vlm import turn
+from tests.helpers.tiny_vlm import turn
 
 
 HILL = """<!doctype html><html><head><title>Blue Hill &amp; its tower</title><style>p {color: red}</style>

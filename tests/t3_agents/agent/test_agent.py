@@ -1,0 +1,571 @@
+"""The agent with a scripted controller: its turns, observations, limits, pictures, and what it keeps of smolagents."""
+
+import os
+import threading
+import time
+from io import BytesIO
+
+import pytest
+from PIL import Image
+from smolagents import CodeAgent, RunResult, tool
+from smolagents.agents import ActionOutput
+from smolagents.memory import ActionStep, FinalAnswerStep, PlanningStep
+from smolagents.models import ChatMessage, ChatMessageStreamDelta, MessageRole
+from smolagents.monitoring import Timing, TokenUsage
+from smolagents.utils import AgentGenerationError
+
+from t3_agents.agent.agent import T3Agent
+from t3_agents.agent.memory import to_step
+from t3_agents.errors import InputError
+from t3_agents.models.vlm import ScriptedModel
+from t3_agents.task import File, Task
+from t3_agents.trajectory import CODE_CLOSE, CODE_OPEN, Trajectory
+from t3_agents.turns import called_tools, parse_turn
+from t3_agents.workspace import Workspace
+from tests.helpers.tiny_vlm import turn
+
+
+DONE = turn("final_answer('done')")
+DRAW = "from PIL import Image\n"
+
+
+class WatchedModel(ScriptedModel):
+    """A script that notes what it was shown, and says what that cost."""
+
+    def __init__(self, outputs, tokens=(10, 5), seconds=0.0):
+        super().__init__(outputs)
+        self.tokens = tokens
+        self.seconds = seconds
+        self.seen = []
+
+    def generate(self, messages, stop_sequences=None, **kwargs):
+        self.seen.append(messages)
+        time.sleep(self.seconds)
+        message = super().generate(messages, stop_sequences, **kwargs)
+        message.token_usage = TokenUsage(*self.tokens)
+        return message
+
+    def shown(self):
+        """Number of pictures in every call."""
+        return [sum(part["type"] == "image" for m in messages for part in m.content) for messages in self.seen]
+
+    def text(self, call=-1):
+        return "\n".join(part.get("text", "") for m in self.seen[call] for part in m.content)
+
+
+@tool
+def lookup(name: str) -> str:
+    """Looks a name up.
+
+    Args:
+        name: the name.
+    """
+    if name == "nobody":
+        raise InputError("There is no entry `nobody`.")
+    return f"{name} is 42"
+
+
+def make_agent(*outputs, **settings):
+    model = settings.pop("model", None) or WatchedModel(list(outputs))
+    return T3Agent(**{"tools": [lookup], "model": model, "prompt": "compact", **settings})
+
+
+def run_code(*codes, task=None, **settings):
+    agent = make_agent(*map(turn, codes), DONE, **settings)
+    return agent, agent.run_task(task or Task.create("Do it."))
+
+
+def picture(name="files/photo.png", color="red"):
+    buffer = BytesIO()
+    Image.new("RGB", (8, 6), color).save(buffer, format="PNG")
+    return File.from_bytes(buffer.getvalue(), name)
+
+
+class TestParseTurn:
+    @pytest.mark.parametrize(
+        ("text", "thought", "code", "blocks"),
+        [
+            (turn("print(1)", "look"), "look", "print(1)", 1),
+            ("Thought: a\nCode:\n```python\nx = 1\n```", "a", "x = 1", 1),
+            ("Thought: a\nCode:\n```py\nx = 1\n```<end_action>", "a", "x = 1", 1),
+            ("```py\nx = 1\n\ny = 2\n```\nwords behind", "", "x = 1\n\ny = 2", 1),
+            ("no label\n```py  \nx = 1\n```", "no label", "x = 1", 1),
+            ("Thought: a\nCode:\n```py\nx = 1", "a", "", 1),
+            ("Thought: a\nCode:\n```py", "a\nCode:\n```py", "", 0),
+            ("Thought: a\nCode:\n```py\n```<end_action>", "a", "", 1),
+            (turn("a = 1") + "\n" + turn("b = 2"), "think", "a = 1", 2),
+            ("```py\na = 1\n```\n```py\nb = ", "", "a = 1", 2),
+            ("just words", "just words", "", 0),
+            ("", "", "", 0),
+            ("```\nx = 1\n```", "```\nx = 1\n```", "", 0),
+            ("```json\n{}\n```", "```json\n{}\n```", "", 0),
+            ("Thought: a\nCode:\n```py\nprint('```')\n```<end_action>", "a", "print('```')", 1),
+            ("Thought: naïve ☕\nCode:\n```py\nprint('ü')\n```<end_action>", "naïve ☕", "print('ü')", 1),
+        ],
+    )
+    def test_parts(self, text, thought, code, blocks):
+        assert parse_turn(text) == (thought, code, blocks)
+
+    def test_an_endless_turn_is_read_in_linear_time(self):
+        start = time.perf_counter()
+        assert parse_turn("Thought: " + " \n" * 200_000 + "x")[2] == 0
+        assert parse_turn("```py\n" * 20_000)[2] == 20_000
+        assert time.perf_counter() - start < 10
+
+    def test_other_tags(self):
+        assert parse_turn("a\n<code>\nx = 1\n</code>", ("<code>", "</code>")) == ("a", "x = 1", 1)
+
+
+def test_called_tools_are_named_in_order():
+    code = "y = a(b(1))\nif y:\n    a(2)\nc = a\nd.b(3)\nprint(y)"
+    assert called_tools(code, {"a", "b"}) == ["a", "b", "a"]
+    assert called_tools("a(", {"a"}) == [] and called_tools("\0", {"a"}) == []
+
+
+class TestObservations:
+    def observe(self, code, **settings):
+        return run_code(code, **settings)[1].steps[0]
+
+    @pytest.mark.parametrize(
+        ("code", "observation"),
+        [
+            ("print(1)\nprint('ü')", "1\nü"),
+            ("1 + 1", "2"),
+            ("x = 1", "1"),
+            ("print(lookup('Ann'))", "Ann is 42"),
+            ("lookup('Ann')", "Ann is 42"),
+            ("print('a')\n7", "a\n7"),
+            ("pass", ""),
+        ],
+    )
+    def test_what_was_printed_and_returned(self, code, observation):
+        step = self.observe(code)
+        assert (step.observation, step.error, step.is_final) == (observation, None, False)
+
+    @pytest.mark.parametrize(
+        ("output", "error"),
+        [
+            ("no code at all", "no code block was found"),
+            ("", "no code block was found"),
+            (turn(""), "the code block is empty"),
+            (turn("print("), "not valid Python ('(' was never closed in line 1)"),
+            (turn("x = 1\n  y = 2"), "not valid Python (unexpected indent in line 2)"),
+            (turn("(" * 300 + ")" * 300), "not valid Python"),
+            (turn("x = '\0'"), "not valid Python"),
+        ],
+    )
+    def test_turns_without_code_that_could_run(self, output, error):
+        agent = make_agent(output, DONE)
+        trajectory = agent.run_task(Task.create("Do it."))
+        assert error in trajectory.steps[0].error and trajectory.answer == "done"
+        assert f"Observation: Error: {trajectory.steps[0].error}" in agent.model.text() or not output
+
+    @pytest.mark.parametrize(
+        ("code", "error"),
+        [
+            ("1 / 0", "ZeroDivisionError: division by zero"),
+            ("print(missing)", "name 'missing' is not defined\n(in line 2: print(missing))"),
+            ("lookup('nobody')", "There is no entry `nobody`."),
+            ("import subprocess", "subprocess"),
+            ("open('/etc/passwd')", "No such file or directory: '/etc/passwd'. Files here: none"),
+            ("open('files/none.txt')", "Files here: none"),
+            ("raise SystemExit", "SystemExit"),
+            ("raise KeyboardInterrupt('stop')", "KeyboardInterrupt: stop"),
+            ("9**9**5", "4300 digits"),
+            ("final_answer(9**9**5)", "4300 digits"),
+        ],
+    )
+    def test_what_the_code_raises_is_an_observation(self, code, error):
+        agent, trajectory = run_code(f"print('before')\n{code}")
+        step = trajectory.steps[0]
+        assert error in step.error and step.observation == "before" and not step.is_final
+        assert "before\nError: " in agent.model.text() and trajectory.answer == "done"
+
+    def test_of_two_blocks_the_first_is_run(self):
+        agent = make_agent(turn("print('one')") + "\n" + turn("print('two')"), DONE)
+        step = agent.run_task(Task.create("Do it.")).steps[0]
+        assert step.observation == "one\nOnly the first code block was run."
+        assert step.code == "print('one')"
+
+    def test_a_long_print_loses_its_middle(self):
+        step = self.observe("print('a' * 10**6 + 'end')", max_observation_length=200)
+        assert len(step.observation) < 300 and step.observation.endswith("end") and "left out" in step.observation
+
+    def test_a_long_error_loses_its_middle(self):
+        assert len(self.observe("raise ValueError('x' * 10**6)").error) < 1000
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "while True: pass",
+            "for i in range(10**12): pass",
+            "try:\n    while True: pass\nexcept Exception:\n    pass\nfinally:\n    print('over')",
+            "import time\nprint('start')\ntime.sleep(30)",
+        ],
+        ids=["while", "for", "handler", "sleep"],
+    )
+    def test_endless_code_is_ended(self, code):
+        start = time.monotonic()
+        agent, trajectory = run_code(code, "print('next')", code_timeout=0.5)
+        assert "exceeded the maximum execution time of 0.5 seconds" in trajectory.steps[0].error
+        assert trajectory.steps[1].observation == "next" and trajectory.answer == "done"
+        assert time.monotonic() - start < 10
+
+    def test_a_server_that_cuts_the_closing_tag_changes_nothing(self):
+        agent = make_agent("Thought: a\nCode:\n```py\nprint(1)\n", DONE)
+        trajectory = agent.run_task(Task.create("Do it."))
+        assert trajectory.steps[0].observation == "1"
+        assert trajectory.steps[0].model_output.endswith("\n```<end_action>")
+
+
+class TestRecord:
+    def test_the_trajectory_tells_what_was_done(self):
+        steps = []
+        agent = make_agent(turn("x = lookup('Ann')\nprint(x)", "ask"), turn("final_answer(x)", "tell"))
+        trajectory = agent.run_task(Task.create("Who?", ground_truth="?"), on_step=steps.append)
+        first, last = trajectory.steps
+        assert (first.thought, first.code, first.tools) == ("ask", "x = lookup('Ann')\nprint(x)", ["lookup"])
+        assert (first.input_tokens, first.output_tokens, first.output_ids) == (10, 5, None)
+        assert (last.is_final, last.tools) == (True, ["final_answer"])
+        assert trajectory.answer == "Ann is 42" and trajectory.end_reason == "answer"
+        assert [s.model_output for s in steps] == [first.model_output, last.model_output]
+        assert Trajectory.from_dict(trajectory.to_dict()).to_messages() == trajectory.to_messages()
+
+    def test_the_model_saw_the_rendered_conversation(self):
+        agent, trajectory = run_code("print(1)", "1 / 0")
+        rendered = trajectory.to_messages()
+        for number, messages in enumerate(agent.model.seen):
+            assert [m.role.value for m in messages] == [m["role"] for m in rendered[: 2 + 2 * number]]
+            assert [m.content for m in messages] == [m["content"] for m in rendered[: 2 + 2 * number]]
+
+    def test_provenance(self):
+        _, trajectory = run_code("print(1)")
+        assert trajectory.provenance["controller"] == "scripted" and trajectory.provenance["prompt"] == "compact"
+        assert trajectory.provenance["toolbox"] == [{"name": "lookup", "version": None}]
+
+    @pytest.mark.parametrize(("value", "answer"), [("None", ""), ("3.5", "3.5"), ("['a', 1]", "['a', 1]"), ("''", "")])
+    def test_answers_are_strings(self, value, answer):
+        assert make_agent(turn(f"final_answer({value})")).run_task(Task.create("?")).answer == answer
+
+    def test_a_picture_as_the_answer(self):
+        code = DRAW + "final_answer(Image.new('RGB', (8, 8)))"
+        trajectory = make_agent(turn(code), additional_authorized_imports=["PIL", "PIL.*"]).run_task(Task.create("?"))
+        assert isinstance(trajectory.answer, str) and trajectory.answer and trajectory.to_row()
+
+    def test_nothing_leaks_into_the_next_run(self):
+        agent = make_agent(turn("secret = 1\nopen('note.txt', 'w').write('x')"), DONE, turn("print(secret)"), DONE)
+        agent.run_task(Task.create("one"))
+        second = agent.run_task(Task.create("two"))
+        assert "name 'secret' is not defined" in second.steps[0].error
+        assert agent.workspace.list() == [] and "one" not in agent.model.text(2)
+        assert len(second.steps) == 2
+
+    def test_arguments_of_an_earlier_call_are_gone(self):
+        agent = make_agent(DONE, turn("print(secret)"), DONE)
+        agent.run("one", additional_args={"secret": 1})
+        assert "name 'secret' is not defined" in agent.run_task(Task.create("two")).steps[0].error
+
+    def test_a_workspace_of_the_caller(self, tmp_path):
+        agent = make_agent(turn("open('outputs/a.txt', 'w').write('x')"), DONE)
+        agent.run_task(Task.create("?"), workspace=Workspace(tmp_path))
+        assert (tmp_path / "outputs/a.txt").read_text() == "x"
+
+    def test_an_attachment_that_cannot_be_read_ends_the_run_at_once(self):
+        agent = make_agent(DONE)
+        with pytest.raises(InputError, match="files/bad.png is not a readable image"):
+            agent.run_task(Task.create("?", [File.from_bytes(b"words", "files/bad.png")]))
+        assert agent.model.seen == []
+
+    def test_a_model_that_fails_ends_the_run(self):
+        class Broken(WatchedModel):
+            def generate(self, messages, stop_sequences=None, **kwargs):
+                raise ConnectionError("no server")
+
+        with pytest.raises(AgentGenerationError, match="no server"):
+            make_agent(model=Broken([])).run_task(Task.create("?"))
+
+    def test_a_mistake_of_the_user_stays_one_sentence(self):
+        with pytest.raises(InputError, match="The script has 0 turns"):
+            make_agent().run_task(Task.create("?"))
+
+
+class TestLimits:
+    def test_steps(self):
+        agent = make_agent(*[turn("print(1)")] * 9, max_steps=3)
+        trajectory = agent.run_task(Task.create("?"))
+        assert (trajectory.end_reason, trajectory.answer, len(trajectory.actions)) == ("max_steps", None, 3)
+        assert len(agent.model.seen) == 3 and trajectory.to_row()
+
+    def test_errors_in_a_row(self):
+        agent = make_agent(*["words"] * 9)
+        trajectory = agent.run_task(Task.create("?"))
+        assert (trajectory.end_reason, trajectory.answer, len(agent.model.seen)) == ("max_errors", None, 5)
+
+    def test_a_step_that_works_starts_the_count_anew(self):
+        agent = make_agent("a", "b", turn("print(1)"), "c", "d", turn("1 / 0"), max_consecutive_errors=3)
+        trajectory = agent.run_task(Task.create("?"))
+        assert (trajectory.end_reason, len(trajectory.actions)) == ("max_errors", 6)
+
+    def test_tokens(self):
+        agent = make_agent(*[turn("print(1)")] * 9, token_budget=31)
+        trajectory = agent.run_task(Task.create("?"))
+        assert (trajectory.end_reason, len(trajectory.actions)) == ("token_budget", 3)
+
+    def test_time(self):
+        agent = make_agent(model=WatchedModel([turn("print(1)")] * 9, seconds=0.5), time_budget=1.2)
+        trajectory = agent.run_task(Task.create("?"))
+        assert trajectory.end_reason == "time_budget" and 2 <= len(trajectory.actions) <= 3
+
+    def test_an_answer_in_the_last_step_counts(self):
+        agent = make_agent(turn("print(1)"), DONE, max_steps=2, token_budget=30)
+        trajectory = agent.run_task(Task.create("?"))
+        assert (trajectory.end_reason, trajectory.answer) == ("answer", "done")
+
+    def test_the_next_run_has_limits_of_its_own(self):
+        agent = make_agent("a", "b", DONE, max_consecutive_errors=2)
+        assert agent.run_task(Task.create("?")).end_reason == "max_errors"
+        assert agent.run_task(Task.create("?")).end_reason == "answer"
+
+    def test_steps_are_told_once_when_a_limit_ends_the_run(self):
+        for settings in ({"max_steps": 2}, {"max_consecutive_errors": 2}):
+            steps = []
+            make_agent("a", "b", **settings).run_task(Task.create("?"), on_step=steps.append)
+            assert [s.model_output for s in steps] == ["a", "b"]
+
+    @pytest.mark.parametrize("settings", [{"max_steps": 2}, {"max_consecutive_errors": 2}, {"token_budget": 30}])
+    def test_run_asks_for_an_answer_at_a_limit_as_smolagents_does(self, settings):
+        agent = make_agent("a", "b", "my best guess", **settings)
+        assert agent.run("?") == "my best guess"
+        assert agent.end_reason == {"max_consecutive_errors": "max_errors"}.get(*settings, *settings)
+
+
+class TestPictures:
+    IMPORTS = {"additional_authorized_imports": ["PIL", "PIL.*"]}
+
+    def test_attachments_are_shown_once_over_the_run(self):
+        task = Task.create("?", [picture(), picture("files/other.png", "blue"), File.from_bytes(b"a", "files/a.txt")])
+        agent, trajectory = run_code("print(1)", "print(2)", task=task)
+        assert agent.model.shown() == [2, 2, 2]
+        assert [image.path for image in trajectory.images] == ["files/photo.png", "files/other.png"]
+        assert agent.workspace.list() == ["files/a.txt", "files/other.png", "files/photo.png"]
+        assert trajectory.images[0].read_bytes() == task.files[0].read_bytes()
+
+    @pytest.mark.parametrize(
+        "code", ["Image.new('RGB', (8, 8), 'green')", "Image.new('RGB', (8, 8), 'green').save('plot.png')\nprint(1)"]
+    )
+    def test_a_picture_of_a_step_is_shown_in_the_turn_after_it(self, code):
+        agent, trajectory = run_code(DRAW + code, "print(2)", "print(3)", **self.IMPORTS)
+        assert agent.model.shown() == [0, 1, 1, 1]
+        assert [step.images for step in trajectory.steps] == [[0], [], [], []]
+        path = trajectory.images[0].path
+        assert path in trajectory.steps[0].observation and path in agent.workspace.list()
+        assert trajectory.images[0].open_image().getpixel((0, 0)) == (0, 128, 0)
+
+    def test_pictures_follow_those_of_the_task(self):
+        code = DRAW + "Image.new('RGB', (8, 8), 'green')"
+        agent, trajectory = run_code(code, code, task=Task.create("?", [picture()]), **self.IMPORTS)
+        assert agent.model.shown() == [1, 2, 3]
+        assert [step.images for step in trajectory.steps] == [[1], [2], []]
+        assert len({image.path for image in trajectory.images}) == 3
+
+    @pytest.mark.parametrize("limit", [0, 1, 2])
+    def test_a_step_shows_no_more_pictures_than_allowed(self, limit):
+        code = DRAW + "for n in range(3):\n    Image.new('RGB', (8, 8)).save(f'{n}.png')"
+        agent, trajectory = run_code(code, "print(1)", max_images_per_step=limit, **self.IMPORTS)
+        assert agent.model.shown() == [0, limit, limit]
+        assert f"({3 - limit} more pictures are not shown.)" in trajectory.steps[0].observation
+
+    def test_a_picture_of_a_failed_step_is_shown(self):
+        code = DRAW + "Image.new('RGB', (8, 8)).save('a.png')\n1 / 0"
+        agent, trajectory = run_code(code, **self.IMPORTS)
+        assert agent.model.shown() == [0, 1] and trajectory.steps[0].error
+
+    def test_a_picture_saved_in_the_final_step_does_not_break_the_row(self):
+        code = DRAW + "Image.new('RGB', (8, 8)).save('a.png')\nfinal_answer('a.png')"
+        agent = make_agent(turn(code), **self.IMPORTS)
+        trajectory = agent.run_task(Task.create("?", [picture()]))
+        row = trajectory.to_row()
+        assert (trajectory.answer, len(row["images"]), agent.workspace.list()[0]) == ("a.png", 1, "a.png")
+        assert sum(p["type"] == "image" for m in row["messages"] for p in m["content"]) == 1
+
+    def test_run_shows_its_images_once(self):
+        agent = make_agent(turn("print(1)"), "words", turn("1 / 0"), DONE)
+        assert agent.run("?", images=[Image.new("RGB", (8, 8)), Image.new("RGB", (9, 9))]) == "done"
+        assert agent.model.shown() == [2, 2, 2, 2]
+
+    def test_the_stock_agent_shows_them_again_and_again(self):
+        # What T3Agent is for; when this fails smolagents has changed.
+        model = WatchedModel(["<code>\nprint(1)\n</code>"] * 2 + ["<code>\nfinal_answer(1)\n</code>"])
+        CodeAgent(tools=[], model=model, verbosity_level=0).run("?", images=[Image.new("RGB", (8, 8))])
+        assert model.shown() == [1, 2, 3]
+
+
+class TestWhatRunKeepsOfSmolagents:
+    def test_streaming(self):
+        items = list(make_agent(turn("print(1)"), DONE).run("?", stream=True))
+        assert [type(item) for item in items if isinstance(item, (ActionStep, FinalAnswerStep))] == [
+            ActionStep,
+            ActionStep,
+            FinalAnswerStep,
+        ]
+        assert [item.is_final_answer for item in items if isinstance(item, ActionOutput)] == [False, True]
+        assert items[-1].output == "done"
+
+    def test_streamed_outputs(self):
+        class StreamingModel(WatchedModel):
+            def generate_stream(self, messages, stop_sequences=None, **kwargs):
+                text = self.generate(messages).content
+                for start in range(0, len(text), 7):
+                    yield ChatMessageStreamDelta(content=text[start : start + 7])
+
+        agent = make_agent(model=StreamingModel([turn("print(1)"), DONE]), stream_outputs=True)
+        items = list(agent.run("?", stream=True))
+        deltas = [item.content for item in items if isinstance(item, ChatMessageStreamDelta)]
+        assert "".join(deltas) == turn("print(1)") + DONE and items[-1].output == "done"
+
+    def test_additional_args(self):
+        agent = make_agent(turn("final_answer(x + 1)"))
+        assert agent.run("?", additional_args={"x": 41}) == 42
+        assert "{'x': 41}" in agent.model.text()
+
+    def test_the_full_result(self):
+        agent = make_agent(turn("print(1)"), DONE)
+        result = agent.run("?", return_full_result=True)
+        assert isinstance(result, RunResult) and (result.output, result.state) == ("done", "success")
+        assert result.token_usage.total_tokens == 30 and len(result.steps) == 3
+
+    def test_step_callbacks(self):
+        steps = []
+        agent = make_agent(turn("print(1)"), DONE, step_callbacks=[lambda step, agent: steps.append((step, agent))])
+        agent.run("?")
+        assert [step.is_final_answer for step, _ in steps] == [False, True]
+        assert all(called is agent for _, called in steps)
+
+    def test_a_conversation_goes_on(self):
+        agent = make_agent(turn("x = 1\nprint(x)"), DONE, turn("final_answer(x + 1)"))
+        agent.run("First?", images=[Image.new("RGB", (8, 8))])
+        assert agent.run("Second?", reset=False, images=[Image.new("RGB", (9, 9))]) == 2
+        assert agent.model.shown() == [1, 1, 2]
+        roles = [m.role.value for m in agent.model.seen[-1]]
+        assert roles == ["system", "user", "assistant", "user", "assistant", "user"]
+        assert agent.model.seen[-1][-1].content[-1]["text"] == "Second?"
+
+    def test_a_reset_forgets_the_conversation(self):
+        agent = make_agent(DONE, DONE)
+        agent.run("First?")
+        agent.run("Second?")
+        assert "First?" not in agent.model.text()
+
+    def test_planning(self):
+        steps = []
+        agent = make_agent(
+            "First look.",
+            turn("print(1)"),
+            turn("print(2)"),
+            "Then tell.",
+            DONE,
+            planning_interval=2,
+            step_callbacks={PlanningStep: lambda step, agent: steps.append(step)},
+        )
+        assert agent.run("?", images=[Image.new("RGB", (8, 8))]) == "done"
+        assert len(steps) == 2 and agent.model.shown() == [0, 1, 1, 1, 1]
+        assert "First look." in agent.model.text(1) and "Then tell." in agent.model.text(4)
+        for call in (1, 2, 4):
+            roles = [m.role.value for m in agent.model.seen[call]]
+            assert all(a != b for a, b in zip(roles, roles[1:], strict=False)), roles
+
+    def test_planning_in_a_task(self):
+        agent = make_agent("First look.", turn("print(1)"), DONE, planning_interval=5)
+        trajectory = agent.run_task(Task.create("?", [picture()]))
+        assert [step.kind for step in trajectory.steps] == ["plan", "action", "action"]
+        assert trajectory.to_row()["num_steps"] == 2 and trajectory.answer == "done"
+
+    def test_final_answer_checks(self):
+        def is_short(answer, memory, agent):
+            return len(answer) < 5
+
+        agent = make_agent(turn("final_answer('too long')"), DONE, final_answer_checks=[is_short])
+        trajectory = agent.run_task(Task.create("?"))
+        assert trajectory.answer == "done" and "is_short failed" in trajectory.steps[0].error
+        assert [step.is_final for step in trajectory.steps] == [False, True]
+        assert "is_short failed" in agent.model.text()
+
+    def test_messages_are_plain_roles(self):
+        agent, _ = run_code("print(1)")
+        assert {m.role for m in agent.model.seen[-1]} == {MessageRole.SYSTEM, MessageRole.USER, MessageRole.ASSISTANT}
+        assert all(isinstance(m, ChatMessage) for m in agent.model.seen[-1])
+
+    def test_instructions_stand_in_the_system_prompt(self):
+        for prompt in ("compact", "paper"):
+            agent = make_agent(DONE, prompt=prompt, instructions="Answer in French.")
+            agent.run("?")
+            assert "Answer in French." in agent.model.text() and "lookup" in agent.model.text()
+
+    def test_an_unknown_prompt(self):
+        with pytest.raises(InputError, match="no prompt `long`; choose one of: compact, paper"):
+            make_agent(prompt="long")
+
+
+class TestManagedAgents:
+    NAMED = {"name": "helper", "description": "Helps."}
+
+    def test_an_agent_of_this_package_shares_the_workspace(self):
+        helper = make_agent(
+            turn("open('outputs/note.txt', 'w').write(open('files/a.txt').read() + '!')"), DONE, **self.NAMED
+        )
+        codes = ["print(helper('copy it'))", "print(open('outputs/note.txt').read())"]
+        task = Task.create("?", [File.from_bytes(b"hello", "files/a.txt")])
+        before = os.getcwd()
+        agent, trajectory = run_code(*codes, task=task, managed_agents=[helper], code_timeout=20)
+        assert [step.observation for step in trajectory.steps[:2]] == ["done", "hello!"]
+        assert trajectory.steps[0].tools == ["helper"] and os.getcwd() == before
+        assert "copy it" in helper.model.text(0) and "helper(task)" in agent.model.text(0)
+
+    def test_a_stock_agent_can_be_managed(self):
+        model = WatchedModel(["<code>\nfinal_answer(6 * 7)\n</code>"])
+        helper = CodeAgent(tools=[], model=model, verbosity_level=0, **self.NAMED)
+        _, trajectory = run_code("print(helper('multiply'))", managed_agents=[helper])
+        assert "42" in trajectory.steps[0].observation
+
+    def test_it_can_be_managed_by_a_stock_agent(self):
+        model = WatchedModel(["<code>\nfinal_answer(helper('go'))\n</code>"])
+        manager = CodeAgent(tools=[], model=model, managed_agents=[make_agent(DONE, **self.NAMED)], verbosity_level=0)
+        assert manager.run("?") == "done"
+
+    def test_it_answers_its_manager_at_a_limit(self):
+        helper = make_agent("a", "b", "a guess", max_steps=2, **self.NAMED)
+        _, trajectory = run_code("print(helper('try'))", managed_agents=[helper])
+        assert trajectory.steps[0].observation == "a guess"
+
+
+class TestConcurrentAgents:
+    def test_every_agent_sees_its_own_workspace(self):
+        answers, errors = {}, []
+        barrier = threading.Barrier(4)
+
+        def work(number):
+            try:
+                codes = [f"open('outputs/me.txt', 'w').write('{number}')"]
+                codes += ["print(open('files/note.txt').read())"] * 4
+                codes += ["final_answer(open('outputs/me.txt').read() + open('files/note.txt').read())"]
+                agent = make_agent(*map(turn, codes))
+                barrier.wait(10)
+                note = File.from_bytes(f"note {number}".encode(), "files/note.txt")
+                answers[number] = agent.run_task(Task.create("?", [note])).answer
+            except Exception as error:
+                errors.append(error)
+
+        before = os.getcwd()
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not errors and answers == {n: f"{n}note {n}" for n in range(4)}
+        assert os.getcwd() == before
+
+
+def test_a_step_takes_no_negative_time():
+    # The clock of the machine was set back between its start and its end.
+    step = ActionStep(step_number=1, timing=Timing(start_time=100.0, end_time=40.0), model_output="Thought: done.")
+    assert to_step(step, (CODE_OPEN, CODE_CLOSE), ()).seconds == 0

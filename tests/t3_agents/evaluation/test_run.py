@@ -1,0 +1,225 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from t3_agents.agent.agent import T3Agent
+from t3_agents.errors import InputError, RunFolderError
+from t3_agents.evaluation.run import BLOBS_FOLDER, TRAJECTORIES_FILE, run_tasks
+from t3_agents.evaluation.scoring import score
+from t3_agents.models.vlm import ScriptedModel
+from t3_agents.storage import read_rows
+from t3_agents.task import File, Task
+from tests.helpers.scripted_run import PatientModel, make_tasks, turn
+
+
+def agent_of(model):
+    return T3Agent(tools=[], model=model, prompt="compact")
+
+
+def patient():
+    return agent_of(PatientModel(0))
+
+
+def ids(output):
+    return [row["task"]["id"] for row in read_rows(Path(output) / TRAJECTORIES_FILE)]
+
+
+class SometimesBroken(PatientModel):
+    """Raises for the tasks whose query holds one of the given words."""
+
+    def __init__(self, *words):
+        super().__init__(0)
+        self.words = words
+
+    def generate(self, messages, stop_sequences=None, **kwargs):
+        if any(word in str(messages[-1].content) for word in self.words):
+            raise RuntimeError("the card\nfell over")
+        return super().generate(messages, stop_sequences, **kwargs)
+
+
+@pytest.mark.parametrize("workers", [1, 3, 50])
+def test_results_come_in_the_order_of_the_tasks(tmp_path, workers):
+    tasks = make_tasks(9)
+    seen = []
+    made = []
+
+    def make_agent():
+        made.append(threading.get_ident())
+        return patient()
+
+    run = run_tasks(make_agent, iter(tasks), tmp_path / "run", workers, lambda *step: seen.append(step))
+    assert [t.task for t in run] == tasks
+    assert [t.answer for t in run] == ["7"] * 9
+    assert sorted(ids(tmp_path / "run")) == sorted(task.id for task in tasks)
+    assert [done for done, _, _ in seen] == list(range(1, 10))
+    assert {total for _, total, _ in seen} == {9}
+    assert len({trajectory.task.id for _, _, trajectory in seen}) == 9
+    assert len(made) == len(set(made)) <= min(workers, 9)
+    assert score(run)["ans_acc"] == 1
+
+
+def test_no_tasks(tmp_path):
+    assert run_tasks(patient, [], tmp_path / "run", 2) == []
+
+
+def test_finished_tasks_are_not_run_again(tmp_path):
+    tasks = make_tasks(5)
+    first = run_tasks(patient, tasks[:3], tmp_path / "run")
+
+    def refuse():
+        raise AssertionError("an agent was made although nothing is left to do")
+
+    assert run_tasks(refuse, tasks[:3], tmp_path / "run") == first
+    both = run_tasks(patient, reversed(tasks), tmp_path / "run", 2)
+    assert [t.task.id for t in both] == [task.id for task in reversed(tasks)]
+    assert len(ids(tmp_path / "run")) == 5
+
+
+def test_a_torn_last_line_is_run_again(tmp_path):
+    tasks = make_tasks(4)
+    run_tasks(patient, tasks, tmp_path / "run")
+    shard = tmp_path / "run" / TRAJECTORIES_FILE
+    lost = ids(tmp_path / "run")[-1]
+    shard.write_bytes(shard.read_bytes()[:-40])
+    assert lost not in ids(tmp_path / "run")
+    run = run_tasks(patient, tasks, tmp_path / "run")
+    assert [t.task for t in run] == tasks
+    assert sorted(ids(tmp_path / "run")) == sorted(task.id for task in tasks)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_task_that_raises_becomes_a_row(tmp_path, workers):
+    tasks = make_tasks(6)
+    run = run_tasks(lambda: agent_of(SometimesBroken("is 2?", "is 5?")), tasks, tmp_path / "run", workers)
+    assert [t.end_reason for t in run] == ["answer", "answer", "failed", "answer", "answer", "failed"]
+    reason = run[2].provenance["failure"]
+    assert "the card fell over" in reason and "\n" not in reason
+    assert run[2].provenance["controller"] == "scripted"
+    assert run[2].task == tasks[2] and run[2].answer is None
+    # A failed task has had its turn.
+    assert run_tasks(patient, tasks, tmp_path / "run") == run
+
+
+def test_an_answer_that_is_no_unicode_harms_nothing(tmp_path):
+    script = [turn("final_answer('\\ud800')"), turn("final_answer(1)")]
+    run = run_tasks(lambda: agent_of(ScriptedModel(script)), make_tasks(3)[:2], tmp_path / "run")
+    assert run[0].answer == "?"  # half a character, which no file can hold
+    assert run[1].answer == "1"
+
+
+def test_files_and_pictures_are_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, colour in (("red.png", "red"), ("blue.png", "blue")):
+        Image.new("RGB", (8, 8), colour).save(name)
+    # Sources and output are relative; code steps change the working directory meanwhile.
+    tasks = [Task.create(f"Which colour has {name}?", [File.from_path(name)]) for name in ("red.png", "blue.png")]
+    script = [turn("print(len('files'))"), turn("final_answer('red')")]
+    run = run_tasks(lambda: agent_of(ScriptedModel(script * 2)), tasks, "run", 2)
+    assert [t.end_reason for t in run] == ["answer", "answer"]
+    for name in ("red.png", "blue.png"):
+        Path(name).unlink()
+    again = run_tasks(patient, tasks, tmp_path / "run")
+    assert [t.images[0].open_image().getpixel((0, 0)) for t in again] == [(255, 0, 0), (0, 0, 255)]
+    assert again[0].images[0].source.is_relative_to(tmp_path / "run" / BLOBS_FOLDER)
+    assert str(tmp_path) not in (tmp_path / "run" / TRAJECTORIES_FILE).read_text()
+
+
+def test_a_missing_attachment_fails_its_task_only(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "gone.png")
+    lost = Task.create("What is it?", [File.from_path(tmp_path / "gone.png")])
+    (tmp_path / "gone.png").unlink()
+    run = run_tasks(patient, [lost, *make_tasks(1)], tmp_path / "run")
+    assert [t.end_reason for t in run] == ["failed", "answer"]
+    assert run[0].task == lost and "gone.png" in run[0].provenance["failure"]
+
+
+def test_mistakes_are_refused(tmp_path):
+    tasks = make_tasks(2)
+    with pytest.raises(InputError, match="Two tasks have the id task-0"):
+        run_tasks(patient, [*tasks, tasks[0]], tmp_path / "run")
+    with pytest.raises(InputError, match="at least 1"):
+        run_tasks(patient, tasks, tmp_path / "run", 0)
+    run_tasks(patient, tasks, tmp_path / "run")
+    with pytest.raises(RunFolderError, match="another task with the id task-1"):
+        run_tasks(patient, [Task(id="task-1", query="Something else?")], tmp_path / "run")
+
+
+def test_an_agent_that_cannot_be_made_stops_the_run(tmp_path):
+    def make_agent():
+        raise InputError("There is no such controller.")
+
+    with pytest.raises(InputError, match="no such controller"):
+        run_tasks(make_agent, make_tasks(5), tmp_path / "run", 2)
+    assert ids(tmp_path / "run") == []
+    assert len(run_tasks(patient, make_tasks(5), tmp_path / "run")) == 5
+
+
+def test_an_error_of_the_caller_stops_the_run_and_keeps_its_rows(tmp_path):
+    def stop_after_two(done, total, trajectory):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        run_tasks(lambda: agent_of(PatientModel(0.02)), make_tasks(20), tmp_path / "run", 2, stop_after_two)
+    assert len(ids(tmp_path / "run")) == 2
+    assert threading.active_count() == before
+    run = run_tasks(patient, make_tasks(20), tmp_path / "run")
+    assert [t.answer for t in run] == ["7"] * 20
+    assert len(ids(tmp_path / "run")) == len(set(ids(tmp_path / "run"))) == 20
+
+
+def start(output, number, seconds, workers):
+    script = Path(__file__).with_name("scripted_run.py")
+    command = [sys.executable, str(script), str(output), str(number), str(seconds), str(workers)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_kill_9_loses_only_what_was_in_flight(tmp_path):
+    process = start(tmp_path / "run", 40, 0.5, 2)
+    while process.stdout.readline().strip() != "4":
+        assert process.poll() is None
+    with pytest.raises(RunFolderError, match="Another process"):
+        run_tasks(patient, make_tasks(40), tmp_path / "run")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = ids(tmp_path / "run")
+    assert 4 <= len(kept) < 40
+    lines = (tmp_path / "run" / TRAJECTORIES_FILE).read_bytes()
+    run = run_tasks(patient, make_tasks(40), tmp_path / "run", 2)
+    assert [t.task.id for t in run] == [task.id for task in make_tasks(40)]
+    assert [t.answer for t in run] == ["7"] * 40
+    assert sorted(ids(tmp_path / "run")) == sorted(task.id for task in make_tasks(40))
+    # What was there was left as it was, up to a torn line.
+    whole = lines[: lines.rfind(b"\n") + 1]
+    assert (tmp_path / "run" / TRAJECTORIES_FILE).read_bytes().startswith(whole)
+
+
+def test_ctrl_c_ends_the_process_at_once(tmp_path):
+    process = start(tmp_path / "run", 40, 0.05, 2)
+    while process.stdout.readline().strip() != "2":
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    begun = time.monotonic()
+    assert process.wait(timeout=20) in (-signal.SIGINT, 1, 130)
+    assert time.monotonic() - begun < 10
+    assert 2 <= len(ids(tmp_path / "run")) < 40
+    for line in (tmp_path / "run" / TRAJECTORIES_FILE).read_text().splitlines():
+        json.loads(line)
+
+
+def test_importing_the_runner_is_cheap():
+    code = (
+        "import sys; from t3_agents.evaluation import markdown, metrics, plots, report, runner, scoring; "
+        "print([m for m in ('torch', 'transformers', 'evaluate', 'datasets', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,126 @@
+"""Tiny models of every family behind the engine: what they write is what stock transformers writes."""
+
+import inspect
+import logging
+import threading
+
+import pytest
+import torch
+from PIL import Image
+from smolagents.models import ChatMessage, MessageRole
+
+from t3_agents.models.engine.continuous_batching import SlotDecoder
+from t3_agents.models.engine.static_batching import WaveDecoder
+from t3_agents.models.families import reason_against_slots
+from t3_agents.models.vlm import VLMModel
+from tests.helpers.families import FAMILIES, make_family
+
+
+PICTURES = [Image.new("RGB", size, colour) for size, colour in (((40, 30), "red"), ((30, 64), "blue"))]
+TURNS = ["What is shown in the picture?", "Observation: 12.50 euros were paid.", "Go on."]
+NOT_REUSED = ["gemma3", "minicpmv4_6", "minicpmv4_7", "window"]
+NEW_TOKENS = 10
+
+
+def with_window(folder):
+    """A sliding window over an otherwise plain language model."""
+    from transformers import MistralConfig, MistralModel
+
+    model, processor = make_family("llava_onevision", folder)
+    text = model.config.text_config
+    config = MistralConfig(**{**text.to_dict(), "model_type": "mistral", "sliding_window": 8, "layer_types": None})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model.model.language_model = MistralModel(config).float().eval()
+    model.config.text_config = config
+    return model, processor
+
+
+@pytest.fixture(params=[*FAMILIES, "window"])
+def family(request):
+    return request.param
+
+
+@pytest.fixture
+def make_model(family, tmp_path):
+    def make_model(name=family):
+        model, processor = with_window(tmp_path) if name == "window" else make_family(name, tmp_path)
+        return VLMModel(model, processor, max_new_tokens=NEW_TOKENS)
+
+    return make_model
+
+
+def talk(model, images):
+    """A conversation of several turns with pictures in the first ones; the messages and what each turn gave."""
+    messages, answers = [], []
+    for number, text in enumerate(TURNS):
+        content = [{"type": "image", "image": image} for image in images[number : number + 1]]
+        messages.append(ChatMessage(role=MessageRole.USER, content=[*content, {"type": "text", "text": text}]))
+        answers.append(model.generate(messages).raw)
+        content = [{"type": "text", "text": answers[-1].text}]
+        messages.append(ChatMessage(role=MessageRole.ASSISTANT, content=content, raw=answers[-1]))
+    return answers
+
+
+def stock(model, answer, images):
+    """What transformers itself writes behind the same ids and pictures."""
+    ids = torch.tensor([answer.input_ids])
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **model.encoder.pixel_inputs([images])}
+    for name in {"token_type_ids", "mm_token_type_ids"} & set(inspect.signature(model.model.forward).parameters):
+        inputs[name] = (ids == model.model.config.image_token_id).long()
+    # Qwen2-VL keeps the positions of the last prompt in the model.
+    model.model.model.rope_deltas = None
+    suppressed = [model.encoder.image_token_id]
+    with torch.inference_mode():
+        output = model.model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False, suppress_tokens=suppressed)
+    return output[0, ids.shape[1] :].tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("images", [[], PICTURES[:1], PICTURES], ids=len)
+def test_every_turn_is_that_of_stock_transformers(make_model, family, images):
+    model = make_model()
+    assert isinstance(model.engine.decoder, WaveDecoder if family in NOT_REUSED else SlotDecoder)
+    answers = talk(model, images)
+    for number, answer in enumerate(answers):
+        assert list(answer.output_ids) == stock(model, answer, images[: number + 1])
+    reused = [answer.cached_tokens for answer in answers]
+    if family in NOT_REUSED:
+        assert reused == [0, 0, 0]
+    else:
+        assert 0 == reused[0] < reused[1] < reused[2]
+
+
+@pytest.mark.slow
+def test_concurrent_agents_get_their_own(make_model):
+    jobs = [[], PICTURES[:1], PICTURES, PICTURES[::-1]]
+    alone = [talk(make_model(), images) for images in jobs]
+    model, together = make_model(), [None] * len(jobs)
+
+    def work(number):
+        together[number] = talk(model, jobs[number])
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(jobs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+        assert not thread.is_alive()
+    assert together == alone
+
+
+@pytest.mark.parametrize("family", NOT_REUSED, indirect=True)
+def test_what_cannot_be_reused_is_said(make_model, caplog):
+    with caplog.at_level(logging.WARNING):
+        model = make_model()
+    assert type(model.model).__name__ in caplog.text and "not kept between turns" in caplog.text
+    assert model.engine.cached_bytes == 0
+
+
+@pytest.mark.parametrize("family", ["smolvlm", "gemma3"], indirect=True)
+def test_an_adapter_changes_nothing_about_the_family(make_model):
+    from peft import LoraConfig, get_peft_model
+
+    model = make_model().model
+    before = reason_against_slots(model)
+    assert reason_against_slots(get_peft_model(model, LoraConfig(target_modules=["q_proj"]))) == before

@@ -1,0 +1,143 @@
+"""Two processes under `accelerate launch` train as one with twice the batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from tests.helpers.training_rows import TINY, make_row, write_dataset
+from tests.helpers.training_runs import losses, read_log, weight_difference, write_recipe
+from trainers.checkpoints import COMPLETE
+from trainers.sft import TrainConfig, train
+
+
+LAUNCH = Path(__file__).parents[2] / "trainers" / "launch"
+SHARDS = Path(__file__).with_name("cpu_shards.py")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    """Rows of different lengths, every second one without a picture."""
+    rows = [make_row(number, attached=number % 2, brought=[0] * (number % 3)) for number in range(1, 17)]
+    return write_dataset(tmp_path_factory.mktemp("data") / "dataset_mixed", rows)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """Rows with a picture each."""
+    rows = [make_row(number, attached=1, brought=[0] * (number % 3)) for number in range(1, 17)]
+    return write_dataset(tmp_path_factory.mktemp("data") / "dataset_pictures", rows)
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_vlm, dataset) -> dict:
+    """Four steps in each of two epochs, on two processes."""
+    return {
+        **TINY,
+        "dataset": str(dataset),
+        "controller": str(tiny_vlm),
+        "modules_to_save": None,
+        "epochs": 2,
+        "batch_size": 2,
+        "gradient_accumulation": 1,
+        "packing": "shared_prefix",
+        "save_steps": 1,
+        "max_new_tokens": 8,
+    }
+
+
+def start_two(config: str, recipe: Path, *options: str) -> subprocess.Popen:
+    """`accelerate launch` with a config of the package and two CPU processes."""
+    script = ["-m", "trainers.sft"] if config == "ddp" else [str(SHARDS)]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(LAUNCH / f"{config}.yaml")]
+    command += ["--num_processes", "2", "--main_process_port", "0", *script, "--config", str(recipe), *options]
+    threads = str(torch.get_num_threads())
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": threads}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def run_two(config: str, recipe: Path) -> None:
+    process = start_two(config, recipe)
+    _, problems = process.communicate(timeout=400)
+    assert process.returncode == 0, problems[-4000:]
+
+
+def train_alone(recipe: dict, folder: Path) -> Path:
+    """The same run in this process, with two batches for each step."""
+    train(TrainConfig(**{**recipe, "gradient_accumulation": 2}, output=str(folder)))
+    return folder
+
+
+def assert_same_run(folder: Path, alone: Path) -> None:
+    assert losses(folder) == pytest.approx(losses(alone), abs=1e-5)
+    assert [entry["tokens"] for entry in read_log(folder)] == [entry["tokens"] for entry in read_log(alone)]
+    assert weight_difference(folder / "agent", alone / "agent") < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({"packing": "none", "modules_to_save": ["connector"]}, id="padded"),
+        pytest.param({"packing": "length_grouped"}, id="length_grouped"),
+    ],
+)
+def test_two_processes_train_as_one_with_twice_the_batch(recipe, tmp_path, settings):
+    recipe = {**recipe, **settings}
+    run_two("ddp", write_recipe(tmp_path / "recipe.yaml", **recipe, output=str(tmp_path / "two")))
+    assert_same_run(tmp_path / "two", train_alone(recipe, tmp_path / "alone"))
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_packs(recipe, tmp_path):
+    """Nine packs in an epoch: the last step of an epoch is filled up with one that comes twice, those before are
+    the same."""
+    recipe = {**recipe, "packing": "shared_prefix", "max_length": 1024, "pack_length": 1024, "epochs": 1}
+    run_two("ddp", write_recipe(tmp_path / "recipe.yaml", **recipe, output=str(tmp_path / "two")))
+    found, alone = losses(tmp_path / "two"), losses(train_alone(recipe, tmp_path / "alone"))
+    assert len(found) == len(alone) == 5
+    assert found[:4] == pytest.approx(alone[:4], abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["ddp", "fsdp2", "deepspeed_zero2", "deepspeed_zero3"])
+def test_two_processes_that_are_killed_go_on(recipe, pictures, tmp_path, config):
+    """In the middle of the second epoch, in which the rows come in another order than in the first."""
+    if config.startswith("deepspeed"):
+        pytest.importorskip("deepspeed")
+    if config == "deepspeed_zero3":
+        recipe = {**recipe, "dataset": str(pictures)}
+    folder = tmp_path / "two"
+    file = write_recipe(tmp_path / "recipe.yaml", **recipe, output=str(folder))
+    process, deadline = start_two(config, file), time.monotonic() + 300
+    while not (folder / "checkpoint-5" / COMPLETE).exists():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1][-4000:]
+        time.sleep(0.002)
+    for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+        each.kill()
+    process.communicate()
+    assert not (folder / "agent").exists()
+
+    run_two(config, file)
+    assert_same_run(folder, train_alone(recipe, tmp_path / "alone"))
+    state = json.loads(max(folder.glob("checkpoint-*/trainer_state.json")).read_text())
+    assert state["global_step"] == 8
+
+
+@pytest.mark.slow
+def test_split_weights_and_rows_without_pictures_are_refused_where_they_would_wait_for_ever(recipe, tmp_path):
+    recipe = {**recipe, "modules_to_save": ["connector"]}
+    file = write_recipe(tmp_path / "recipe.yaml", **recipe, output=str(tmp_path / "run"))
+    process = start_two("fsdp2", file)
+    _, problems = process.communicate(timeout=400)
+    assert process.returncode != 0
+    assert "t3 train: Only some processes have pictures in this step" in problems
+    assert not (tmp_path / "run" / "agent").exists()

@@ -1,0 +1,136 @@
+"""What of a controller is trained, how it is held meanwhile, and what the agent is at the end."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+from t3_agents.agent.agent import T3Agent
+from t3_agents.errors import InputError, MissingExtraError
+from tests.helpers.hub_client import Client
+from tests.helpers.hub_server import HubServer
+from tests.helpers.training_rows import TINY, make_row, write_dataset
+from tests.helpers.training_runs import losses, weights
+from trainers.loading import load_controller
+from trainers.sft import TrainConfig, train
+
+
+ROWS = [make_row(number, attached=number % 2) for number in range(1, 5)]
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_vlm, tmp_path_factory) -> dict:
+    dataset = write_dataset(tmp_path_factory.mktemp("data") / "dataset", ROWS)
+    quick = {"modules_to_save": None, "max_new_tokens": 8}
+    return {**TINY, **quick, "dataset": str(dataset), "controller": str(tiny_vlm)}
+
+
+# Weights in four bits
+
+
+needs_bitsandbytes = pytest.mark.skipif(
+    importlib.util.find_spec("bitsandbytes") is None, reason="the extra `qlora` is not installed"
+)
+
+
+@needs_bitsandbytes
+def test_only_the_language_model_is_held_in_four_bits(recipe, tmp_path):
+    config = TrainConfig(**{**recipe, "quantization": "4bit"}, output=str(tmp_path))
+    model = load_controller(config).model
+    kinds = {name: type(module).__name__ for name, module in model.named_modules()}
+    small = {name for name, kind in kinds.items() if kind == "Linear4bit"}
+    assert small == {n for n, kind in kinds.items() if ".text_model." in n and kind.startswith("Linear")}
+    assert any("vision_model" in name and kind == "Linear" for name, kind in kinds.items())
+
+
+@needs_bitsandbytes
+def test_an_adapter_of_four_bits_is_saved_on_the_weights_as_they_were(recipe, tiny_vlm, tmp_path):
+    train(TrainConfig(**{**recipe, "quantization": "4bit", "epochs": 2}, output=str(tmp_path / "run")))
+    base, tuned = weights(tiny_vlm), weights(tmp_path / "run" / "agent")
+    assert base.keys() == tuned.keys()
+    changed = {name for name in base if not torch.equal(base[name], tuned[name])}
+    assert changed == {n for n in base if "text_model" in n and n.split(".")[-2] in ("q_proj", "k_proj", "v_proj")}
+    # Four bits are not far from the whole weights, and not the same.
+    train(TrainConfig(**{**recipe, "epochs": 2}, output=str(tmp_path / "whole")))
+    pairs = list(zip(losses(tmp_path / "run"), losses(tmp_path / "whole"), strict=True))
+    assert all(a == pytest.approx(b, rel=0.1) and a != b for a, b in pairs)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="the extra `qlora` is installed")
+def test_four_bits_need_their_extra(recipe, tmp_path):
+    with pytest.raises(MissingExtraError, match=r"t3-agents\[qlora\]"):
+        train(TrainConfig(**{**recipe, "quantization": "4bit"}, output=str(tmp_path / "run")))
+
+
+def test_another_number_of_bits_is_refused():
+    with pytest.raises(InputError, match="^`quantization` is one of 4bit, not `3bit`.$"):
+        TrainConfig(dataset="d", output="o", quantization="3bit")
+
+
+# Kernels
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_liger_kernels_need_a_gpu_and_their_extra(recipe, tmp_path):
+    with pytest.raises((MissingExtraError, InputError), match=r"t3-agents\[liger\]|need a GPU: set use_liger_kernel"):
+        train(TrainConfig(**{**recipe, "use_liger_kernel": True}, output=str(tmp_path / "run")))
+
+
+# A controller of the Hub
+
+
+@pytest.fixture(scope="module")
+def hub():
+    with HubServer() as server:
+        yield server
+
+
+def upload(hub: HubServer, folder: Path, repo: str, kind: str, scratch: Path) -> None:
+    code = f"""
+from huggingface_hub import HfApi
+api = HfApi()
+api.create_repo({repo!r}, repo_type={kind!r})
+result = str(api.upload_folder(repo_id={repo!r}, repo_type={kind!r}, folder_path={str(folder)!r}).oid)
+"""
+    Client(hub, scratch).python(code)
+
+
+@pytest.mark.slow
+def test_the_agent_of_a_controller_of_the_hub_is_an_adapter_that_can_be_pushed(hub, recipe, tiny_vlm, tmp_path):
+    client = Client(hub, tmp_path)
+    upload(hub, tiny_vlm, "user/tiny", "model", tmp_path)
+    options = [f"--{name}={value}" for name, value in recipe.items() if value is not None]
+    options += ["--controller=user/tiny", f"--output={tmp_path / 'run'}", "--push-to-hub=user/agent"]
+    done = client.t3("train", *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    files = {path.name for path in (tmp_path / "run" / "agent").iterdir()}
+    assert "adapter_model.safetensors" in files and "model.safetensors" not in files
+    found = client.python(
+        """
+from huggingface_hub import HfApi, ModelCard
+from t3_agents.agent.agent import T3Agent
+agent = T3Agent.from_pretrained("user/agent", device="cpu")
+card = ModelCard.load("user/agent")
+files = HfApi().list_repo_files("user/agent")
+result = {"base": agent.model.model_id, "files": files, "card": card.data.base_model}
+"""
+    )
+    assert found["base"] == "user/tiny" and found["card"] == "user/tiny"
+    assert {"README.md", "t3_agent.json", "adapter_model.safetensors", "run/train.json"} <= set(found["files"])
+
+    merged = [f"--output={tmp_path / 'merged'}" if o.startswith("--output") else o for o in options[:-1]]
+    done = client.t3("train", *merged, "--merge=true")
+    assert done.returncode == 0, done.stderr[-3000:]
+    agent = T3Agent.from_pretrained(tmp_path / "merged" / "agent", device="cpu")
+    assert weights(tmp_path / "merged" / "agent").keys() == weights(tiny_vlm).keys()
+    assert agent.model.model_id
+
+
+def test_a_wrong_name_of_a_repo_is_said_before_the_training(recipe, hub, tmp_path):
+    options = [f"--{name}={value}" for name, value in recipe.items() if value is not None]
+    done = Client(hub, tmp_path).t3("train", *options, f"--output={tmp_path / 'run'}", "--push-to-hub=agent")
+    assert done.returncode == 2 and "`agent` is not a name of a Hub repo" in done.stderr
+    assert not (tmp_path / "run").exists()
