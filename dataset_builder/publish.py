@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from hub_cards.publish import PushConfig, push_command
 from t3_agents.errors import InputError
 from t3_agents.hub.repos import hub_errors
 from t3_agents.hub.upload import Push
@@ -13,9 +13,6 @@ from t3_agents.hub.upload import Push
 from .shard_index import INDEX_FILE, ShardIndex
 from .statistics import STATISTICS_FILE
 
-
-if TYPE_CHECKING:
-    from hub_cards.publish import PushConfig
 
 OWNED = ["data/*.parquet", "tasks/*.parquet", "plots/*.png", "examples/*.png"]
 """Files of an earlier push that are deleted when they are no longer part of the dataset; others in the repo stay."""
@@ -72,3 +69,8 @@ def _index_in(push: Push) -> ShardIndex:
         path = hf_hub_download(push.repo_id, INDEX_FILE, repo_type="dataset", revision=push.head, token=push.token)
     index = ShardIndex.from_json(Path(path).read_text())
     return index.only({(name, entry.lfs.sha256) for name, entry in remote.items() if entry.lfs})
+
+
+def main(argv: list[str]) -> int:
+    """`t3 push dataset`: a command of its own, since the cards do not know the dataset's files."""
+    return push_command("dataset", push_dataset, argv)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,6 @@ from t3_agents.errors import InputError
 from t3_agents.hub.upload import Push, describe
 from t3_agents.options import parse_options
 from t3_agents.storage import write_atomic
-
-
-GROUP = "t3_agents.push"
-"""Entry points by what they push: functions `(PushConfig, folder) -> Push` that fill a scratch folder."""
 
 
 @dataclass
@@ -183,11 +177,11 @@ def collect(title: str, repo: str, repo_type: str, dataset: str | None) -> str:
     return collection.url
 
 
-def run_push(kind: str, config: PushConfig) -> str:
+def run_push(prepare: Callable[[PushConfig, Path], Push], config: PushConfig) -> str:
     """Prepare a push in a scratch folder, list it, and carry it out unless it is a dry run.
 
     Args:
-        kind (`str`): `agent`, `dataset`, `results`, `report` or `space`.
+        prepare (`Callable`): fills a scratch folder and says where it goes, such as [`push_agent`].
         config ([`PushConfig`]): what to push where.
 
     Returns:
@@ -196,7 +190,6 @@ def run_push(kind: str, config: PushConfig) -> str:
     Raises:
         InputError: when there is nothing to push, or the Hub refuses it.
     """
-    prepare: Callable[[PushConfig, Path], Push] = _kinds()[kind].load()
     with tempfile.TemporaryDirectory() as scratch:
         push = prepare(config, Path(scratch))
         changes = push.plan()
@@ -216,22 +209,28 @@ def _page(repo: str, path: str) -> str:
     return f"{constants.ENDPOINT}/{repo}/blob/main/{path}"
 
 
-def _kinds() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
+KINDS = {"agent": push_agent, "report": push_report, "results": push_results, "space": push_space}
 
 
 def main(argv: list[str]) -> int:
     """`t3 push`: parse the options, push, print the address."""
-    kinds = _kinds()
-    options = [argument for argument in argv if argument in ("-h", "--help")]
-    if options:
-        parse_options(PushConfig, ["--help"], prog="t3 push agent|dataset|results|report|space SOURCE USER/NAME")
-    if len(argv) < 3 or argv[0] not in kinds or any(argument.startswith("-") for argument in argv[:3]):
-        raise InputError(f"Write `t3 push {'|'.join(sorted(kinds))} SOURCE USER/NAME`, then options.")
+    if argv and argv[0] in KINDS:
+        return push_command(argv[0], KINDS[argv[0]], argv[1:])
+    if "-h" in argv or "--help" in argv:
+        return push_command("agent|dataset|results|report|space SOURCE USER/NAME", push_agent, ["--help"])
+    raise InputError(f"Write `t3 push {'|'.join(sorted([*KINDS, 'dataset']))} SOURCE USER/NAME`, then options.")
+
+
+def push_command(what: str, prepare: Callable[[PushConfig, Path], Push], argv: list[str]) -> int:
+    """What `t3 push KIND` does for any kind, see [`run_push`]."""
+    if "-h" in argv or "--help" in argv:
+        parse_options(PushConfig, ["--help"], prog=f"t3 push {what}")
+    if len(argv) < 2 or any(argument.startswith("-") for argument in argv[:2]):
+        raise InputError(f"Write `t3 push {what} SOURCE USER/NAME`, then options.")
     flags = ("--create_pr", "--create-pr", "--dry_run", "--dry-run", "--private")
-    rest = [f"{a}=true" if a in flags and not _is_value(argv, n) else a for n, a in enumerate(argv)][3:]
-    config = parse_options(PushConfig, ["--source", argv[1], "--repo", argv[2], *rest], prog=f"t3 push {argv[0]}")
-    print(run_push(argv[0], config), file=sys.stdout)
+    rest = [f"{a}=true" if a in flags and not _is_value(argv, n) else a for n, a in enumerate(argv)][2:]
+    config = parse_options(PushConfig, ["--source", argv[0], "--repo", argv[1], *rest], prog=f"t3 push {what}")
+    print(run_push(prepare, config))
     return 0
 
 

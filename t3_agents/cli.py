@@ -1,41 +1,78 @@
-"""The `t3` command: finds its sub-commands by entry point and imports one only when it is called."""
+"""The `t3` command: a table of sub-commands, of which one is imported when it is called."""
 
 from __future__ import annotations
 
-import ast
-import importlib.util
+import importlib
 import os
 import sys
 import warnings
-from importlib.metadata import EntryPoint, entry_points, version
+from collections.abc import Callable
+from importlib.metadata import version
 
 
-GROUP = "t3_agents.commands"
+COMMANDS = {
+    "build": ("dataset_builder.build", "build a dataset with the offline teacher: so many tasks of each family"),
+    "chat": ("t3_agents.commands.chat", "talk to an agent in the browser"),
+    "doctor": (
+        "t3_agents.commands.doctor",
+        "look at this machine: versions, devices, executor and tools",
+    ),
+    "dpo": ("trainers.dpo", "tune an agent on pairs of a right and a wrong next step"),
+    "eval": (
+        "t3_agents.commands.evaluate",
+        "measure an agent on GTA, GAIA or held-out tasks; compare runs",
+    ),
+    "export": ("dataset_builder.formats.export_command", "write the rows of a run in other formats"),
+    "import": ("dataset_builder.formats.import_command", "read trajectories of other formats into a run"),
+    "improve": ("trainers.improve", "tune an agent on its own verified samples, round by round"),
+    "pull": ("hub_cards.download", "fetch an agent, dataset or report from the Hub"),
+    "push": ("hub_cards.publish", "push an agent, results, a report or a Space to the Hub"),
+    "push dataset": ("dataset_builder.publish", "push a run or an exported dataset to the Hub"),
+    "quickstart": (
+        "t3_agents.commands.quickstart",
+        "the whole way once, offline: build, tune, measure, report",
+    ),
+    "run": ("t3_agents.commands.run", "ask an agent one question, with files"),
+    "serve": ("t3_agents.commands.serve", "serve an agent's controller over the OpenAI protocol"),
+    "synth": ("dataset_builder.synthesis.commands", "synthesize tasks and trajectories with a teacher"),
+    "train": ("trainers.sft", "tune a controller on trajectories with TRL and PEFT"),
+    "view": ("t3_agents.commands.view", "read the trajectories of a run in the browser"),
+}
+"""Each command's module, which has `main(argv) -> int`, and its help. A command of two words wins over one."""
+
+
+def load_command(argv: list[str]) -> tuple[Callable[[list[str]], int], list[str]] | None:
+    """The `main` of the command that `argv` begins with, and the arguments behind it; None when there is none."""
+    for words in (2, 1):
+        name = " ".join(argv[:words])
+        if name in COMMANDS:
+            return importlib.import_module(COMMANDS[name][0]).main, argv[words:]
+    return None
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a sub-command; returns its exit status. A [`T3Error`] is printed as one sentence, with status 2."""
     argv = sys.argv[1:] if argv is None else argv
-    commands = {point.name: point for point in entry_points(group=GROUP)}
     if not argv or argv[0] in ("-h", "--help"):
-        print(usage(commands))
+        print(usage())
         return 0
     if argv[0] == "--version":
         print(version("t3-agents"))
         return 0
-    if argv[0] not in commands:
-        print(f"t3: there is no command `{argv[0]}`; choose one of: {', '.join(commands)}.", file=sys.stderr)
+    if argv[0] not in COMMANDS:
+        print(f"t3: there is no command `{argv[0]}`; choose one of: {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
     from .errors import T3Error
 
     _quiet()
     try:
-        return commands[argv[0]].load()(argv[1:])
+        command, rest = load_command(argv)
+        return command(rest)
     except T3Error as error:
         print(f"t3 {argv[0]}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"t3 {argv[0]}: stopped; the same command goes on where it was.", file=sys.stderr)
+        print(f"t3 {argv[0]}: stopped; run the same command to resume.", file=sys.stderr)
         return 130
     except OSError as error:
         # A full disk, a folder without write permission: one sentence is enough for these.
@@ -55,32 +92,18 @@ def _quiet() -> None:
         warnings.simplefilter("ignore")
 
 
-def usage(commands: dict[str, EntryPoint]) -> str:
-    """Help text: every command with the first line of its module's docstring."""
-    width = max(map(len, commands), default=0)
-    lines = [f"  {name:<{width}}  {_summary(point)}" for name, point in sorted(commands.items())]
+def usage() -> str:
+    """Help text: every command with what it does."""
+    width = max(map(len, COMMANDS))
     return "\n".join(
         [
             "usage: t3 COMMAND [--config FILE.yaml] [--option VALUE ...]",
             "",
-            *lines,
+            *(f"  {name:<{width}}  {help}" for name, (_, help) in COMMANDS.items()),
             "",
             "t3 COMMAND --help lists its options.",
         ]
     )
-
-
-def _summary(point: EntryPoint) -> str:
-    """First docstring line of a command's module, read from its source so that nothing is imported."""
-    package, _, _ = point.module.rpartition(".")
-    spec = importlib.util.find_spec(package)
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        try:
-            with open(f"{folder}/{point.module.rpartition('.')[2]}.py", encoding="utf-8") as source:
-                return (ast.get_docstring(ast.parse(source.read())) or "").split("\n")[0]
-        except OSError:
-            continue
-    return ""
 
 
 if __name__ == "__main__":

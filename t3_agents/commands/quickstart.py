@@ -13,11 +13,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import entry_points, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..cli import GROUP
+from ..cli import load_command
 from ..cli import main as main_command
 from ..errors import InputError, T3Error
 from ..models.vlm import EMBEDDED
@@ -232,8 +232,8 @@ def _argv(options: dict[str, Any]) -> list[str]:
 
 def _call(command: str, options: dict[str, Any]) -> None:
     """Run a command as the shell would."""
-    (point,) = entry_points(group=GROUP, name=command)
-    status = point.load()(_argv(options))
+    run, argv = load_command([command, *_argv(options)])
+    status = run(argv)
     if status:
         raise T3Error(f"A stage ended with status {status}; its message is above.")
 

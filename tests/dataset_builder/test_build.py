@@ -21,6 +21,7 @@ from dataset_builder.build import FIRST_INDEX, BuildConfig, build_dataset, build
 from dataset_builder.scenarios import Scenario, make_task
 from t3_agents.errors import InputError, RunFolderError
 from t3_agents.storage import BlobStore, read_rows
+from tests.helpers import ROOT
 
 
 # Two seen families and an unseen one, all of them quick.
@@ -67,8 +68,7 @@ def built(tmp_path_factory) -> Path:
 def start(output: Path, *flags: str) -> subprocess.Popen:
     options = ["--train", "3", "--validation", "1", "--test", "2", "--seed", "5", "--families", json.dumps(FAMILIES)]
     command = [sys.executable, "-m", "dataset_builder.build", "--output", str(output), *options, *flags]
-    root = Path(__file__).parents[2]
-    return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def kill_when(process: subprocess.Popen, condition) -> None:
@@ -221,7 +221,6 @@ def test_command_reads_a_config_file(built, tmp_path, capsys):
 def test_command_is_quick_to_import():
     heavy = "torch", "transformers", "datasets", "smolagents", "matplotlib"
     code = f"import sys, dataset_builder.build; print([name for name in {heavy} if name in sys.modules])"
-    root = Path(__file__).parents[2]
     assert (
-        subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True).stdout.strip() == "[]"
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout.strip() == "[]"
     )

@@ -13,8 +13,10 @@ from pathlib import Path
 from fpdf import FPDF
 from PIL import Image
 
+from tests.helpers import DATA
 
-DATA = Path(__file__).parent / "data"
+
+FILES = DATA / "made_by_others"
 MEGABYTE = 2**20
 ENTITIES = '<!DOCTYPE l [<!ENTITY e0 "ha">' + "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 10))
 OUTSIDE = '<!DOCTYPE l [<!ENTITY out SYSTEM "file:///etc/passwd">'
@@ -24,7 +26,7 @@ def truncated(name: str, share: float = 0.6):
     """The start of a file of the test data."""
 
     def write(folder: Path) -> str:
-        data = (DATA / name).read_bytes()
+        data = (FILES / name).read_bytes()
         (folder / f"truncated_{name}").write_bytes(data[: int(len(data) * share)])
         return f"truncated_{name}"
 
@@ -35,7 +37,7 @@ def locked(name: str):
     """A file with a password."""
 
     def write(folder: Path) -> str:
-        (folder / name).write_bytes((DATA / "locked" / name).read_bytes())
+        (folder / name).write_bytes((FILES / "locked" / name).read_bytes())
         return name
 
     return write
@@ -56,7 +58,7 @@ def changed(name: str, part: str, change, target: str):
 
     def write(folder: Path) -> str:
         with (
-            zipfile.ZipFile(DATA / name) as good,
+            zipfile.ZipFile(FILES / name) as good,
             zipfile.ZipFile(folder / target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as bad,
         ):
             for member in good.namelist():

@@ -8,10 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.helpers import ROOT
 from tests.helpers.hub_server import WRITE, HubServer, client_environment
-
-
-ROOT = Path(__file__).parents[1]
 
 
 class Client:

@@ -9,8 +9,10 @@ from typing import Any
 
 from PIL import Image
 
+from tests.helpers import DATA
 
-SAMPLE = Path(__file__).parent / "data" / "mat_released_sample.json"
+
+SAMPLE = DATA / "mat_released_sample.json"
 
 
 def released_rows() -> list[dict[str, Any]]:

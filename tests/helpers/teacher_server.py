@@ -17,9 +17,9 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+from tests.helpers import ROOT
 from tests.helpers.teacher_faults import OTHER_MODEL, Faults, fail, spoil
 from tests.helpers.teacher_replies import PLAIN_KINDS, reply_to
 
@@ -32,7 +32,7 @@ class TeacherServer:
 
     Args:
         latency (`float`): seconds before each reply.
-        faults (`float`): share of the calls that meet each kind of fault, see [`~tests.helpers.teacher_faults.Faults`].
+        faults (`float`): share of the calls that meet each kind of fault, see [`~teacher_faults.Faults`].
         plain (`bool`): plan documents that need no library.
     """
 
@@ -148,7 +148,7 @@ async def _run(port: int, latency: float, faults: float, plain: bool) -> None:
 def teacher_server(*arguments: str) -> Iterator[str]:
     """Run the server in a process of its own and give its URL."""
     command = [sys.executable, "-m", "tests.helpers.teacher_server", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         yield process.stdout.readline().strip()
     finally:

@@ -13,14 +13,15 @@ import psutil
 import pytest
 import torch
 
+from tests.helpers import ROOT
 from tests.helpers.training_rows import TINY, make_row, write_dataset
 from tests.helpers.training_runs import losses, read_log, weight_difference, write_recipe
 from trainers.checkpoints import COMPLETE
 from trainers.sft import TrainConfig, train
 
 
-LAUNCH = Path(__file__).parents[2] / "trainers" / "launch"
-SHARDS = Path(__file__).with_name("cpu_shards.py")
+LAUNCH = ROOT / "trainers" / "launch"
+SHARDS = ROOT / "tests" / "helpers" / "cpu_shards.py"
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import yaml
 
+from tests.helpers import ROOT
 from tests.helpers.families import make_family
 from tests.helpers.training_rows import make_dataset, make_row
 from trainers.config import TrainConfig
@@ -14,7 +13,7 @@ from trainers.packing import packing_refusal
 from trainers.sft import build_trainer
 
 
-RECIPES = Path(__file__).parents[2] / "trainers" / "recipes"
+RECIPES = ROOT / "trainers" / "recipes"
 FAMILY_OF = {
     "smolvlm": ["smolvlm"],
     "idefics3": ["idefics3"],

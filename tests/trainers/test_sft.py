@@ -22,6 +22,7 @@ from t3_agents.errors import InputError, RunFolderError
 from t3_agents.models.encoding import ChatEncoder
 from t3_agents.models.vlm import VLMModel
 from t3_agents.task import Task
+from tests.helpers import ROOT
 from tests.helpers.training_rows import TINY, make_dataset, make_row, make_trainer, trained_parameters, write_dataset
 from trainers.checkpoints import COMPLETE, last_checkpoint
 from trainers.collator import TrajectoryCollator
@@ -192,7 +193,7 @@ def test_the_command_refuses_a_wrong_recipe(dataset, tmp_path, content, message)
 
 
 def test_every_recipe_of_the_package_is_a_config():
-    recipes = list((Path(__file__).parents[2] / "trainers" / "recipes").glob("*.yaml"))
+    recipes = list((ROOT / "trainers" / "recipes").glob("*.yaml"))
     assert len(recipes) >= 2
     for file in recipes:
         TrainConfig(dataset="d", output="o", **yaml.safe_load(file.read_text()))

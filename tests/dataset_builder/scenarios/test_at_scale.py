@@ -33,6 +33,7 @@ from dataset_builder.synthesis.commands import main
 from hub_cards.dataset_card import PAPER_DOMAINS, PAPER_FILE_TYPES, PAPER_STEPS, PAPER_TOOLS
 from t3_agents.errors import InputError
 from t3_agents.storage import RunFolder, read_rows
+from tests.helpers import ROOT
 
 
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
@@ -183,7 +184,7 @@ def test_options_are_checked():
 def start(output: Path, num_tasks: int) -> subprocess.Popen:
     options = ["--output", str(output), "--num-tasks", str(num_tasks)]
     command = [sys.executable, "-m", "dataset_builder.scenarios.at_scale", *options]
-    return subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def stop_after(process: subprocess.Popen, folder: Path, num_rows: int, number: int) -> None:

@@ -20,6 +20,7 @@ from t3_agents.agent.agent import T3Agent
 from t3_agents.task import File, Task
 from t3_agents.trajectory import Step
 from t3_agents.turns import called_tools
+from tests.helpers import ROOT
 
 
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
@@ -63,9 +64,8 @@ def test_another_process_makes_the_same_tasks(tmp_path):
         f"    if scenario.name in {names}:\n"
         "        print(scenario.name, make_task(scenario, 9, 4, f'{sys.argv[1]}/{scenario.name}').task.id)"
     )
-    root = Path(__file__).parents[2]
     command = [sys.executable, "-c", code, str(tmp_path / "other")]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     here = {name: make_task(BY_NAME[name], 9, 4, tmp_path / name).task.id for name in names}
     assert dict(line.split() for line in printed.splitlines()) == here
 

@@ -20,6 +20,7 @@ from t3_agents.evaluation.config import GAIAConfig
 from t3_agents.evaluation.results import TaskScore, read_results, read_scores, read_trajectories, summarise
 from t3_agents.evaluation.statistics import bootstrap_interval, mcnemar_exact, paired_interval, pass_at_k, pool
 from t3_agents.storage import read_rows
+from tests.helpers import ROOT
 from tests.helpers.made_benchmarks import GAIA_ROWS, Script, gaia_agent, gaia_script, make_gaia, say
 from tests.helpers.tiny_vlm import make_tiny_vlm
 
@@ -46,8 +47,7 @@ def without_times(folder):
 
 
 SLOW_RUN = """
-import sys, time
-sys.path.insert(0, {tests!r})
+import time
 from tests.helpers.made_benchmarks import gaia_agent, gaia_script
 from t3_agents.evaluation.config import GAIAConfig
 from t3_agents.commands.evaluate import evaluate
@@ -65,8 +65,8 @@ evaluate(config, lambda: gaia_agent(model))
 
 def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_rows(data, tmp_path):
     output = tmp_path / "killed"
-    code = SLOW_RUN.format(tests=str(Path(__file__).parent), output=str(output), data=str(data))
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[3])
+    code = SLOW_RUN.format(output=str(output), data=str(data))
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     rows = output / "trajectories.jsonl"
     deadline = time.monotonic() + 120
     while not (rows.exists() and rows.read_bytes().count(b"\n") >= 3) and time.monotonic() < deadline:

@@ -17,6 +17,7 @@ from t3_agents.evaluation.scoring import score
 from t3_agents.models.vlm import ScriptedModel
 from t3_agents.storage import read_rows
 from t3_agents.task import File, Task
+from tests.helpers import ROOT
 from tests.helpers.scripted_run import PatientModel, make_tasks, turn
 
 
@@ -178,7 +179,7 @@ def test_an_error_of_the_caller_stops_the_run_and_keeps_its_rows(tmp_path):
 
 
 def start(output, number, seconds, workers):
-    script = Path(__file__).with_name("scripted_run.py")
+    script = ROOT / "tests" / "helpers" / "scripted_run.py"
     command = [sys.executable, str(script), str(output), str(number), str(seconds), str(workers)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 

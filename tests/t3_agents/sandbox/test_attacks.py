@@ -21,6 +21,7 @@ from t3_agents.sandbox import SandboxExecutor, SandboxLimits
 from t3_agents.task import File, Task
 from t3_agents.tools.base import WorkspaceTool
 from t3_agents.workspace import Workspace
+from tests.helpers import ROOT
 from tests.helpers.tiny_vlm import turn
 
 
@@ -158,7 +159,7 @@ class TestFilesOutside:
         private.append("/home")
         text = outcome(executor, f"import os\nstr([path for path in {private} if os.path.exists(path)])")
         assert text == "[]"
-        repository = str(Path(__file__).parents[2])
+        repository = str(ROOT)
         assert outcome(executor, f"import os\nos.path.exists({repository!r} + '/setup.cfg')") is False
 
     def test_devices(self, executor):

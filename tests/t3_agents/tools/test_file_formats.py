@@ -1,13 +1,14 @@
-"""Files that independent programs made are read right: see `data/README.md`."""
+"""Files that independent programs made are read right: see `tests/data/made_by_others/README.md`."""
 
 from pathlib import Path
 
 import pytest
 
 from t3_agents.tools.inspect_file_as_text import InspectFileAsText
+from tests.helpers import DATA
 
 
-DATA = Path(__file__).parent / "data"
+FILES = DATA / "made_by_others"
 
 REPORT = (
     "Mira Olsen",
@@ -40,7 +41,7 @@ WHOLE = {
     "sqlite.json": "[0]: bird: heron, seen: 4, place: pond, north\n[1]: bird: Möwe, seen: 31, place: quay\n"
     "[2]: bird: owl, seen: 1, place: barn",
     "sqlite.jsonl": '{"bird":"heron","seen":4}\n{"bird":"Möwe","seen":31}\n{"bird":"owl","seen":1}',
-    "xmllint.xml": (DATA / "xmllint.xml").read_text().rstrip(),
+    "xmllint.xml": (FILES / "xmllint.xml").read_text().rstrip(),
     "iconv_utf16.txt": "Größe der Boote: 7 m",
     "mpack.eml": f"Subject: Stock of the week\n{TIDES}\nAttachment: stock.csv (application/octet-stream)\nstock.csv:\n"
     'item,qty,price,day,total\nRope,12,4.5,2024-03-01,=B2*C2\n"Lamp, red",3,19.99,2024-03-02,=B3*C3\n'
@@ -75,12 +76,12 @@ def tool(workspace):
 
 @pytest.mark.parametrize("name", sorted(WHOLE))
 def test_whole_text(tool, put, name):
-    assert tool(put(DATA / name)) == WHOLE[name]
+    assert tool(put(FILES / name)) == WHOLE[name]
 
 
 @pytest.mark.parametrize("name", sorted(PARTS))
 def test_parts_in_their_order(tool, put, name):
-    text, place = tool(put(DATA / name)), 0
+    text, place = tool(put(FILES / name)), 0
     for part in PARTS[name]:
         place = text.find(part, place)
         assert place >= 0, f"{part!r} is not in its place in {text!r}"
@@ -88,11 +89,11 @@ def test_parts_in_their_order(tool, put, name):
 
 @pytest.mark.parametrize("name", SPOKEN)
 def test_speech(tool, put, name):
-    assert tool(put(DATA / name)) == SPEECH
+    assert tool(put(FILES / name)) == SPEECH
 
 
 def test_video(tool, put, workspace):
-    lines = tool(put(DATA / "ffmpeg.mp4")).splitlines()
+    lines = tool(put(FILES / "ffmpeg.mp4")).splitlines()
     assert lines[0] == "Video: 4.0 seconds, 320 x 240 pixels, 10 frames a second."
     assert lines[1:5] == [
         f"Picture outputs/ffmpeg_{n}.png: frame at 0:0{n - 1} (look at it with visualizer)" for n in range(1, 5)
@@ -104,10 +105,10 @@ def test_video(tool, put, workspace):
 
 
 def test_every_file_is_tested_and_they_are_of_16_formats():
-    names = {path.name for path in DATA.iterdir()} - {"README.md", "locked"}
+    names = {path.name for path in FILES.iterdir()} - {"README.md", "locked"}
     assert names == {*WHOLE, *PARTS, *SPOKEN, "ffmpeg.mp4"}
     assert len(names) >= 20 and len({Path(name).suffix for name in names}) >= 16
-    assert max((DATA / name).stat().st_size for name in names) < 50_000
+    assert max((FILES / name).stat().st_size for name in names) < 50_000
 
 
 @pytest.mark.parametrize(
@@ -121,4 +122,4 @@ def test_every_file_is_tested_and_they_are_of_16_formats():
     ],
 )
 def test_questions(tool, put, name, question, answer):
-    assert answer in tool(put(DATA / name), question)
+    assert answer in tool(put(FILES / name), question)

@@ -4,7 +4,6 @@ import json
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +13,11 @@ from t3_agents.models.vlm import ScriptedModel
 from t3_agents.tools.hub_models.shared_models import chat_model, hub_model
 from t3_agents.tools.inspect_file_as_text import HubInspectFileAsText, InspectFileAsText
 from t3_agents.tools.local.speech import CHUNK_SECONDS, SAMPLE_RATE, split
+from tests.helpers import DATA
 from tests.helpers.tiny_whisper import make_tiny_whisper
 
 
-DATA = Path(__file__).parent / "data"
+FILES = DATA / "made_by_others"
 
 
 class ChatServer(ThreadingHTTPServer):
@@ -107,7 +107,7 @@ def tiny_whisper(tmp_path_factory):
 def long_recording(tmp_path):
     """A sentence at the start and after forty seconds, at 22,050 samples a second."""
     soundfile = pytest.importorskip("soundfile")
-    samples, rate = soundfile.read(DATA / "ffmpeg.mp3")
+    samples, rate = soundfile.read(FILES / "ffmpeg.mp3")
     gap = np.zeros(40 * rate - len(samples))
     soundfile.write(tmp_path / "long.wav", np.concatenate([samples, gap, samples]), rate)
     return tmp_path / "long.wav"
@@ -118,15 +118,15 @@ def test_speech_with_a_model_of_transformers(workspace, put, tiny_whisper, long_
     tool.workspace = workspace
     soundfile = pytest.importorskip("soundfile")
     hub = hub_model("AutoModelForSpeechSeq2Seq", str(tiny_whisper))
-    samples = soundfile.read(DATA / "sox.flac", dtype="int16")[0].astype(np.float32) / 32767
+    samples = soundfile.read(FILES / "sox.flac", dtype="int16")[0].astype(np.float32) / 32767
     features = hub.processor(samples, sampling_rate=16000, return_tensors="pt", return_attention_mask=True)
     expected = hub.processor.batch_decode(hub.model.generate(**features), skip_special_tokens=True)[0]
-    assert tool(put(DATA / "sox.flac")) == f"Transcript (may hold mistakes): {expected.strip()}"
+    assert tool(put(FILES / "sox.flac")) == f"Transcript (may hold mistakes): {expected.strip()}"
     lines = tool(put(long_recording)).splitlines()
     assert lines[0].startswith("Transcript (may hold mistakes), each part with the minute and second")
     assert [line[:5] for line in lines[1:]] == ["[0:00", "[0:20"]
     with pytest.raises(InputError, match="cannot be loaded"):
-        HubInspectFileAsText(speech_model="no/such-model")(str(DATA / "sox.flac"))
+        HubInspectFileAsText(speech_model="no/such-model")(str(FILES / "sox.flac"))
 
 
 @pytest.mark.slow
@@ -144,7 +144,7 @@ def test_long_speech_is_cut_in_silence_and_has_times(workspace, put, long_record
 @pytest.mark.slow
 def test_only_the_start_of_a_very_long_recording_is_transcribed(put, workspace, tmp_path):
     soundfile = pytest.importorskip("soundfile")
-    samples, rate = soundfile.read(DATA / "sox.flac")
+    samples, rate = soundfile.read(FILES / "sox.flac")
     gap = np.zeros(InspectFileAsText.max_sound_seconds * rate)
     soundfile.write(tmp_path / "long.flac", np.concatenate([samples, gap]), rate)
     tool = InspectFileAsText()
@@ -156,7 +156,7 @@ def test_only_the_start_of_a_very_long_recording_is_transcribed(put, workspace, 
 def test_recordings_in_an_archive(workspace, put, tmp_path, tiny_whisper):
     with zipfile.ZipFile(tmp_path / "talks.zip", "w") as archive:
         for name in ("one.flac", "two.flac"):
-            archive.write(DATA / "sox.flac", name)
+            archive.write(FILES / "sox.flac", name)
     tool = HubInspectFileAsText(speech_model=str(tiny_whisper))
     tool.workspace = workspace
     tool.max_sound_seconds = 1
