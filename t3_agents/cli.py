@@ -11,32 +11,23 @@ from importlib.metadata import version
 
 
 COMMANDS = {
-    "build": ("dataset_builder.build", "build a dataset with the offline teacher: so many tasks of each family"),
-    "chat": ("t3_agents.commands.chat", "talk to an agent in the browser"),
-    "doctor": (
-        "t3_agents.commands.doctor",
-        "look at this machine: versions, devices, executor and tools",
-    ),
-    "dpo": ("trainers.dpo", "tune an agent on pairs of a right and a wrong next step"),
-    "eval": (
-        "t3_agents.commands.evaluate",
-        "measure an agent on GTA, GAIA or held-out tasks; compare runs",
-    ),
-    "export": ("dataset_builder.formats.export_command", "write the rows of a run in other formats"),
-    "import": ("dataset_builder.formats.import_command", "read trajectories of other formats into a run"),
-    "improve": ("trainers.improve", "tune an agent on its own verified samples, round by round"),
-    "pull": ("hub_cards.download", "fetch an agent, dataset or report from the Hub"),
-    "push": ("hub_cards.publish", "push an agent, results, a report or a Space to the Hub"),
-    "push dataset": ("dataset_builder.publish", "push a run or an exported dataset to the Hub"),
-    "quickstart": (
-        "t3_agents.commands.quickstart",
-        "the whole way once, offline: build, tune, measure, report",
-    ),
-    "run": ("t3_agents.commands.run", "ask an agent one question, with files"),
-    "serve": ("t3_agents.commands.serve", "serve an agent's controller over the OpenAI protocol"),
-    "synth": ("dataset_builder.synthesis.commands", "synthesize tasks and trajectories with a teacher"),
-    "train": ("trainers.sft", "tune a controller on trajectories with TRL and PEFT"),
-    "view": ("t3_agents.commands.view", "read the trajectories of a run in the browser"),
+    "build": ("dataset_builder.build", "Build a dataset with the offline teacher: so many tasks of each family."),
+    "chat": ("t3_agents.commands.chat", "Talk to an agent in the browser."),
+    "doctor": ("t3_agents.commands.doctor", "Look at this machine: versions, devices, executor and tools."),
+    "dpo": ("trainers.dpo", "Tune an agent on pairs of a right and a wrong next step."),
+    "eval": ("t3_agents.commands.evaluate", "Measure an agent on GTA, GAIA or held-out tasks; compare runs."),
+    "export": ("dataset_builder.formats.export_command", "Write the rows of a run in other formats."),
+    "import": ("dataset_builder.formats.import_command", "Read trajectories of other formats into a run."),
+    "improve": ("trainers.improve", "Tune an agent on its own verified samples, round by round."),
+    "pull": ("hub_cards.download", "Fetch an agent, dataset or report from the Hub."),
+    "push": ("hub_cards.publish", "Push an agent, results, a report or a Space to the Hub."),
+    "push dataset": ("dataset_builder.publish", "Push a run or an exported dataset to the Hub."),
+    "quickstart": ("t3_agents.commands.quickstart", "The whole way once, offline: build, tune, measure, report."),
+    "run": ("t3_agents.commands.run", "Ask an agent one question, with files."),
+    "serve": ("t3_agents.commands.serve", "Serve an agent's controller over the OpenAI protocol."),
+    "synth": ("dataset_builder.synthesis.commands", "Synthesize tasks and trajectories with a teacher."),
+    "train": ("trainers.sft", "Tune a controller on trajectories with TRL and PEFT."),
+    "view": ("t3_agents.commands.view", "Read the trajectories of a run in the browser."),
 }
 """Each command's module, which has `main(argv) -> int`, and its help. A command of two words wins over one."""
 
