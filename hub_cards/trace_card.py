@@ -18,7 +18,7 @@ from .dataset_card import escape, table
 
 
 TRAJECTORIES, REDACTION = "trajectories.jsonl", "redaction.json"
-TEMPLATE = Path(__file__).parent / "templates" / "traces_card.md"
+TEMPLATE = Path(__file__).parent / "templates" / "trace_card.md"
 # What a run has besides its trajectories; settings and logs stay where they are.
 _TEXTS = ("results.json", "scores.json", "scores.jsonl", "report.json", "report.md")
 _TEXT_TYPES = ("text/", "application/json", "application/xml", "application/yaml")

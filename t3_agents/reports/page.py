@@ -273,7 +273,7 @@ def render_page(
     cards = page.cards()
     scored = [run for run in runs if run.results is not None]
     published = published_results(scored[0].benchmark) if scored else None
-    templates = package_files("t3_agents.evaluation") / "templates"
+    templates = package_files("t3_agents.reports") / "templates"
     style, script = ((templates / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     policy = (
         f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {_digest(script)}; "

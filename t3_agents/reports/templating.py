@@ -17,7 +17,7 @@ def _visible(value: Any) -> Any:
 
 
 @cache
-def environment(package: str = "t3_agents.evaluation") -> Environment:
+def environment(package: str = "t3_agents.reports") -> Environment:
     """Templates under `templates/` of a package; undefined names are errors."""
     return Environment(
         loader=PackageLoader(package),
