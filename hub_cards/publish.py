@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from t3_agents.agent.pretrained import AGENT_FILES
 from t3_agents.errors import InputError
+from t3_agents.hub.repos import AGENT_FILE, AGENT_FILES, MODEL_FILES
 from t3_agents.hub.upload import Push, describe
 from t3_agents.options import parse_options
 from t3_agents.storage import write_atomic
@@ -63,9 +63,6 @@ class PushConfig:
 
 def push_agent(config: PushConfig, folder: Path) -> Push:
     """A saved agent with its card, and under `run/` the files that the card's numbers are from."""
-    from t3_agents.agent.config import AGENT_FILE
-    from t3_agents.hub.repos import MODEL_FILES
-
     from .eval_results import make_entries, to_yaml
     from .model_card import make_card, read_run
 

@@ -289,9 +289,8 @@ def show_masks(config: TrainConfig) -> None:
     from rich.console import Console
     from transformers import AutoProcessor
 
-    from t3_agents.models.embedded import embedded_controller
+    from t3_agents.models.embedded import EMBEDDED, embedded_controller
     from t3_agents.models.encoding import ChatEncoder
-    from t3_agents.models.vlm import EMBEDDED
 
     from .collator import TrajectoryCollator
     from .show_mask import mask_as_text, title, write_masks

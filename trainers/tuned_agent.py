@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from t3_agents.agent.agent import T3Agent
-from t3_agents.agent.config import AGENT_FILE
+from t3_agents.hub.repos import AGENT_FILE
 from t3_agents.models.vlm import VLMModel
 
 from .checkpoints import last_checkpoint

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 
 from t3_agents.agent.agent import T3Agent
-from t3_agents.models.vlm import ScriptedModel
+from t3_agents.models.scripted import ScriptedModel
 from t3_agents.task import Task
 from t3_agents.tools.toolbox import make_toolbox
 from t3_agents.trajectory import Step, Trajectory

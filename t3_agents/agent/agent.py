@@ -24,9 +24,10 @@ from smolagents.utils import AgentError, AgentExecutionError, AgentGenerationErr
 
 from .. import tracing
 from ..errors import InputError
-from ..hub.repos import has_agent
+from ..hub.repos import AGENT_FILE, has_agent
 from ..interruption import InterruptedTurn, Interruption, interruptible
-from ..models.vlm import EMBEDDED, Generation, VLMModel
+from ..models.embedded import EMBEDDED
+from ..models.vlm import Generation, VLMModel
 from ..sandbox import PAPER_IMPORTS, SandboxExecutor, SandboxLimits, require_sandbox
 from ..sandbox.local import TimedExecutor
 from ..task import File, Task
@@ -35,7 +36,7 @@ from ..tools.toolbox import make_toolbox
 from ..trajectory import CODE_CLOSE, CODE_OPEN, Step, Trajectory
 from ..turns import execution_error, parse_turn, shorten
 from ..workspace import Workspace
-from .config import AGENT_FILE, T3AgentConfig, load_prompt
+from .config import T3AgentConfig, load_prompt
 from .memory import pictures_of, to_messages, to_step
 from .pretrained import PretrainedAgent
 

@@ -10,20 +10,12 @@ from smolagents import Tool
 from smolagents.models import Model
 
 from ..errors import InputError
-from ..hub.repos import download_model
+from ..hub.repos import AGENT_FILE, AGENT_FILES, download_model
 from ..hub.safe_loading import check_folder, check_repo_id, read_json
 from ..models.vlm import VLMModel
 from ..storage import write_atomic
 from ..tools.toolbox import tool_from_record, tool_record
-from .config import AGENT_FILE, T3AgentConfig
-
-
-AGENT_FILES = [
-    *("*.safetensors", "*.safetensors.index.json", "adapter_config.json", "config.json", "generation_config.json"),
-    *("tokenizer.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"),
-    *("special_tokens_map.json", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json"),
-]
-"""What an earlier push of an agent may have left: with another sort of weights it would still be loaded."""
+from .config import T3AgentConfig
 
 
 class PretrainedAgent:
@@ -176,31 +168,4 @@ class PretrainedAgent:
                 message=commit_message,
                 token=token,
             )
-            return push.send(push.plan())
-
-    def push_to_space(
-        self, repo_id: str, agent_repo: str, private: bool | None = None, token: str | bool | None = None
-    ) -> str:
-        """Make a Gradio Space that runs an agent of the Hub. It holds no code of the agent: its app installs this
-        package and calls `from_pretrained`.
-
-        Args:
-            repo_id (`str`): `user/name` of the Space.
-            agent_repo (`str`): repo that this agent was pushed to.
-            private (`bool`, *optional*): visibility of a new Space.
-            token (`str` or `bool`, *optional*): as in `huggingface_hub`.
-
-        Returns:
-            `str`: address of the commit.
-
-        Raises:
-            InputError: when the Hub refuses it, or `agent_repo` holds no agent.
-        """
-        import tempfile
-
-        from hub_cards.space import prepare_space
-
-        with tempfile.TemporaryDirectory() as folder:
-            message = f"Run {agent_repo}"
-            push = prepare_space(Path(folder), repo_id, agent_repo, private=private, message=message, token=token)
             return push.send(push.plan())

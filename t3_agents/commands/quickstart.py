@@ -20,7 +20,7 @@ from typing import Any
 from ..cli import load_command
 from ..cli import main as main_command
 from ..errors import InputError, T3Error
-from ..models.vlm import EMBEDDED
+from ..models.embedded import EMBEDDED
 from ..options import parse_options
 from ..storage import RunFolder, write_atomic
 

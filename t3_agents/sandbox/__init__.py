@@ -1,10 +1,10 @@
 """Model-written code in a Python of its own behind bubblewrap.
 
 `child.py` is the program inside, `process.py` starts it and holds its limits, `bubblewrap.py` and `seccomp.py` say
-what is around it, `executor.py` is the executor that an agent uses.
+what is around it, `check.py` whether that works here, `executor.py` is the executor that an agent uses.
 """
 
-from .bubblewrap import SandboxStatus, check_sandbox
+from .check import SandboxStatus, check_sandbox
 from .executor import PAPER_IMPORTS, SandboxError, SandboxExecutor, require_sandbox
 from .process import SandboxLimits
 

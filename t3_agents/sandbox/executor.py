@@ -19,7 +19,7 @@ from smolagents.utils import BASE_BUILTIN_MODULES
 from ..errors import InputError, T3Error
 from ..interruption import InterruptedTurn, current_interruption
 from ..workspace import Workspace, WorkspaceFullError
-from .bubblewrap import check_sandbox
+from .check import check_sandbox
 from .local import run_with_limit
 from .process import Sandbox, SandboxEnded, SandboxLimits, SandboxTimeout
 

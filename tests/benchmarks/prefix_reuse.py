@@ -29,8 +29,8 @@ from PIL import Image
 from smolagents import TransformersModel
 from smolagents.models import ChatMessage, MessageRole
 
-from t3_agents.models.embedded import embedded_controller
-from t3_agents.models.vlm import EMBEDDED, VLMModel, best_device, use_fastest_num_threads
+from t3_agents.models.embedded import EMBEDDED, embedded_controller
+from t3_agents.models.vlm import VLMModel, best_device, use_fastest_num_threads
 
 
 ROOT = Path(__file__).parents[2]

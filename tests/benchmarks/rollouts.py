@@ -29,10 +29,12 @@ from packing import machine, peak_bytes, reset_peak
 
 from dataset_builder.scenarios import seen
 from dataset_builder.scenarios.base import make_task
-from t3_agents.agent.agent import AGENT_FILE, T3Agent, load_agent
+from t3_agents.agent.agent import T3Agent, load_agent
 from t3_agents.agent.rollout import RolloutLimits, rollout
 from t3_agents.evaluation.scenarios import load_tasks
-from t3_agents.models.vlm import EMBEDDED, VLMModel, best_device, use_fastest_num_threads
+from t3_agents.hub.repos import AGENT_FILE
+from t3_agents.models.embedded import EMBEDDED
+from t3_agents.models.vlm import VLMModel, best_device, use_fastest_num_threads
 from t3_agents.task import Task
 from t3_agents.trajectory import Trajectory
 

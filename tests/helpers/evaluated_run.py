@@ -8,7 +8,7 @@ from PIL import Image
 from t3_agents.agent.agent import T3Agent
 from t3_agents.evaluation.results import TaskScore, make_results, task_digest, write_results
 from t3_agents.evaluation.run import run_tasks
-from t3_agents.models.vlm import ScriptedModel
+from t3_agents.models.scripted import ScriptedModel
 from t3_agents.task import File, Task
 
 

@@ -5,7 +5,7 @@ import time
 
 from t3_agents.agent.agent import T3Agent
 from t3_agents.evaluation.run import run_tasks
-from t3_agents.models.vlm import ScriptedModel
+from t3_agents.models.scripted import ScriptedModel
 from t3_agents.task import Task
 
 

@@ -9,7 +9,8 @@ import torch
 
 from t3_agents.agent.agent import T3Agent
 from t3_agents.cli import main
-from t3_agents.models.vlm import ScriptedModel, VLMModel
+from t3_agents.models.scripted import ScriptedModel
+from t3_agents.models.vlm import VLMModel
 from t3_agents.task import Task
 from t3_agents.tools.toolbox import make_toolbox
 from tests.helpers.tiny_vlm import turn

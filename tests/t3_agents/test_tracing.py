@@ -11,7 +11,8 @@ from t3_agents import tracing
 from t3_agents.agent.agent import T3Agent
 from t3_agents.agent.rollout import rollout
 from t3_agents.errors import InputError
-from t3_agents.models.vlm import ScriptedModel, VLMModel
+from t3_agents.models.scripted import ScriptedModel
+from t3_agents.models.vlm import VLMModel
 from t3_agents.task import Task
 from t3_agents.tracing import start_tracing, stop_tracing
 from tests.helpers.tiny_vlm import turn
@@ -136,7 +137,7 @@ def test_nothing_is_imported_or_recorded_before_it_is_asked_for():
     code = (
         "import sys\n"
         "from t3_agents.agent.agent import T3Agent\n"
-        "from t3_agents.models.vlm import ScriptedModel\n"
+        "from t3_agents.models.scripted import ScriptedModel\n"
         "from t3_agents.task import Task\n"
         "model = ScriptedModel(['Code:\\n```py\\nfinal_answer(1)\\n```<end_action>'])\n"
         "assert T3Agent(tools=[], model=model, prompt='compact').run_task(Task.create('?', [])).answer == '1'\n"

@@ -19,6 +19,7 @@ from ..encoding import ChatEncoder
 from .kv_cache import PrefixTree, SlotCache
 from .prompt_lookup import DraftTable, draft
 from .ragged_attention import RaggedBatch, slot_attention
+from .request import Request
 from .stop_strings import StopStrings
 
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
 
     from ..families import Positions
-    from .engine import Request
 
 logger = logging.getLogger(__name__)
 

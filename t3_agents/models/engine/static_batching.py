@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..encoding import ChatEncoder
+from .request import Request
 from .stop_strings import StopStrings
 
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-    from .engine import Request
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from smolagents.utils import AgentGenerationError
 from t3_agents.agent.agent import T3Agent
 from t3_agents.agent.memory import to_step
 from t3_agents.errors import InputError
-from t3_agents.models.vlm import ScriptedModel
+from t3_agents.models.scripted import ScriptedModel
 from t3_agents.task import File, Task
 from t3_agents.trajectory import CODE_CLOSE, CODE_OPEN, Trajectory
 from t3_agents.turns import called_tools, parse_turn

@@ -8,9 +8,11 @@ from PIL import Image
 from smolagents import CodeAgent, tool
 
 from t3_agents.agent.agent import T3Agent, load_agent
-from t3_agents.agent.config import AGENT_FILE, T3AgentConfig, load_prompt
+from t3_agents.agent.config import T3AgentConfig, load_prompt
 from t3_agents.errors import InputError
-from t3_agents.models.vlm import ScriptedModel, VLMModel
+from t3_agents.hub.repos import AGENT_FILE
+from t3_agents.models.scripted import ScriptedModel
+from t3_agents.models.vlm import VLMModel
 from t3_agents.task import Task
 from t3_agents.tools.toolbox import make_toolbox
 

@@ -12,7 +12,8 @@ from t3_agents.agent.rollout import GRACE_SECONDS, RolloutLimits, rollout
 from t3_agents.errors import InputError
 from t3_agents.evaluation.run import run_tasks
 from t3_agents.models.engine.continuous_batching import SlotDecoder
-from t3_agents.models.vlm import ScriptedModel, VLMModel
+from t3_agents.models.scripted import ScriptedModel
+from t3_agents.models.vlm import VLMModel
 from t3_agents.task import Task
 from tests.helpers.tiny_vlm import turn
 

@@ -13,7 +13,7 @@ import pytest
 
 from t3_agents.agent.agent import T3Agent, load_agent
 from t3_agents.commands.chat import build_app, solve
-from t3_agents.models.vlm import ScriptedModel
+from t3_agents.models.scripted import ScriptedModel
 from t3_agents.tools.image_generator import ImageGenerator
 from tests.helpers.tiny_vlm import turn
 

@@ -15,7 +15,7 @@ from t3_agents.cli import main as t3
 from t3_agents.commands.view import main, make_server, page_of
 from t3_agents.errors import InputError
 from t3_agents.evaluation.run import run_tasks
-from t3_agents.models.vlm import ScriptedModel
+from t3_agents.models.scripted import ScriptedModel
 from t3_agents.storage import BlobStore, write_atomic
 from t3_agents.task import File, Task
 from t3_agents.trajectory import Step, Trajectory

@@ -10,7 +10,7 @@ from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError
 from t3_agents.evaluation.baselines import PlainAgent, RecordedAgent
 from t3_agents.evaluation.scenarios import score_scenarios
-from t3_agents.models.vlm import ScriptedModel
+from t3_agents.models.scripted import ScriptedModel
 from t3_agents.task import File, Task
 from t3_agents.tools.base import WorkspaceTool
 from t3_agents.trajectory import Trajectory

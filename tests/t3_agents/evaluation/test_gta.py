@@ -13,7 +13,7 @@ from t3_agents.evaluation.config import GTAConfig, ScoreConfig
 from t3_agents.evaluation.gta.benchmark import load_gta
 from t3_agents.evaluation.gta.steps import predicted_turn
 from t3_agents.evaluation.results import read_results, read_scores, read_trajectories
-from t3_agents.models.vlm import ScriptedModel
+from t3_agents.models.scripted import ScriptedModel
 from tests.helpers.made_benchmarks import GTA_INPUTS, draw, gta_agent, gta_row, gta_script, make_gta, step_script
 
 

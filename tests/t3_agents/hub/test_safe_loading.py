@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from t3_agents.agent.agent import T3Agent, load_agent
-from t3_agents.agent.config import AGENT_FILE, load_prompt
+from t3_agents.agent.config import load_prompt
 from t3_agents.errors import InputError
+from t3_agents.hub.repos import AGENT_FILE
 from t3_agents.hub.safe_loading import check_listing, check_template, strict_json
 from t3_agents.tools.toolbox import make_toolbox
 

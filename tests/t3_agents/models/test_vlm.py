@@ -9,8 +9,9 @@ from PIL import Image
 from smolagents.models import ChatMessage, MessageRole
 
 from t3_agents.errors import InputError
-from t3_agents.models.engine.engine import Request
-from t3_agents.models.vlm import Generation, ScriptedModel, VLMModel
+from t3_agents.models.engine.request import Request
+from t3_agents.models.scripted import ScriptedModel
+from t3_agents.models.vlm import Generation, VLMModel
 
 
 RED, BLUE = Image.new("RGB", (96, 64), "red"), Image.new("RGB", (96, 64), "blue")

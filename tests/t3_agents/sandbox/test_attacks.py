@@ -16,7 +16,7 @@ from smolagents.local_python_executor import ExecutionTimeoutError, InterpreterE
 
 from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError
-from t3_agents.models.vlm import ScriptedModel
+from t3_agents.models.scripted import ScriptedModel
 from t3_agents.sandbox import SandboxExecutor, SandboxLimits
 from t3_agents.task import File, Task
 from t3_agents.tools.base import WorkspaceTool

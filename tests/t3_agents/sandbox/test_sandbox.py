@@ -20,7 +20,7 @@ from t3_agents.agent.agent import T3Agent
 from t3_agents.commands.run import main as run_command
 from t3_agents.errors import InputError
 from t3_agents.interruption import InterruptedTurn, interruptible
-from t3_agents.models.vlm import ScriptedModel
+from t3_agents.models.scripted import ScriptedModel
 from t3_agents.sandbox import PAPER_IMPORTS, SandboxExecutor, SandboxLimits, check_sandbox
 from t3_agents.sandbox.process import Printed
 from t3_agents.sandbox.seccomp import seccomp_filter

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from t3_agents.errors import InputError
-from t3_agents.models.vlm import ScriptedModel
+from t3_agents.models.scripted import ScriptedModel
 from t3_agents.tools import gta
 from t3_agents.tools.local.arithmetic import calculate
 from t3_agents.tools.toolbox import make_toolbox

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from t3_agents.errors import InputError
-from t3_agents.models.vlm import ScriptedModel
+from t3_agents.models.scripted import ScriptedModel
 from t3_agents.tools.hub_models.shared_models import chat_model, hub_model
 from t3_agents.tools.inspect_file_as_text import HubInspectFileAsText, InspectFileAsText
 from t3_agents.tools.local.speech import CHUNK_SECONDS, SAMPLE_RATE, split

@@ -10,7 +10,7 @@ from smolagents import tool as as_tool
 
 from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError
-from t3_agents.models.vlm import ScriptedModel
+from t3_agents.models.scripted import ScriptedModel
 from t3_agents.task import Task
 from t3_agents.tools import gta
 from t3_agents.tools.ask_search_agent import AskSearchAgent

@@ -10,7 +10,8 @@ from PIL import Image
 
 from t3_agents.interruption import InterruptedTurn, Interruption
 from t3_agents.models.engine.continuous_batching import SlotDecoder
-from t3_agents.models.engine.engine import Engine, Request
+from t3_agents.models.engine.engine import Engine
+from t3_agents.models.engine.request import Request
 from t3_agents.models.vlm import VLMModel
 
 

@@ -133,7 +133,7 @@ def test_a_turn_without_words(model, task, tmp_path):
 
 
 def test_a_script_is_trained_on_as_its_text(model, task):
-    from t3_agents.models.vlm import ScriptedModel
+    from t3_agents.models.scripted import ScriptedModel
 
     agent = T3Agent(tools=[], model=ScriptedModel([turn("print(1)"), turn("final_answer(1)")]), prompt="compact")
     batch = TrajectoryCollator(model.encoder)([agent.run_task(task).to_row()])

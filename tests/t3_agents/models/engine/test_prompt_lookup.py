@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from t3_agents.models.engine.engine import Request
 from t3_agents.models.engine.prompt_lookup import DraftTable, draft
 from t3_agents.models.engine.ragged_attention import RaggedBatch, _attend_together, _slot_attention
+from t3_agents.models.engine.request import Request
 from t3_agents.models.vlm import VLMModel
 
 
