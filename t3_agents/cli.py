@@ -13,7 +13,7 @@ from importlib.metadata import version
 COMMANDS = {
     "build": ("dataset_builder.build", "Build a dataset with the offline teacher: so many tasks of each family."),
     "chat": ("t3_agents.commands.chat", "Talk to an agent in the browser."),
-    "doctor": ("t3_agents.commands.doctor", "Look at this machine: versions, devices, executor and tools."),
+    "doctor": ("t3_agents.commands.doctor", "Look at this machine: versions, devices, tools, and what to install."),
     "dpo": ("trainers.dpo", "Tune an agent on pairs of a right and a wrong next step."),
     "eval": ("t3_agents.commands.evaluate", "Measure an agent on GTA, GAIA or held-out tasks; compare runs."),
     "export": ("dataset_builder.formats.export_command", "Write the rows of a run in other formats."),

@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from datasets import load_dataset
 from huggingface_hub import DatasetCard
-from test_export import digests
 
 from dataset_builder.build import FIRST_INDEX, BuildConfig, build_dataset, build_family, main, solve_task
 from dataset_builder.scenarios import Scenario, make_task
 from t3_agents.errors import InputError, RunFolderError
 from t3_agents.storage import BlobStore, read_rows
 from tests.helpers import ROOT
+from tests.helpers.run_samples import digests
 
 
 # Two seen families and an unseen one, all of them quick.

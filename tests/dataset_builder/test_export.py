@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 
 import pyarrow.parquet
 import pytest
 from datasets import load_dataset
-from test_mm_traj import expected, plain
 
 from dataset_builder.export import export_dataset
 from dataset_builder.mm_traj import make_features, read_records
@@ -16,15 +14,7 @@ from dataset_builder.shard_index import ShardIndex
 from hub_cards.dataset_card import write_card
 from t3_agents.errors import InputError, RunFolderError
 from t3_agents.storage import Shard
-from tests.helpers.run_samples import make_trajectory, write_shard
-
-
-def digests(folder):
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+from tests.helpers.run_samples import digests, expected, make_trajectory, plain, write_shard
 
 
 @pytest.mark.parametrize("config", ["default", "tasks"])

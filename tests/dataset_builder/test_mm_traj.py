@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import json
 
 import pytest
-from PIL import Image
 
 from dataset_builder.mm_traj import (
     MMTraj,
     make_features,
     make_row,
-    make_task_row,
     read_records,
     to_example,
 )
 from t3_agents.errors import InputError
 from t3_agents.storage import BlobStore
-from tests.helpers.run_samples import make_trajectory, write_shard
-
-
-def pixels(image):
-    return image.size, image.convert("RGB").tobytes()
-
-
-def plain(row):
-    """A row with its pictures as bytes of pixels, to compare what was loaded with what was written."""
-    images = [
-        pixels(image if isinstance(image, Image.Image) else Image.open(io.BytesIO(image["bytes"])))
-        for image in row["images"]
-    ]
-    messages = [
-        {"role": m["role"], "content": [{"type": p["type"], "text": p.get("text")} for p in m["content"]]}
-        for m in row.get("messages", [])
-    ]
-    return {**row, "images": images, "messages": messages}
-
-
-def expected(run, split, config="default"):
-    blobs = BlobStore(run / "blobs")
-    for record in read_records(run, split):
-        row = make_row(record, blobs)
-        yield plain(make_task_row(row, record) if config == "tasks" else row)
+from tests.helpers.run_samples import expected, make_trajectory, plain, write_shard
 
 
 @pytest.mark.parametrize("config", ["default", "tasks"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from pathlib import Path
 
 from PIL import Image
 
+from dataset_builder.mm_traj import make_row, make_task_row, read_records
 from t3_agents.storage import BlobStore, Shard
 from t3_agents.task import File, Task
 from t3_agents.trajectory import Step, Trajectory
@@ -96,3 +98,35 @@ def write_shard(run: Path, name: str, trajectories: list[Trajectory]) -> None:
     with Shard(run / "shards" / f"{name}.jsonl") as shard:
         for trajectory in trajectories:
             shard.append(trajectory.stored_in(blobs).to_dict())
+
+
+def pixels(image):
+    return image.size, image.convert("RGB").tobytes()
+
+
+def plain(row):
+    """A row with its pictures as bytes of pixels, to compare what was loaded with what was written."""
+    images = [
+        pixels(image if isinstance(image, Image.Image) else Image.open(io.BytesIO(image["bytes"])))
+        for image in row["images"]
+    ]
+    messages = [
+        {"role": m["role"], "content": [{"type": p["type"], "text": p.get("text")} for p in m["content"]]}
+        for m in row.get("messages", [])
+    ]
+    return {**row, "images": images, "messages": messages}
+
+
+def expected(run, split, config="default"):
+    blobs = BlobStore(run / "blobs")
+    for record in read_records(run, split):
+        row = make_row(record, blobs)
+        yield plain(make_task_row(row, record) if config == "tasks" else row)
+
+
+def digests(folder):
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

@@ -76,7 +76,7 @@ def load_seeds(text: str | None = None) -> list[Seed]:
         InputError: naming the field that is missing, unknown or of a wrong type.
     """
     if text is None:
-        text = importlib.resources.files(__package__).joinpath("seeds.yaml").read_text(encoding="utf-8")
+        text = (importlib.resources.files("dataset_builder.synthesis") / "seeds.yaml").read_text(encoding="utf-8")
     seeds, types = [], {"id": str, "flavour": str, "query": str, "tools": list, "domain": str}
     for record in yaml.safe_load(text):
         reject_unknown(record, {*types, "split"}, "seed query")

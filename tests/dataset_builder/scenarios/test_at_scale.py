@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from datasets import load_dataset
 
-from dataset_builder.scenarios import SCENARIOS, make_task, split_of
+from dataset_builder.scenarios import SCENARIOS, make_task, split_of, vision_only
 from dataset_builder.scenarios.at_scale import (
     FIRST_INDEX,
     PLAN_FILE,
@@ -24,7 +24,6 @@ from dataset_builder.scenarios.at_scale import (
     make_rows,
     rows_by_split,
 )
-from dataset_builder.scenarios.families import vision_only
 from dataset_builder.scenarios.families.framing import _FRAMES, _NAMES, framed, query_key
 from dataset_builder.scenarios.families.words import FIRST_NAMES, LAST_NAMES
 from dataset_builder.scenarios.mixture import FamilyProfile, solve_mixture, whole_numbers

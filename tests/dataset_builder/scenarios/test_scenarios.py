@@ -11,9 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from dataset_builder.scenarios import DOMAINS, SCENARIOS, Move, ScenarioTask, make_task, seen, unseen, validate
+from dataset_builder.scenarios import (
+    DOMAINS,
+    SCENARIOS,
+    Move,
+    ScenarioTask,
+    make_task,
+    seen,
+    unseen,
+    validate,
+    vision_only,
+)
 from dataset_builder.scenarios.base import TOOL_NAMES, normalise, numbers_in
-from dataset_builder.scenarios.families import vision_only
 from dataset_builder.scenarios.families.vision_only import PATH, QUESTIONS
 from dataset_builder.scenarios.solving import is_kept, make_agent, solve, ungrounded
 from t3_agents.agent.agent import T3Agent

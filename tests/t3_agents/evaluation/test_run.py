@@ -219,7 +219,7 @@ def test_ctrl_c_ends_the_process_at_once(tmp_path):
 
 def test_importing_the_runner_is_cheap():
     code = (
-        "import sys; from t3_agents.evaluation import markdown, metrics, plots, report, runner, scoring; "
+        "import sys; from t3_agents.evaluation import metrics, run; from t3_agents.reports import plots, quickstart; "
         "print([m for m in ('torch', 'transformers', 'evaluate', 'datasets', 'matplotlib') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)

@@ -6,8 +6,7 @@ import datasets
 import evaluate
 
 from t3_agents.evaluation.gaia import scoring as gaia_scoring
-
-from .. import check_rows
+from t3_agents.evaluation.metrics import check_rows
 
 
 _CITATION = """\

@@ -7,8 +7,7 @@ import evaluate
 
 from t3_agents.evaluation.embedding import OFFICIAL, load_embedding
 from t3_agents.evaluation.gta import scoring as gta_scoring
-
-from .. import GTA_CITATION, GTA_URL, check_rows
+from t3_agents.evaluation.metrics import GTA_CITATION, GTA_URL, check_rows
 
 
 _DESCRIPTION = """\
