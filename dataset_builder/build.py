@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,11 +11,12 @@ from t3_agents.errors import InputError
 from t3_agents.progress import WorkProgress
 from t3_agents.storage import BlobStore, RunFolder, Shard
 
+from .export import export_run
 from .workers import run_jobs
 
 
 if TYPE_CHECKING:
-    from .scenarios import Scenario, ScenarioTask
+    from .scenarios import Scenario
 
 FIRST_INDEX = {"test": 0, "validation": 1_000_000, "train": 2_000_000}
 """Number of the first task of a split within its family: no number is in two splits, whatever their sizes are. The
@@ -92,7 +91,7 @@ def build_dataset(config: BuildConfig, output: str | Path | None = None) -> Path
                 bar = progress.add_task("Tasks", total=sum(plan.values()))
                 jobs = [(config, folder, name) for name in plan]
                 run_jobs(_build_job, jobs, config.num_workers, lambda: progress.advance(bar))
-                export_run(folder, dataset, progress)
+            export_run(folder)
     return dataset
 
 
@@ -164,6 +163,7 @@ def solve_task(
         `tuple[dict, list[str]]`: the trajectory's record, and why it cannot be kept (empty when it can).
     """
     from .scenarios import make_task
+    from .scenarios.solving import solve_made
 
     record, reasons = solve_made(lambda files: make_task(scenario, seed, index, files), blobs)
     if record["task"]["id"] in split_of_id:
@@ -171,62 +171,10 @@ def solve_task(
     return record, reasons
 
 
-def solve_made(make: Callable[[Path], ScenarioTask], blobs: BlobStore) -> tuple[dict[str, Any], list[str]]:
-    """Let the teacher solve a task with the real tools, store its files, and judge the result.
-
-    Args:
-        make (`Callable`): makes the task in the folder that it is given.
-        blobs ([`~t3_agents.storage.BlobStore`]): takes the files and pictures.
-
-    Returns:
-        `tuple[dict, list[str]]`: the trajectory's record, and why it cannot be kept (empty when it can).
-    """
-    from t3_agents.workspace import Workspace
-
-    from .mm_traj import placeholder_problem
-    from .scenarios.solving import solve
-
-    with tempfile.TemporaryDirectory(prefix="t3-build-") as scratch:
-        made = make(Path(scratch, "files"))
-        trajectory = solve(made, workspace=Workspace(Path(scratch, "run"))).stored_in(blobs)
-    for step in trajectory.steps:
-        # The time of a step differs from run to run; a row does not.
-        step.seconds = 0.0
-    reasons = [
-        f"{verifier}: {reason}"
-        for verifier, verdict in trajectory.verification.items()
-        if not verdict["passed"]
-        for reason in verdict["reasons"] or ["no reason was given."]
-    ]
-    if not trajectory.verification:
-        reasons.append("build: no verifier has judged it.")
-    problem = placeholder_problem({"messages": trajectory.to_messages(), "images": trajectory.images})
-    if problem:
-        reasons.append(f"build: {problem}")
-    return trajectory.to_dict(), reasons
-
-
 def _build_job(job: tuple[BuildConfig, Path, str], on_row: Callable[[], None]) -> None:
     """A family has one writer, so its shards have the same lines however many processes there are."""
     config, folder, name = job
     build_family(config, folder, _families()[name], on_row)
-
-
-def export_run(folder: Path, dataset: Path, progress: Any) -> None:
-    """Export the shards of a run with a card, under a progress bar."""
-    from hub_cards.dataset_card import write_card
-
-    from .export import export_dataset
-    from .mm_traj import SPLITS, shard_paths
-
-    total = sum(_count_lines(path) for split in SPLITS for path in shard_paths(folder, split))
-    bar = progress.add_task("Export", total=total)
-    export_dataset(folder, dataset, on_row=lambda: progress.advance(bar), finish=write_card)
-
-
-def _count_lines(path: Path) -> int:
-    with path.open("rb") as stream:
-        return sum(line.endswith(b"\n") for line in stream)
 
 
 def print_summary(dataset: Path) -> None:
@@ -265,7 +213,3 @@ def main(argv: list[str]) -> int:
     print_summary(dataset)
     print(dataset)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

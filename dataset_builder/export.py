@@ -1,6 +1,7 @@
 """Write the shards of a run as a dataset repository: Parquet, a README with `configs:`, and statistics.
 
-The folder reads with `datasets.load_dataset(folder)`, streaming too, and is what goes to the Hub.
+The folder reads with `datasets.load_dataset(folder)`, streaming too, and is what goes to the Hub. Every producer of
+rows ends with [`export_run`].
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from t3_agents.errors import InputError, RunFolderError
+from t3_agents.progress import WorkProgress
 from t3_agents.storage import BlobStore, read_rows, write_atomic
 
 from .shard_index import INDEX_FILE, IndexedShard, ShardIndex, digest_of
@@ -35,6 +37,7 @@ def export_dataset(
     on_row: Callable[[], None] = lambda: None,
     finish: Callable[[Path, dict[str, Any]], None] = lambda folder, statistics: None,
     previous: ShardIndex | None = None,
+    replace: bool = False,
 ) -> Path:
     """Export a run folder. The same rows give the same files, byte for byte.
 
@@ -50,12 +53,13 @@ def export_dataset(
         finish (`Callable`, *optional*): called with the folder and its statistics before the folder appears, to write
             a card.
         previous ([`ShardIndex`], *optional*): of the earlier export.
+        replace (`bool`, *optional*, defaults to `False`): take the place of `output` when it exists.
 
     Returns:
         `Path`: `output`.
 
     Raises:
-        RunFolderError: when `output` exists already.
+        RunFolderError: when `output` exists already and is not to be replaced.
         InputError: when there is no row, or a row is broken; the message names it.
     """
     # `datasets` takes a second to import.
@@ -65,7 +69,7 @@ def export_dataset(
     blobs = BlobStore(data_dir / "blobs")
     statistics = Statistics()
     index = ShardIndex()
-    with new_folder(output) as folder:
+    with new_folder(output, replace) as folder:
         seen: dict[str, str] = {}
         for split in SPLITS:
             there = {record["task"]["id"]: digest_of(record) for record in read_records(data_dir, split)}
@@ -108,20 +112,61 @@ def export_dataset(
     return output
 
 
-@contextmanager
-def new_folder(output: Path) -> Iterator[Path]:
-    """A folder that gets its name only when the block has ended without an error.
+def export_run(folder: Path) -> Path:
+    """Export a run as `<folder>/dataset`, with a card, under a progress bar.
+
+    Shards are only ever appended to, so a dataset that has as many rows as they have is kept as it is; that of a run
+    that has grown since is replaced.
+
+    Args:
+        folder (`Path`): run folder with `shards/` and `blobs/`.
+
+    Returns:
+        `Path`: the dataset.
 
     Raises:
-        RunFolderError: when `output` exists already.
+        InputError: when the run has kept no row.
     """
-    if output.exists():
+    dataset = folder / "dataset"
+    kept, rejected = (sum(map(_count_lines, (folder / name).glob("*.jsonl"))) for name in ("shards", "rejected"))
+    if not kept:
+        raise InputError(f"No row was kept; the reasons are in {folder / 'rejected'}.")
+    if dataset.exists():
+        found = json.loads((dataset / STATISTICS_FILE).read_text(encoding="utf-8"))
+        if (found["rows"], found["rejected"]) == (kept, rejected):
+            return dataset
+    from hub_cards.dataset_card import write_card
+
+    with WorkProgress() as progress:
+        bar = progress.add_task("Export", total=kept)
+        return export_dataset(folder, dataset, on_row=lambda: progress.advance(bar), finish=write_card, replace=True)
+
+
+def _count_lines(path: Path) -> int:
+    with path.open("rb") as stream:
+        return sum(line.endswith(b"\n") for line in stream)
+
+
+@contextmanager
+def new_folder(output: Path, replace: bool = False) -> Iterator[Path]:
+    """A folder that gets its name only when the block has ended without an error.
+
+    Args:
+        output (`Path`): its name.
+        replace (`bool`, *optional*, defaults to `False`): take the place of what has this name.
+
+    Raises:
+        RunFolderError: when `output` exists already and is not to be replaced.
+    """
+    if output.exists() and not replace:
         raise RunFolderError(f"{output} exists already: delete it, or export to another folder.")
     temporary = output.with_name(f".{output.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         yield temporary
+        if output.exists():
+            shutil.rmtree(output)
         temporary.rename(output)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
 from t3_agents.options import parse_options
@@ -40,7 +39,3 @@ def main(argv: list[str]) -> int:
         print(f"left out: {number} x {reason}")
     print(config.output)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

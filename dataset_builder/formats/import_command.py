@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +48,7 @@ def run_import(config: ImportConfig) -> Path:
     from rich.table import Table
     from rich.text import Text
 
-    from ..build import export_run
+    from ..export import export_run
     from .import_atif import read_atif
     from .import_mm_traj import read_mm_traj
     from .import_run import import_rows
@@ -71,20 +70,15 @@ def run_import(config: ImportConfig) -> Path:
             split=config.split,
             on_row=lambda: progress.advance(bar),
         )
-        table = Table(title=f"{counts.read} rows read", show_header=False)
-        table.add_row("kept", str(counts.kept))
-        table.add_row("kept without some files", str(counts.incomplete))
-        table.add_row("dropped", str(counts.dropped))
-        table.add_row("files not there or not readable", str(counts.missing_files))
-        for reason, number in counts.reasons.most_common(12):
-            table.add_row("dropped because", Text(f"{number} x {reason}"))
-        Console().print(table)
-        if not counts.kept:
-            raise InputError(f"No row of {config.input} was kept; the reasons are in {folder / 'rejected'}.")
-        dataset = folder / "dataset"
-        if not dataset.exists():
-            export_run(folder, dataset, progress)
-    return dataset
+    table = Table(title=f"{counts.read} rows read", show_header=False)
+    table.add_row("kept", str(counts.kept))
+    table.add_row("kept without some files", str(counts.incomplete))
+    table.add_row("dropped", str(counts.dropped))
+    table.add_row("files not there or not readable", str(counts.missing_files))
+    for reason, number in counts.reasons.most_common(12):
+        table.add_row("dropped because", Text(f"{number} x {reason}"))
+    Console().print(table)
+    return export_run(folder)
 
 
 def main(argv: list[str]) -> int:
@@ -93,7 +87,3 @@ def main(argv: list[str]) -> int:
         argv = ["--format", argv[0], "--input", argv[1], *argv[2:]]
     print(run_import(parse_options(ImportConfig, argv, prog="t3 import FORMAT INPUT")))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

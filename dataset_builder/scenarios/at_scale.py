@@ -6,7 +6,6 @@ import hashlib
 import json
 import multiprocessing
 import random
-import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +16,7 @@ from t3_agents.errors import InputError
 from t3_agents.progress import WorkProgress
 from t3_agents.storage import BlobStore, RunFolder, Shard, write_atomic
 
-from ..build import export_run, solve_made
+from ..export import export_run
 from ..workers import run_jobs
 
 
@@ -93,7 +92,7 @@ def synthesise_scenarios(config: ScenarioRunConfig, output: str | Path | None = 
                 bar = progress.add_task("Rows", total=config.num_tasks)
                 jobs = _jobs(config, folder, plan)
                 run_jobs(make_rows, jobs, config.num_workers, lambda: progress.advance(bar))
-                export_run(folder, dataset, progress)
+            export_run(folder)
     return dataset
 
 
@@ -154,6 +153,7 @@ def make_rows(job: _Job, on_row: Callable[[], None]) -> None:
     """
     from . import SCENARIOS, split_of
     from .families.framing import query_key
+    from .solving import solve_made
 
     families = {scenario.name: scenario for scenario in SCENARIOS}
     blobs = BlobStore(job.folder / "blobs")
@@ -241,18 +241,3 @@ def print_comparison(dataset: Path) -> None:
     for split, overlap in found["overlaps"]["queries"].items():
         print(f"{split}: {overlap['all']} queries, {overlap['in_train']} of them in train too")
     print(f"splits: {found['splits']}; verifiers: {verdicts}")
-
-
-def main(argv: list[str]) -> int:
-    """`t3 synth --teacher scenarios` without the options of other teachers."""
-    from t3_agents.options import parse_options
-
-    config = parse_options(ScenarioRunConfig, argv, prog="t3 synth --teacher scenarios")
-    dataset = synthesise_scenarios(config)
-    print_comparison(dataset)
-    print(dataset)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from t3_agents.agent.agent import T3Agent
 from t3_agents.models.scripted import ScriptedModel
+from t3_agents.storage import BlobStore
 from t3_agents.task import Task
 from t3_agents.tools.toolbox import make_toolbox
 from t3_agents.trajectory import Step, Trajectory
@@ -50,7 +54,7 @@ def solve(
             when the trajectory is stored; a temporary one by default.
 
     Returns:
-        [`Trajectory`]: with the verdicts `query_file` and `trajectory` in `verification`; see [`is_kept`].
+        [`Trajectory`]: with the verdicts `query_file` and `trajectory` in `verification`.
     """
     problems = validate(made)
     agent = make_agent([move.text() for move in made.program])
@@ -66,9 +70,36 @@ def solve(
     return trajectory
 
 
-def is_kept(trajectory: Trajectory) -> bool:
-    """Whether every verifier passed the trajectory."""
-    return bool(trajectory.verification) and all(verdict["passed"] for verdict in trajectory.verification.values())
+def solve_made(make: Callable[[Path], ScenarioTask], blobs: BlobStore) -> tuple[dict[str, Any], list[str]]:
+    """Let the teacher solve a task with the real tools, store its files, and judge the result.
+
+    Args:
+        make (`Callable`): makes the task in the folder that it is given.
+        blobs ([`~t3_agents.storage.BlobStore`]): takes the files and pictures.
+
+    Returns:
+        `tuple[dict, list[str]]`: the trajectory's record, and why it cannot be kept (empty when it can).
+    """
+    from ..mm_traj import placeholder_problem
+
+    with tempfile.TemporaryDirectory(prefix="t3-build-") as scratch:
+        made = make(Path(scratch, "files"))
+        trajectory = solve(made, workspace=Workspace(Path(scratch, "run"))).stored_in(blobs)
+    for step in trajectory.steps:
+        # The time of a step differs from run to run; a row does not.
+        step.seconds = 0.0
+    reasons = [
+        f"{verifier}: {reason}"
+        for verifier, verdict in trajectory.verification.items()
+        if not verdict["passed"]
+        for reason in verdict["reasons"] or ["no reason was given."]
+    ]
+    if not trajectory.verification:
+        reasons.append("build: no verifier has judged it.")
+    problem = placeholder_problem({"messages": trajectory.to_messages(), "images": trajectory.images})
+    if problem:
+        reasons.append(f"build: {problem}")
+    return trajectory.to_dict(), reasons
 
 
 def judge(trajectory: Trajectory) -> list[str]:

@@ -5,25 +5,21 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from t3_agents.errors import InputError, MissingExtraError, T3Error
+from t3_agents.progress import LINE_SECONDS
 from t3_agents.storage import SETTINGS_FILE, RunFolder, write_atomic
 
 from .config import SCENARIOS, SynthConfig
 from .progress import Progress
-from .run_folder import IN_FLIGHT, QUERIES, finished_rows, journal_files, read_events
+from .run_folder import IN_FLIGHT, KEPT, QUERIES, TASKS_FILE, journal_files, progress_of
 
 
 CONFIGS = Path(__file__).parent / "configs"
-TASKS_FILE = "num_tasks"
-"""File with the number of candidates that the run goes up to, which may grow."""
-LINE_SECONDS = 10.0
-"""Between two lines of progress where there is no terminal."""
 LOG_WIDTH = 120
 
 
@@ -50,45 +46,61 @@ def main(argv: list[str]) -> int:
         print_comparison(dataset)
         print(dataset)
         return 0
-    if config.executor == "ray":
-        from .ray_executor import synthesise_with_ray
-
-        return synthesise_with_ray(config)
     return synthesise(config)
 
 
 def synthesise(config: SynthConfig) -> int:
-    """Run a config with the teacher at its endpoint; the exit status.
+    """Run a config with the teacher at its endpoint, then write the report and the dataset; the exit status.
 
     Raises:
-        T3Error: when the run cannot begin, or had to stop: what is finished is on disk.
+        T3Error: when the run cannot begin, had to stop, or kept no row: what is finished is on disk.
     """
+    from ..export import export_run
+    from .report import write_report
+
+    folder = Path(config.output)
+    with RunFolder(folder, config.settings()):
+        stopped: T3Error | None = None
+        try:
+            if config.executor == "ray":
+                from .ray_backend import run_with_ray
+
+                write_atomic(folder / TASKS_FILE, f"{config.num_tasks}\n")
+                run_with_ray(config, folder)
+            else:
+                _run_here(config, folder)
+        except T3Error as error:
+            if not (folder / TASKS_FILE).exists():
+                raise
+            stopped = error
+        progress = progress_of(folder)
+        print(write_report(folder, config, progress))
+        complete = progress.done >= config.num_tasks
+        if complete or progress.finished_by.get(KEPT):
+            print(export_run(folder))
+    if stopped is not None:
+        raise stopped
+    if not complete:
+        print("Stopped; run the same command to resume.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run_here(config: SynthConfig, folder: Path) -> None:
     try:
         from .stages.assembly import endpoint_teacher, make_pipeline
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "pydantic", "synthesis", "A teacher behind an endpoint") from error
-    from .report import write_report
     from .usage import Ledger
 
-    folder = Path(config.output)
-    with RunFolder(folder, config.settings()):
-        teacher = endpoint_teacher(config, Ledger(config.token_budget, config.money_budget))
-        try:
-            pipeline = make_pipeline(config, folder, teacher)
-            write_atomic(folder / TASKS_FILE, f"{config.num_tasks}\n")
-            with _finishing_at_interrupt(pipeline.finish), _shown(pipeline.progress):
-                pipeline.run()
-        except T3Error:
-            if (folder / TASKS_FILE).exists():
-                write_report(folder, config, progress_of(folder))
-            raise
-        finally:
-            teacher.endpoint.close()
-        print(write_report(folder, config, pipeline.progress))
-    if pipeline.progress.done < config.num_tasks:
-        print("Stopped; the same command goes on where it was.", file=sys.stderr)
-        return 130
-    return 0
+    teacher = endpoint_teacher(config, Ledger(config.token_budget, config.money_budget))
+    try:
+        pipeline = make_pipeline(config, folder, teacher)
+        write_atomic(folder / TASKS_FILE, f"{config.num_tasks}\n")
+        with _finishing_at_interrupt(pipeline.finish), _shown(pipeline.progress):
+            pipeline.run()
+    finally:
+        teacher.endpoint.close()
 
 
 def status(folder: Path) -> int:
@@ -114,13 +126,6 @@ def scenario_status(folder: Path) -> int:
         table.add_row(split, *(f"{number:,}" for number in numbers))
     Console().print(table)
     return 0
-
-
-def progress_of(folder: Path) -> Progress:
-    """The counts of a run, out of its folder."""
-    progress = Progress(int((folder / TASKS_FILE).read_text(encoding="ascii")))
-    progress.restore(read_events(folder), Counter(outcome for outcome, _ in finished_rows(folder)))
-    return progress
 
 
 def inspect(folder: Path, name: str) -> int:
@@ -197,7 +202,3 @@ def _shown(progress: Progress) -> Iterator[None]:
     finally:
         ended.set()
         Console(stderr=True, width=LOG_WIDTH).print(progress.table())
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""What a synthesis run leaves on disk, and how a killed one is gone on with.
+"""What a synthesis run leaves on disk, and how a killed run resumes.
 
 - `queries.jsonl`: batches of queries in their order, with the near duplicates that were found.
 - `shards/`: kept trajectories, as `dataset_builder.export` reads them; `blobs/`: their files by digest.
@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from t3_agents.errors import InputError
 from t3_agents.storage import BlobStore, Shard, read_rows
 
 from .candidate import Candidate
+from .progress import Progress
 
 
 IN_FLIGHT, EVENTS, QUERIES, WORKERS = "in_flight", "events.jsonl", "queries.jsonl", "workers"
@@ -32,6 +34,8 @@ KEPT, REJECTED, FAILED = "kept", "rejected", "failed"
 OUTCOMES = {KEPT: "shards", REJECTED: "rejected", FAILED: "failed"}
 """What can become of a candidate, and the folder of its rows."""
 SPLITS = ("train", "validation", "test")
+TASKS_FILE = "num_tasks"
+"""File with the number of candidates that the run goes up to, which may grow."""
 
 
 class RunFolderStore:
@@ -176,6 +180,13 @@ def finished_rows(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         for path in sorted((folder / place).glob("*.jsonl")):
             for row in read_rows(path):
                 yield outcome, row
+
+
+def progress_of(folder: Path) -> Progress:
+    """The counts of a run, out of its folder."""
+    progress = Progress(int((folder / TASKS_FILE).read_text(encoding="ascii")))
+    progress.restore(read_events(folder), Counter(outcome for outcome, _ in finished_rows(folder)))
+    return progress
 
 
 def _end_line(path: Path, descriptor: int) -> None:

@@ -67,7 +67,7 @@ def built(tmp_path_factory) -> Path:
 
 def start(output: Path, *flags: str) -> subprocess.Popen:
     options = ["--train", "3", "--validation", "1", "--test", "2", "--seed", "5", "--families", json.dumps(FAMILIES)]
-    command = [sys.executable, "-m", "dataset_builder.build", "--output", str(output), *options, *flags]
+    command = [sys.executable, "-m", "t3_agents.cli", "build", "--output", str(output), *options, *flags]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 from datasets import load_dataset
 
-from dataset_builder.export import export_dataset
+from dataset_builder.export import export_dataset, export_run
 from dataset_builder.mm_traj import make_features, read_records
 from dataset_builder.shard_index import ShardIndex
 from hub_cards.dataset_card import write_card
@@ -73,6 +73,18 @@ def test_same_rows_give_the_same_bytes(run_folder, tmp_path):
     two = export_dataset(run_folder, tmp_path / "two", finish=write_card)
     assert digests(one) == digests(two)
     assert {"README.md", "statistics.json", "plots/tools.png"} <= set(digests(one))
+
+
+def test_the_dataset_of_a_run_is_made_once_and_again_when_the_run_has_grown(run_folder, tmp_path):
+    dataset = export_run(run_folder)
+    before = {path: path.stat().st_mtime_ns for path in dataset.rglob("*")}
+    assert export_run(run_folder) == dataset
+    assert before == {path: path.stat().st_mtime_ns for path in dataset.rglob("*")}
+    write_shard(run_folder, "train-more", [make_trajectory(tmp_path / "scratch", 40)])
+    export_run(run_folder)
+    assert len(load_dataset(str(dataset), split="train", cache_dir=str(tmp_path / "cache"))) == 9
+    with pytest.raises(InputError, match="No row was kept; the reasons are in"):
+        export_run(tmp_path / "empty")
 
 
 def test_two_folders_of_one_name_are_not_taken_for_each_other(tmp_path):

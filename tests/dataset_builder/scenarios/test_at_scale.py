@@ -181,8 +181,8 @@ def test_options_are_checked():
 
 
 def start(output: Path, num_tasks: int) -> subprocess.Popen:
-    options = ["--output", str(output), "--num-tasks", str(num_tasks)]
-    command = [sys.executable, "-m", "dataset_builder.scenarios.at_scale", *options]
+    options = ["--teacher", "scenarios", "--output", str(output), "--num-tasks", str(num_tasks)]
+    command = [sys.executable, "-m", "t3_agents.cli", "synth", *options]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 

@@ -24,7 +24,7 @@ from dataset_builder.scenarios import (
 )
 from dataset_builder.scenarios.base import TOOL_NAMES, normalise, numbers_in
 from dataset_builder.scenarios.families.vision_only import PATH, QUESTIONS
-from dataset_builder.scenarios.solving import is_kept, make_agent, solve, ungrounded
+from dataset_builder.scenarios.solving import make_agent, solve, ungrounded
 from t3_agents.agent.agent import T3Agent
 from t3_agents.task import File, Task
 from t3_agents.trajectory import Step
@@ -264,7 +264,6 @@ def check_solved(name: str, seed: int, folder: Path) -> None:
         "query_file": {"passed": True, "reasons": []},
         "trajectory": {"passed": True, "reasons": []},
     }
-    assert is_kept(trajectory)
     assert trajectory.provenance["teacher"] == "scenarios"
     assert [step.thought for step in trajectory.actions] == [move.thought for move in made.program]
     assert [step.code for step in trajectory.actions] == [move.code for move in made.program]
@@ -282,7 +281,7 @@ def test_a_program_that_looks_at_the_wrong_place_is_dropped(tmp_path):
     path = made.task.files[0].path
     wrong = with_move(made, 0, Move("I look elsewhere.", f'print(len(inspect_file_as_text("{path}")))'))
     trajectory = solve(wrong)
-    assert not is_kept(trajectory)
+    assert not trajectory.verification["trajectory"]["passed"]
     # The program is well-formed and its answer is right, but no observation showed it.
     assert trajectory.verification["query_file"]["passed"]
     assert "which nothing before it shows" in " ".join(trajectory.verification["trajectory"]["reasons"])
@@ -310,7 +309,7 @@ def test_a_program_that_gives_no_answer_is_dropped(code, tmp_path):
 def test_a_wrong_answer_is_dropped(tmp_path):
     made = make_task(BY_NAME["bird_counts"], 0, 0, tmp_path)
     trajectory = solve(with_move(made, -1, Move("I guess.", 'final_answer("dodo")')))
-    assert not is_kept(trajectory)
+    assert not trajectory.verification["trajectory"]["passed"]
     assert "is known to be right" in trajectory.verification["trajectory"]["reasons"][0]
 
 

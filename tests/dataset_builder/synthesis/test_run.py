@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from datasets import load_dataset
 
 from dataset_builder.synthesis.run_folder import IN_FLIGHT, finished_rows
 from dataset_builder.synthesis.story import tell
@@ -50,6 +51,8 @@ def check_run(folder: Path, num_tasks: int) -> dict[str, tuple[str, str]]:
     assert all(reason for _, reason in found.values())
     report = json.loads((folder / "report" / "report.json").read_text())
     assert report["outcomes"] == dict(counts)
+    rows = load_dataset(str(folder / "dataset"), cache_dir=str(folder.parent / "cache"))
+    assert sum(map(len, rows.values())) == counts["kept"]
     return found
 
 
@@ -101,7 +104,7 @@ def test_ctrl_c_finishes_what_is_under_way_and_the_next_run_the_rest(tmp_path):
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
-        assert process.returncode == 130 and "goes on where it was" in errors
+        assert process.returncode == 130 and "run the same command to resume" in errors
         assert 0 < len(outcomes(folder)) < 40 and not list((folder / IN_FLIGHT).iterdir())
         name = next(iter(outcomes(folder)))
         assert any(title == "Query" for title, _ in tell(folder, name))

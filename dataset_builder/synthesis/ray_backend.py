@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t3_agents.errors import MissingExtraError, RunFolderError, T3Error
-from t3_agents.storage import RunFolder, write_atomic
+from t3_agents.progress import LINE_SECONDS
 
-from .commands import LINE_SECONDS, TASKS_FILE, progress_of
 from .config import SynthConfig
 from .pipeline import Stages
-from .run_folder import WORKERS, read_queries
+from .run_folder import WORKERS, progress_of, read_queries
 
 
 if TYPE_CHECKING:
@@ -32,47 +31,30 @@ LOCK_SECONDS = 120.0
 """How long a worker that is started again waits for the locks of its lost predecessor."""
 
 
-def synthesise_with_ray(config: SynthConfig) -> int:
+def run_with_ray(config: SynthConfig, folder: Path) -> None:
     """Run a config with `num_workers` workers in the Ray cluster at `RAY_ADDRESS`, or else on this machine.
 
     The environment variable `OPENAI_API_KEY` has to be there on every machine. Budgets and `concurrency` are divided
     among the workers.
 
     Args:
-        config ([`SynthConfig`]): settings, with `executor="ray"`.
-
-    Returns:
-        `int`: the exit status.
+        config ([`SynthConfig`]): settings.
+        folder (`Path`): folder of the run, held by the caller.
 
     Raises:
         T3Error: when the run cannot begin, or a worker had to stop: what is finished is on disk.
     """
     try:
         import ray
+        from ray.exceptions import RayTaskError
     except ImportError as error:
         raise MissingExtraError(error.name or "ray", "ray", "A run on several machines") from error
-    from .report import write_report
 
-    folder = Path(config.output).resolve()
-    with RunFolder(folder, config.settings()):
-        write_atomic(folder / TASKS_FILE, f"{config.num_tasks}\n")
-        # Counts of the users of Ray are nobody's business.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        if not ray.is_initialized():
-            ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=False, include_dashboard=False)
-        errors = _run_workers(config, folder)
-        progress = progress_of(folder)
-        print(write_report(folder, config, progress))
-    if errors:
-        raise errors[0]
-    return 0 if progress.done >= config.num_tasks else 1
-
-
-def _run_workers(config: SynthConfig, folder: Path) -> list[T3Error]:
-    """Run the workers to their end; what stopped some of them early."""
-    import ray
-    from ray.exceptions import RayTaskError
-
+    folder = folder.resolve()
+    # Counts of the users of Ray are nobody's business.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if not ray.is_initialized():
+        ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=False, include_dashboard=False)
     # Restarted with what is on disk when its machine is lost.
     duplicates = ray.remote(SharedDuplicates).options(max_restarts=-1, max_task_retries=-1, num_cpus=0)
     seen = duplicates.remote(asdict(config), str(folder))
@@ -98,7 +80,8 @@ def _run_workers(config: SynthConfig, folder: Path) -> list[T3Error]:
         raise
     finally:
         ray.kill(seen)
-    return errors
+    if errors:
+        raise errors[0]
 
 
 def run_worker(settings: dict[str, Any], folder: str, number: int, seen: Any) -> None:

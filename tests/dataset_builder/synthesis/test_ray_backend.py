@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from dataset_builder.mm_traj import read_records
+from dataset_builder.synthesis.commands import synthesise
 from dataset_builder.synthesis.config import SynthConfig
-from dataset_builder.synthesis.ray_executor import part_of, synthesise_with_ray, worker_config
+from dataset_builder.synthesis.ray_backend import part_of, worker_config
 from dataset_builder.synthesis.run_folder import IN_FLIGHT, finished_rows, journal_files
 from tests.helpers.teacher_server import MODEL, teacher_server
 
@@ -39,6 +40,7 @@ def check_outcomes(folder: Path, num_tasks: int) -> Counter:
     assert {path.stem.rsplit("-", 1)[1] for path in (folder / "shards").glob("train-*.jsonl")} == {"000", "001"}
     tasks = [r["task"]["id"] for split in ("train", "validation", "test") for r in read_records(folder, split)]
     assert len(set(tasks)) == counts["kept"] > 0
+    assert json.loads((folder / "dataset" / "statistics.json").read_text())["rows"] == counts["kept"]
     return counts
 
 
@@ -65,7 +67,7 @@ def test_a_run_outlives_the_loss_of_a_machine(tmp_path, cluster):
     folder = tmp_path / "run"
     with teacher_server("--latency", "0.2") as url:
         ended = []
-        run = threading.Thread(target=lambda: ended.append(synthesise_with_ray(make_config(url, folder))))
+        run = threading.Thread(target=lambda: ended.append(synthesise(make_config(url, folder))))
         run.start()
         # Both workers are in the middle of candidates.
         while len(list(folder.glob(f"workers/*/{IN_FLIGHT}/*.json"))) < 4 or len(list(folder.glob("workers/*"))) < 2:
@@ -78,7 +80,7 @@ def test_a_run_outlives_the_loss_of_a_machine(tmp_path, cluster):
         assert ended == [0]
         check_outcomes(folder, NUM_TASKS)
         # A larger run goes on with it as a whole.
-        assert synthesise_with_ray(make_config(url, folder, num_tasks=NUM_TASKS + 4)) == 0
+        assert synthesise(make_config(url, folder, num_tasks=NUM_TASKS + 4)) == 0
         check_outcomes(folder, NUM_TASKS + 4)
 
 
