@@ -11,7 +11,7 @@ from typing import Any
 
 from t3_agents.errors import InputError
 from t3_agents.hub.safe_loading import strict_json
-from t3_agents.task import require
+from t3_agents.storage import require
 
 
 INDEX_FILE = "shards.json"

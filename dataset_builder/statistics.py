@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hub_cards.dataset_card import PAPER_DOMAINS, PAPER_FILE_TYPES, PAPER_STEPS, PAPER_TOOLS
+from t3_agents.media import decode_image, encode_image
 from t3_agents.storage import write_atomic
 
 from .shard_index import IndexedShard
@@ -164,13 +164,9 @@ class Statistics:
         known = {example["source"] for example in self._examples}
         if split != "train" or not row["images"] or source in known or len(self._examples) == NUM_EXAMPLES:
             return
-        from PIL import Image
-
-        picture = Image.open(io.BytesIO(row["images"][0]["bytes"])).convert("RGB")
+        picture = decode_image(row["images"][0]["bytes"], f"a picture of row {row['id']}")
         picture.thumbnail((EXAMPLE_PIXELS, EXAMPLE_PIXELS))
-        buffer = io.BytesIO()
-        picture.save(buffer, format="PNG")
-        self._example_pictures.append(buffer.getvalue())
+        self._example_pictures.append(encode_image(picture))
         self._examples.append({
             "id": row["id"],
             "source": source,

@@ -12,8 +12,7 @@ from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_
 
 from t3_agents.errors import InputError
 from t3_agents.hub.safe_loading import check_repo_id, read_json
-from t3_agents.storage import read_rows
-from t3_agents.task import require
+from t3_agents.storage import read_rows, require
 
 
 RESULTS_FILE = "results.json"

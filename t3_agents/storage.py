@@ -1,4 +1,4 @@
-"""What a run leaves on disk: content-addressed blobs and append-only JSONL shards.
+"""What a run leaves on disk: content-addressed blobs, append-only JSONL shards, and the records in them.
 
 Rows are flushed and synced one by one, blobs are written to a temporary name and renamed, so a process that is killed
 at any moment loses at most the row in flight.
@@ -7,14 +7,17 @@ at any moment loses at most the row in flight.
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import json
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import IO, Any
+from types import UnionType
+from typing import IO, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from .errors import InputError, RunFolderError
 
@@ -23,6 +26,8 @@ SETTINGS_FILE = "settings.json"
 LOCK_FILE = ".lock"
 TAIL_BYTES = 1 << 20
 LOCK_SECONDS = 2
+
+Data = TypeVar("Data")
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -248,3 +253,89 @@ class RunFolder:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+_MISSING = object()
+
+
+def require(record: Any, name: str, types: type | tuple[type, ...], owner: str, default: Any = _MISSING) -> Any:
+    """Take a field of a JSON record.
+
+    Raises:
+        InputError: when the record is no object, or the field is missing (and has no default) or has another type.
+    """
+    if not isinstance(record, dict):
+        raise InputError(f"A {owner} must be a JSON object, not {type(record).__name__}.")
+    value = record.get(name, default)
+    if value is _MISSING:
+        raise InputError(f"The {owner} has no field `{name}`.")
+    types = types if isinstance(types, tuple) else (types,)
+    if not _is_a(value, types):
+        wanted = " or ".join("null" if t is type(None) else t.__name__ for t in types)
+        raise InputError(f"Field `{name}` of the {owner} must be {wanted}, not {type(value).__name__}.")
+    return value
+
+
+def reject_unknown(record: Any, known: set[str], owner: str) -> None:
+    """Refuse a record with fields that this version does not know."""
+    if not isinstance(record, dict):
+        raise InputError(f"A {owner} must be a JSON object, not {type(record).__name__}.")
+    unknown = sorted(set(record) - known)
+    if unknown:
+        raise InputError(f"The {owner} has an unknown field `{unknown[0]}`; known are: {', '.join(sorted(known))}.")
+
+
+def from_record(
+    cls: type[Data], record: Any, owner: str, format: str | None = None, **readers: Callable[[Any], Any]
+) -> Data:
+    """A dataclass from a JSON object, whose fields must be of the annotated types.
+
+    Args:
+        cls (`type`): the dataclass. Fields with a default may be left out, but for those in `readers`.
+        record (`dict`): read from JSON.
+        owner (`str`): what it is called in messages.
+        format (`str`, *optional*): what the record's field `format` must be, where it has one.
+        readers: by field, what makes a nested value, or each entry of a list, from JSON.
+
+    Raises:
+        InputError: when it has another format, or naming the field that is missing, unknown or of a wrong type.
+    """
+    if format is not None:
+        version = require(record, "format", str, owner)
+        if version != format:
+            raise InputError(f"The {owner} has format `{version}`; this version reads `{format}`.")
+        record = {name: value for name, value in record.items() if name != "format"}
+    reject_unknown(record, {f.name for f in fields(cls)}, owner)
+    values = {}
+    for f in fields(cls):
+        has_default = f.default is not MISSING or f.default_factory is not MISSING
+        if f.name not in record and has_default and f.name not in readers:
+            continue
+        types, sequence, entry = _json_types(cls, f.name)
+        value = require(record, f.name, types, owner)
+        if f.name in readers and value is not None:
+            read = readers[f.name]
+            value = [read(each) for each in value] if sequence else read(value)
+        elif entry and not all(_is_a(each, (entry,)) for each in value or ()):
+            raise InputError(f"Field `{f.name}` of the {owner} must be a list of {entry.__name__}.")
+        values[f.name] = value if sequence is None or value is None else sequence(value)
+    return cls(**values)
+
+
+def _is_a(value: Any, types: tuple[type, ...]) -> bool:
+    return isinstance(value, types) and (not isinstance(value, bool) or bool in types)
+
+
+@functools.cache
+def _json_types(cls: type, name: str) -> tuple[tuple[type, ...], type | None, type | None]:
+    """What JSON may have in a field, and for lists the type that they become and that of their entries, if simple."""
+    hint = get_type_hints(cls)[name]
+    types, sequence, entry = [], None, None
+    for part in get_args(hint) if isinstance(hint, UnionType) else (hint,):
+        origin = get_origin(part) or part
+        if origin in (list, tuple):
+            sequence, entry = origin, get_args(part)[0]
+        types += {list: [list], tuple: [list], float: [int, float]}.get(
+            origin, [dict if is_dataclass(origin) else origin]
+        )
+    return tuple(types), sequence, entry if entry in (str, int, bool) else None

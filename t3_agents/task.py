@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-import mimetypes
 from dataclasses import dataclass, field, fields
-from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from .errors import InputError
-from .storage import BlobStore, sha256_of
+from .media import check_kind, decode_image, is_picture_type, media_type_of
+from .storage import BlobStore, from_record, require, sha256_of
 
 
 MAX_FILE_BYTES = 512 * 2**20
 """Attachments above this size (bytes) are refused before they are read."""
-
-# The first bytes that the container formats below must have; images are opened instead.
-_SIGNATURES = {
-    ".pdf": b"%PDF",
-    ".docx": b"PK",
-    ".xlsx": b"PK",
-    ".pptx": b"PK",
-    ".zip": b"PK",
-    ".epub": b"PK",
-    ".flac": b"fLaC",
-    ".wav": b"RIFF",
-}
-_MEDIA_TYPES = {".jsonl": "application/jsonl", ".md": "text/markdown", ".webp": "image/webp", ".flac": "audio/flac"}
-
-
-def media_type_of(name: str) -> str:
-    """Media type by file name; `application/octet-stream` when the extension says nothing."""
-    suffix = PurePosixPath(name).suffix.lower()
-    return _MEDIA_TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
 
 
 def check_workspace_path(path: str) -> str:
@@ -91,20 +71,17 @@ class File:
             raise InputError(f"{source} has {size / 2**20:.0f} MiB; the limit is {MAX_FILE_BYTES // 2**20} MiB.")
         path = check_workspace_path(path or f"files/{source.name}")
         data = source.read_bytes()
-        media_type = media_type_of(path)
-        _check_content(source.name, media_type, data)
-        return cls(path=path, media_type=media_type, sha256=sha256_of(data), source=source)
+        check_kind(data, PurePosixPath(path).name)
+        return cls(path, media_type_of(path), sha256_of(data), source)
 
     @classmethod
     def from_bytes(cls, data: bytes, path: str) -> File:
         """Describe content that is in memory; it is not checked."""
-        return cls(
-            path=check_workspace_path(path), media_type=media_type_of(path), sha256=sha256_of(data), source=data
-        )
+        return cls(check_workspace_path(path), media_type_of(path), sha256_of(data), data)
 
     @property
     def is_image(self) -> bool:
-        return self.media_type.startswith("image/") and self.media_type != "image/svg+xml"
+        return is_picture_type(self.media_type)
 
     def read_bytes(self) -> bytes:
         """The content.
@@ -133,67 +110,6 @@ class File:
         path, media_type, sha256 = (require(record, name, str, "file") for name in ("path", "media_type", "sha256"))
         source = blobs.path(sha256) if blobs else None
         return cls(check_workspace_path(path), media_type, sha256, source)
-
-
-def decode_image(data: bytes, name: str, max_pixels: int | None = None) -> Image.Image:
-    """Decode picture bytes, see [`to_rgb`].
-
-    Args:
-        data (`bytes`): content of a file.
-        name (`str`): its name, for messages.
-        max_pixels (`int`, *optional*): pixels above which it is refused before it is decoded; Pillow's own limit by
-            default.
-
-    Raises:
-        InputError: when Pillow cannot decode them.
-    """
-    Image.init()
-    # Pillow hands PostScript to Ghostscript, which runs it as a program.
-    formats = [name for name in Image.ID if name not in ("EPS", "WMF")]
-    try:
-        image = Image.open(BytesIO(data), formats=formats)
-        if max_pixels is not None and image.width * image.height > max_pixels:
-            raise InputError(f"{name} has {image.width} x {image.height} pixels: make it smaller.")
-        return to_rgb(image)
-    except InputError:
-        raise
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"{name} is not a readable image ({type(error).__name__}): save it again as PNG or JPEG."
-        ) from None
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """A picture as people see it: RGB, upright as the camera noted it, on white where it is transparent; of an
-    animation the first frame."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith(("I", "F")):
-        # Scans have 16 bits or fractions, which Pillow would cut off at 255.
-        highest = image.getextrema()[1]
-        factor = 1 / 257 if highest > 255 else 255 if image.mode == "F" and highest <= 1 else 1
-        image = image.convert("F").point(lambda value: value * factor + 0).convert("L")
-    if image.has_transparency_data:
-        ground = Image.new("RGBA", image.size, "white")
-        ground.alpha_composite(image.convert("RGBA"))
-        image = ground
-    return image.convert("RGB")
-
-
-def _check_content(name: str, media_type: str, data: bytes) -> None:
-    """Refuse content that is not what the extension says."""
-    suffix = PurePosixPath(name).suffix.lower()
-    if media_type.startswith("image/") and media_type != "image/svg+xml":
-        decode_image(data, name)
-        return
-    signature = _SIGNATURES.get(suffix)
-    if signature and not data.startswith(signature):
-        raise InputError(f"{name} does not hold what its extension {suffix} says: give it the right extension.")
-    if not signature:
-        try:
-            kind = Image.open(BytesIO(data[: 2**16])).format
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            return
-        raise InputError(f"{name} holds a {kind} image: give it the extension of its content.")
 
 
 @dataclass(frozen=True)
@@ -258,46 +174,4 @@ class Task:
         Raises:
             InputError: naming the field that is missing, unknown or of a wrong type.
         """
-        reject_unknown(record, {f.name for f in fields(cls)}, "task")
-        tools = require(record, "tools", list, "task", default=[])
-        if not all(isinstance(tool, str) for tool in tools):
-            raise InputError("Field `tools` of the task must be a list of str.")
-        return cls(
-            id=require(record, "id", str, "task"),
-            query=require(record, "query", str, "task"),
-            files=tuple(File.from_dict(file, blobs) for file in require(record, "files", list, "task")),
-            ground_truth=require(record, "ground_truth", (str, type(None)), "task", default=None),
-            tools=tuple(tools),
-            domain=require(record, "domain", (str, type(None)), "task", default=None),
-            origin=require(record, "origin", dict, "task", default={}),
-        )
-
-
-_MISSING = object()
-
-
-def require(record: Any, name: str, types: type | tuple[type, ...], owner: str, default: Any = _MISSING) -> Any:
-    """Take a field of a JSON record.
-
-    Raises:
-        InputError: when the record is no object, or the field is missing (and has no default) or has another type.
-    """
-    if not isinstance(record, dict):
-        raise InputError(f"A {owner} must be a JSON object, not {type(record).__name__}.")
-    value = record.get(name, default)
-    if value is _MISSING:
-        raise InputError(f"The {owner} has no field `{name}`.")
-    types = types if isinstance(types, tuple) else (types,)
-    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-        wanted = " or ".join("null" if t is type(None) else t.__name__ for t in types)
-        raise InputError(f"Field `{name}` of the {owner} must be {wanted}, not {type(value).__name__}.")
-    return value
-
-
-def reject_unknown(record: Any, known: set[str], owner: str) -> None:
-    """Refuse a record with fields that this version does not know."""
-    if not isinstance(record, dict):
-        raise InputError(f"A {owner} must be a JSON object, not {type(record).__name__}.")
-    unknown = sorted(set(record) - known)
-    if unknown:
-        raise InputError(f"The {owner} has an unknown field `{unknown[0]}`; known are: {', '.join(sorted(known))}.")
+        return from_record(cls, record, "task", files=lambda file: File.from_dict(file, blobs))

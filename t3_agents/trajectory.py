@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from .errors import InputError
-from .storage import BlobStore
-from .task import File, Task, reject_unknown, require
+from .storage import BlobStore, reject_unknown, require
+from .task import File, Task
 
 
 FORMAT = "t3-trajectory/1"

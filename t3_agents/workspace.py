@@ -13,13 +13,13 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
 
 from .errors import InputError, T3Error
-from .task import File, check_workspace_path, decode_image, media_type_of
+from .media import decode_image, encode_image, is_picture_type, media_type_of
+from .task import File, check_workspace_path
 
 
 OUTPUTS = "outputs"
@@ -139,9 +139,7 @@ class Workspace:
     def save_image(self, image: Image.Image, stem: str = "image") -> str:
         """Save a picture as PNG under `outputs/` and return its workspace path."""
         path = self.new_path(stem, ".png")
-        buffer = BytesIO()
-        image.save(buffer, format="PNG")
-        self._write(self._place(path), buffer.getvalue(), os.O_EXCL)
+        self._write(self._place(path), encode_image(image), os.O_EXCL)
         return path
 
     def _place(self, path: str) -> Path:
@@ -262,7 +260,7 @@ class Workspace:
         """
         changed = []
         for path, entry in self._walk():
-            if entry.is_symlink() or not File(path, media_type_of(path), "").is_image:
+            if entry.is_symlink() or not is_picture_type(media_type_of(path)):
                 continue
             status = entry.stat(follow_symlinks=False)
             if self._seen.get(path) != _stamp(status):

@@ -3,7 +3,6 @@ only."""
 
 from __future__ import annotations
 
-import io
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +11,8 @@ import torch
 from PIL import Image
 
 from t3_agents.errors import InputError
+from t3_agents.media import decode_image, to_rgb
 from t3_agents.models.encoding import ChatEncoder, Conversation, image_key
-from t3_agents.task import to_rgb
 
 from .packing import shared_prefix
 
@@ -195,7 +194,7 @@ def _turns_of(row: dict[str, Any]) -> int:
 def decode_picture(image: Any) -> Image.Image:
     """A picture of a row: decoded already, or as `{"bytes": ...}`."""
     if isinstance(image, dict):
-        image = Image.open(io.BytesIO(image["bytes"]))
+        return decode_image(image["bytes"], "a picture of the row")
     return to_rgb(image)
 
 

@@ -6,13 +6,12 @@ import builtins
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from typing import Any
 
-from PIL import Image
-
 from t3_agents.errors import InputError
-from t3_agents.task import File, decode_image, require
+from t3_agents.media import decode_image, open_picture
+from t3_agents.storage import require
+from t3_agents.task import File
 from t3_agents.trajectory import PROCEED, Step, Trajectory
 from t3_agents.turns import called_tools, parse_turn
 
@@ -209,6 +208,6 @@ def make_file(data: bytes, path: str, is_picture: bool) -> File:
         decode_image(data, path, max_pixels=MAX_PIXELS)
     if is_picture and not file.is_image:
         # Its name does not say what it is; its content does.
-        with Image.open(BytesIO(data)) as image:
-            return File(file.path, image.get_format_mimetype() or "image/png", file.sha256, data)
+        media_type = open_picture(data, path).get_format_mimetype() or "image/png"
+        return File(file.path, media_type, file.sha256, data)
     return file

@@ -7,9 +7,9 @@ of a step.
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
+from t3_agents.media import encode_image
 from t3_agents.storage import sha256_of
 from t3_agents.task import File
 from t3_agents.trajectory import FORMAT, Step, Trajectory
@@ -102,9 +102,7 @@ def _image_part(image: File, place: str, copies: FileCopies) -> dict[str, Any]:
     media_type = image.media_type
     if media_type not in MEDIA_TYPES:
         # Shown as PNG; the file itself is listed in `t3_trajectory`.
-        buffer = io.BytesIO()
-        image.open_image().save(buffer, format="PNG")
-        data = buffer.getvalue()
+        data = encode_image(image.open_image())
         media_type = "image/png"
         place = copies.add(File(f"{image.path}.png", media_type, sha256_of(data), data))
     return {"type": "image", "source": {"media_type": media_type, "path": place}}

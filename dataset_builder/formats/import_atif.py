@@ -11,8 +11,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from t3_agents.errors import InputError
-from t3_agents.storage import sha256_of
-from t3_agents.task import File, Task, require
+from t3_agents.storage import require, sha256_of
+from t3_agents.task import File, Task
 from t3_agents.trajectory import CODE_CLOSE, CODE_OPEN, Step, Trajectory
 
 from .conversation import FoundFiles, ImportedRow

@@ -13,7 +13,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from t3_agents.errors import InputError
-from t3_agents.task import Task, media_type_of, require
+from t3_agents.media import media_type_of
+from t3_agents.storage import require
+from t3_agents.task import Task
 from t3_agents.trajectory import Trajectory
 
 from .conversation import FoundFiles, ImportedRow, Turn, listed_files, make_steps, read_turns, tool_names

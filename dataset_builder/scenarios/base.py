@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import ast
-import csv
 import hashlib
-import io
 import json
 import random
 import re
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, ClassVar
 
-from PIL import Image
-
 from t3_agents.errors import InputError
+from t3_agents.media import check_form
+from t3_agents.storage import sha256_of
 from t3_agents.task import File, Task
 from t3_agents.trajectory import CODE_CLOSE, CODE_OPEN
 from t3_agents.turns import called_tools
@@ -58,8 +55,6 @@ TOOL_NAMES = (
 
 _PATH = re.compile(r"(?:files|outputs)/\S+")
 _NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
-_OFFICE_PARTS = {".docx": "word/document.xml", ".xlsx": "xl/workbook.xml", ".pptx": "ppt/presentation.xml"}
-_IMAGE_FORMATS = {".png": "PNG", ".jpg": "JPEG"}
 _MAX_MOVES = 8
 """Steps of the longest trajectories of the paper."""
 _MAKERS = {"image_edit", "image_generator", "segmentation", "inspect_file_as_text"}
@@ -286,29 +281,10 @@ def _file_problems(file: File) -> list[str]:
         return [f"{file.path} is missing."]
     if not data:
         return [f"{file.path} is empty."]
-    if hashlib.sha256(data).hexdigest() != file.sha256:
+    if sha256_of(data) != file.sha256:
         return [f"{file.path} was changed after it was attached."]
-    suffix = PurePosixPath(file.path).suffix
     try:
-        if suffix in _IMAGE_FORMATS:
-            with Image.open(io.BytesIO(data)) as image:
-                right = image.format == _IMAGE_FORMATS[suffix]
-                image.load()
-        elif suffix in _OFFICE_PARTS:
-            right = _OFFICE_PARTS[suffix] in zipfile.ZipFile(io.BytesIO(data)).namelist()
-        elif suffix == ".pdf":
-            right = data.startswith(b"%PDF-") and b"%%EOF" in data[-16:]
-        elif suffix == ".mp3":
-            right = data.startswith(b"ID3") or (data[0] == 0xFF and data[1] >> 5 == 0b111)
-        elif suffix == ".mp4":
-            right = data[4:8] == b"ftyp"
-        elif suffix == ".json":
-            right = bool(json.loads(data))
-        elif suffix == ".csv":
-            rows = list(csv.reader(io.StringIO(data.decode())))
-            right = len(rows) > 1 and len({len(row) for row in rows}) == 1
-        else:
-            right = False
-    except (OSError, ValueError, IndexError, zipfile.BadZipFile):
-        right = False
-    return [] if right else [f"{file.path} does not hold what its name says."]
+        check_form(data, file.path)
+    except InputError as error:
+        return [str(error)]
+    return []

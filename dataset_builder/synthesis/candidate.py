@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from t3_agents.errors import InputError
-from t3_agents.storage import BlobStore
-from t3_agents.task import File, Task, reject_unknown, require
+from t3_agents.storage import BlobStore, from_record
+from t3_agents.task import File, Task
 from t3_agents.trajectory import Trajectory
 
 
@@ -136,41 +136,16 @@ class Candidate:
         Raises:
             InputError: naming the field that is missing, unknown or of a wrong type.
         """
-        version = require(record, "format", str, "candidate")
-        if version != FORMAT:
-            raise InputError(f"The candidate has format `{version}`; this version reads `{FORMAT}`.")
-        reject_unknown(record, {f.name for f in fields(cls)} | {"format"}, "candidate")
-        trajectory = require(record, "trajectory", (dict, type(None)), "candidate")
-        return cls(
-            **{
-                name: require(record, name, str, "candidate") for name in ("id", "flavour", "query", "domain", "split")
-            },
-            **{name: _strings(record, name) for name in ("expected_tools", "seed_queries", "from_web")},
-            plan=tuple(_planned(file) for file in require(record, "plan", list, "candidate")),
-            files=tuple(File.from_dict(file, blobs) for file in require(record, "files", list, "candidate")),
-            verdicts=tuple(_verdict(verdict) for verdict in require(record, "verdicts", list, "candidate")),
-            trajectory=Trajectory.from_dict(trajectory, blobs) if trajectory else None,
-            provenance=require(record, "provenance", dict, "candidate"),
+        return from_record(
+            cls,
+            record,
+            "candidate",
+            FORMAT,
+            plan=lambda file: from_record(PlannedFile, file, "planned file"),
+            files=lambda file: File.from_dict(file, blobs),
+            verdicts=lambda verdict: from_record(Verdict, verdict, "verdict"),
+            trajectory=lambda trajectory: Trajectory.from_dict(trajectory, blobs),
         )
-
-
-def _strings(record: dict[str, Any], name: str) -> tuple[str, ...]:
-    values = require(record, name, list, "candidate")
-    if not all(isinstance(value, str) for value in values):
-        raise InputError(f"Field `{name}` of the candidate must be a list of str.")
-    return tuple(values)
-
-
-def _planned(record: dict[str, Any]) -> PlannedFile:
-    names = [f.name for f in fields(PlannedFile)]
-    reject_unknown(record, set(names), "planned file")
-    return PlannedFile(**{name: require(record, name, str, "planned file") for name in names})
-
-
-def _verdict(record: dict[str, Any]) -> Verdict:
-    types: dict[str, type] = {"stage": str, "accepted": bool, "reason": str, "checks": dict}
-    reject_unknown(record, set(types), "verdict")
-    return Verdict(**{name: require(record, name, kind, "verdict") for name, kind in types.items()})
 
 
 class Dropped(Exception):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections import Counter
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from t3_agents.media import data_url
 from t3_agents.storage import read_rows, write_atomic
 
 from .config import SynthConfig
@@ -203,4 +203,4 @@ def _file_type(path: str) -> str:
 
 
 def _data_url(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return data_url(path.read_bytes(), "image/png")

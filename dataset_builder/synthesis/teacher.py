@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,7 +13,7 @@ from smolagents.models import ChatMessage, MessageRole, Model
 from smolagents.monitoring import TokenUsage
 
 from t3_agents.errors import InputError
-from t3_agents.task import to_rgb
+from t3_agents.media import data_url, encode_image, to_rgb
 
 from .endpoint import Endpoint, RefusedRequest, TeacherError
 from .replies import ReplyError, Schema, json_schema, parse_reply
@@ -376,6 +374,4 @@ def picture_url(image: Image.Image) -> str:
     if max(image.size) > MAX_SIDE:
         image = image.copy()
         image.thumbnail((MAX_SIDE, MAX_SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=92, subsampling=0)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_url(encode_image(image, "JPEG", quality=92, subsampling=0), "image/jpeg")

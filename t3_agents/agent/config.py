@@ -15,7 +15,7 @@ import yaml
 from ..errors import InputError
 from ..hub.repos import AGENT_FILE
 from ..hub.safe_loading import GENERATION_SETTINGS, SAFE_IMPORTS, check_repo_id, check_template, read_json, strict_json
-from ..task import reject_unknown, require
+from ..storage import reject_unknown, require
 from ..trajectory import CODE_CLOSE, CODE_OPEN
 
 

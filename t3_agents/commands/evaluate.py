@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..options import parse_options
-from ..storage import SETTINGS_FILE, RunFolder, write_atomic
-from ..task import require
+from ..storage import SETTINGS_FILE, RunFolder, require, write_atomic
 from ..tracing import start_tracing, stop_tracing
 
 

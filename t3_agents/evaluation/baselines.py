@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
 import threading
 import time
@@ -19,6 +18,7 @@ from smolagents.utils import AgentMaxStepsError
 
 from ..agent.agent import T3Agent, load_agent
 from ..agent.memory import seconds_of
+from ..media import encode_image
 from ..models.server import ServerModel
 from ..models.vlm import VLMModel
 from ..task import File, Task
@@ -142,9 +142,7 @@ class PlainAgent:
 
 
 def _picture_file(picture: Any, number: int) -> File:
-    buffer = io.BytesIO()
-    picture.convert("RGB").save(buffer, format="PNG")
-    return File.from_bytes(buffer.getvalue(), f"outputs/picture_{number}.png")
+    return File.from_bytes(encode_image(picture.convert("RGB")), f"outputs/picture_{number}.png")
 
 
 class RecordedAgent:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..storage import BlobStore, read_rows, sha256_of, write_atomic
-from ..task import Task, reject_unknown, require
+from ..storage import BlobStore, from_record, read_rows, require, sha256_of, write_atomic
+from ..task import Task
 from ..trajectory import Trajectory
 from .run import BLOBS_FOLDER, TRAJECTORIES_FILE
 from .statistics import bootstrap_interval, pass_at_k, pool, summed
@@ -62,18 +62,7 @@ class TaskScore:
         Raises:
             InputError: naming the field that is unknown, missing or of a wrong type.
         """
-        reject_unknown(record, {f.name for f in fields(cls)} | {"scores"}, "score")
-        optional = (str, type(None))
-        return cls(
-            task_id=require(record, "task_id", str, "score"),
-            seed=require(record, "seed", int, "score"),
-            correct=require(record, "correct", (bool, type(None)), "score"),
-            counts=require(record, "counts", dict, "score"),
-            groups=require(record, "groups", dict, "score"),
-            error_type=require(record, "error_type", optional, "score"),
-            reason=require(record, "reason", optional, "score"),
-            usage=require(record, "usage", dict, "score"),
-        )
+        return from_record(cls, {name: value for name, value in record.items() if name != "scores"}, "score")
 
 
 def _number(value: float) -> float | None:

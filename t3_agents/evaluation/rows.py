@@ -13,8 +13,9 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import InputError
 from ..hub.wheel_weights import cache_dir
+from ..media import decode_image, media_type_of
 from ..storage import sha256_of
-from ..task import MAX_FILE_BYTES, File, Task, check_workspace_path, decode_image, media_type_of
+from ..task import MAX_FILE_BYTES, File, Task, check_workspace_path
 
 
 MAX_ARCHIVE_BYTES = 8 * 2**30

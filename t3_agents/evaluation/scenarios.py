@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 from PIL import Image as PILImage
 
 from ..errors import InputError
-from ..task import File, Task, decode_image
+from ..media import decode_image, encode_image
+from ..task import File, Task
 from ..trajectory import Trajectory
 from .error_types import error_type
 from .results import TaskScore
@@ -102,9 +102,8 @@ def blank_images(task: Task) -> Task:
     blind."""
 
     def blank(file: File) -> File:
-        buffer = io.BytesIO()
-        PILImage.new("RGB", file.open_image().size, (200, 200, 200)).save(buffer, format="PNG")
-        return File.from_bytes(buffer.getvalue(), file.path)
+        grey = PILImage.new("RGB", file.open_image().size, (200, 200, 200))
+        return File.from_bytes(encode_image(grey), file.path)
 
     return replace(task, files=tuple(blank(file) if file.is_image else file for file in task.files))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..task import require
+from ..storage import require
 from ..trajectory import Trajectory
 from .results import RESULTS_FILE, TaskScore, read_results, read_scores, read_trajectories
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import zipfile
@@ -13,6 +12,7 @@ from typing import Any
 from ..errors import InputError
 from ..evaluation.results import RESULTS_FILE
 from ..evaluation.scored_run import Attempt, ScoredRun
+from ..media import data_url
 from ..storage import write_atomic
 from ..task import File
 from .eval_report import HIDDEN_QUESTIONS
@@ -188,7 +188,7 @@ def _picture(file: File) -> dict[str, Any]:
         data = file.read_bytes()
     except (InputError, OSError):
         return {"type": "text", "text": f"[the picture {file.path} is not at hand]"}
-    return {"type": "image", "image": f"data:{file.media_type};base64,{base64.b64encode(data).decode()}"}
+    return {"type": "image", "image": data_url(data, file.media_type)}
 
 
 def _summary(sample: Mapping[str, Any]) -> dict[str, Any]:

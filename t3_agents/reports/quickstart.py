@@ -10,12 +10,13 @@ from typing import Any
 
 from ..errors import InputError
 from ..evaluation.scoring import METRICS, is_correct, score
+from ..media import encode_image
 from ..storage import write_atomic
 from ..task import File
 from ..trajectory import Step, Trajectory
 from .markdown import PathScrubber, fenced, inline, table
 from .plots import LABELS, draw_families, draw_results
-from .thumbnails import png_bytes, shrunk
+from .thumbnails import shrunk
 
 
 REPORT_JSON, REPORT_MD = "report.json", "report.md"
@@ -350,7 +351,7 @@ class _Page:
             image = shrunk(file, MAX_SIDE)
             if image is None:
                 return absent
-            return f"{name}\n\n![{name}]({self._keep(file.sha256, '.png', png_bytes(image))})"
+            return f"{name}\n\n![{name}]({self._keep(file.sha256, '.png', encode_image(image))})"
         try:
             data = file.read_bytes()
         except (InputError, OSError):

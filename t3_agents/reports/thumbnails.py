@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from PIL import Image
 
 from ..errors import InputError
+from ..media import data_url, encode_image
 from ..task import File
 
 
@@ -31,13 +30,6 @@ def shrunk(file: File, side: int) -> Image.Image | None:
     return image
 
 
-def png_bytes(image: Image.Image) -> bytes:
-    """The picture as a PNG file."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
 @dataclass(frozen=True)
 class Picture:
     """A picture in a page: its data URL and its size in pixels."""
@@ -50,10 +42,8 @@ class Picture:
 def _encoded(image: Image.Image) -> tuple[str, bytes]:
     """PNG for drawings, which have few colours, JPEG for photographs."""
     if image.getcolors(MAX_DRAWING_COLOURS) is not None:
-        return "png", png_bytes(image)
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=80)
-    return "jpeg", buffer.getvalue()
+        return "png", encode_image(image)
+    return "jpeg", encode_image(image, "JPEG", quality=80)
 
 
 def _encode_all(files: Mapping[str, File], side: int) -> dict[str, tuple[tuple[int, int], str, bytes]]:
@@ -88,8 +78,7 @@ class Pictures:
             if max_bytes < 0:
                 self.left_out.add(sha256)
                 continue
-            url = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-            self._pictures[sha256] = Picture(url, width, height)
+            self._pictures[sha256] = Picture(data_url(data, f"image/{kind}"), width, height)
 
     def get(self, file: File) -> Picture | None:
         """The picture; `None` when it cannot be read or was left out."""

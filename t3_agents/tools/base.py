@@ -10,7 +10,7 @@ from smolagents import Tool
 from smolagents.models import Model
 
 from ..errors import InputError
-from ..task import decode_image
+from ..media import decode_image
 from ..workspace import Workspace
 
 

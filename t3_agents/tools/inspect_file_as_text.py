@@ -9,7 +9,7 @@ from pathlib import Path
 from smolagents.models import Model
 
 from ..errors import InputError
-from ..task import decode_image
+from ..media import decode_image
 from .base import WorkspaceTool
 from .hub_models.shared_models import ask, chat_model, hub_model
 from .local.speech import Recogniser, pocketsphinx_recogniser, transcript, whisper_recogniser

@@ -15,7 +15,7 @@ from typing import Any
 from smolagents import Tool
 
 from ..errors import InputError
-from ..task import reject_unknown, require
+from ..storage import reject_unknown, require
 from . import gta
 from .ask_search_agent import AskSearchAgent
 from .base import WorkspaceTool

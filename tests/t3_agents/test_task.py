@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from t3_agents.errors import InputError
+from t3_agents.media import decode_image
 from t3_agents.storage import BlobStore, sha256_of
-from t3_agents.task import MAX_FILE_BYTES, File, Task, decode_image
+from t3_agents.task import MAX_FILE_BYTES, File, Task
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
 from t3_agents.errors import MissingExtraError
+from t3_agents.media import decode_image
 from t3_agents.task import File
 
 
@@ -127,7 +128,8 @@ def _portrait() -> Image.Image:
     spec = importlib.util.find_spec("matplotlib")
     if spec is None or spec.origin is None:
         raise MissingExtraError("matplotlib", "scenarios", "Drawing pictures with faces")
-    return Image.open(Path(spec.origin).parent / "mpl-data/sample_data/grace_hopper.jpg").convert("RGB")
+    path = Path(spec.origin).parent / "mpl-data/sample_data/grace_hopper.jpg"
+    return decode_image(path.read_bytes(), path.name)
 
 
 def draw_people(rng: random.Random, count: int) -> Image.Image:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import random
 from collections import Counter
@@ -13,6 +12,7 @@ from PIL import Image
 
 from dataset_builder.scenarios.families.files import COLOURS, draw_bars, draw_page, draw_people, draw_shapes
 from dataset_builder.scenarios.families.words import CITIES, DISHES, date, money, person
+from t3_agents.media import encode_image
 
 
 if TYPE_CHECKING:
@@ -53,10 +53,9 @@ def draw_captioned(number: int) -> dict[str, Any]:
     image, caption = drawers[number % len(drawers)](rng)
     # JPEG blurs letters, so it is for pictures that nobody reads.
     is_photo = drawers[number % len(drawers)] in (_people, _shapes, _chart)
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG" if is_photo else "PNG", **({"quality": 92} if is_photo else {}))
+    data = encode_image(image, "JPEG", quality=92) if is_photo else encode_image(image)
     name = f"{number}.{'jpg' if is_photo else 'png'}"
-    return {"image": {"bytes": buffer.getvalue(), "path": name}, "caption": caption}
+    return {"image": {"bytes": data, "path": name}, "caption": caption}
 
 
 def _priced(rows: list[tuple[str, str]]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import io
 import json
 import os
 import tempfile
@@ -17,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from t3_agents.errors import InputError, MissingExtraError
+from t3_agents.media import PICTURES, HugePicture, decode_image, encode_image, kind_of, open_picture
 from t3_agents.storage import write_atomic
-from t3_agents.task import decode_image
 
 
 if TYPE_CHECKING:
@@ -36,8 +35,6 @@ MAX_PIXELS = 2**24
 _BATCH = 256
 _NEIGHBOURS = 8
 _INDEX = "captions"
-_FORMATS = {"jpg": "JPEG", "png": "PNG"}
-_SAFE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 
 @dataclass(frozen=True)
@@ -254,14 +251,16 @@ def _problem(stored: Any, caption: Any) -> str | None:
         return "no caption"
     try:
         data = _bytes_of(stored)
+        if kind_of(data) not in PICTURES:
+            return "broken picture"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=_SAFE_FORMATS)
-    except (InputError, UnidentifiedImageError, OSError, ValueError, SyntaxError):
-        return "broken picture"
-    except Image.DecompressionBombError:
+            open_picture(data, "picture", MAX_PIXELS)
+    except HugePicture:
         return "huge picture"
-    return "huge picture" if image.width * image.height > MAX_PIXELS else None
+    except (InputError, OSError):
+        return "broken picture"
+    return None
 
 
 def _bytes_of(stored: Any) -> bytes:
@@ -278,8 +277,6 @@ def _bytes_of(stored: Any) -> bytes:
 def _as_kind(data: bytes, kind: str) -> bytes:
     """The same picture as JPEG or PNG; its bytes as they are where they fit."""
     image = decode_image(data, "picture", MAX_PIXELS)
-    if (data[:4] == b"\x89PNG") == (kind == "png") and (kind == "png" or data[:3] == b"\xff\xd8\xff"):
+    if kind_of(data) == kind:
         return data
-    buffer = io.BytesIO()
-    image.save(buffer, format=_FORMATS[kind], **({"quality": 92} if kind == "jpg" else {}))
-    return buffer.getvalue()
+    return encode_image(image, "JPEG", quality=92) if kind == "jpg" else encode_image(image)

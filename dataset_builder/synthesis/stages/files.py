@@ -151,7 +151,7 @@ def run_program(code: str, planned: PlannedFile, sandbox: SandboxExecutor) -> by
         raise BadProgram(execution_error(error)) from None
     try:
         data = sandbox.workspace.read_bytes(planned.name)
-        check_made_file(data, planned.name, planned.kind)
+        check_made_file(data, planned.name)
     except InputError as error:
         raise BadProgram(str(error)) from None
     return data

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import threading
-import xml.etree.ElementTree as ElementTree
-import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from t3_agents.errors import InputError
-from t3_agents.task import File, decode_image
+from t3_agents.media import PICTURES, check_form, suffix_of
+from t3_agents.task import File
 from t3_agents.tools.local.text import shorten
 from t3_agents.tools.readers.process import read_file
 from t3_agents.tools.readers.records import Job, Line
@@ -27,19 +23,15 @@ MAX_PIXELS = 2**24
 EXCERPT_CHARS = 3000
 """Characters of a file that a verifier is shown."""
 
-_INSIDE = {"docx": "word/document.xml", "xlsx": "xl/workbook.xml", "pptx": "ppt/presentation.xml"}
-_STARTS = {"pdf": (b"%PDF-",), "mp3": (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2"), "wav": (b"RIFF",)}
-_TABLES = ("xlsx", "csv")
 _KEPT = 256
 
 
-def check_made_file(data: bytes, name: str, kind: str) -> str:
+def check_made_file(data: bytes, name: str) -> str:
     """Open a file with the parsers that a tool would use.
 
     Args:
         data (`bytes`): its content.
-        name (`str`): its name, for messages.
-        kind (`str`): the extension that it should have, without its dot.
+        name (`str`): its name; the extension says what it must be.
 
     Returns:
         `str`: what can be read in it, at most `EXCERPT_CHARS` characters; empty for pictures.
@@ -51,14 +43,13 @@ def check_made_file(data: bytes, name: str, kind: str) -> str:
         raise InputError(f"{name} is empty.")
     if len(data) > MAX_BYTES:
         raise InputError(f"{name} has {len(data) / 2**20:.0f} MB, more than the {MAX_BYTES // 2**20} MB allowed.")
-    if kind in ("jpg", "png"):
-        _check_picture(data, name, kind)
+    check_form(data, name, MAX_PIXELS)
+    if suffix_of(name) in PICTURES:
         return ""
-    _check_form(data, name, kind)
     lines = _lines_of(data, name)
     text = "\n".join(lines)
     # A reader gives the header of a table with its first row, so one line is a table without rows.
-    if kind in _TABLES and len(lines) < 2:
+    if suffix_of(name) == "xlsx" and len(lines) < 2:
         raise InputError(f"{name} is a table without rows.")
     if not text.strip():
         raise InputError(f"{name} opens, but there is nothing to read in it.")
@@ -91,46 +82,6 @@ _excerpts = _Excerpts()
 def excerpt_of(file: File) -> str:
     """The start of what can be read in a file of a task; empty for pictures."""
     return "" if file.is_image else _excerpts.get(file)
-
-
-def _check_picture(data: bytes, name: str, kind: str) -> None:
-    decode_image(data, name, MAX_PIXELS)
-    is_png = data.startswith(b"\x89PNG")
-    if is_png != (kind == "png"):
-        raise InputError(f"{name} holds a picture of another format than {kind}.")
-
-
-def _check_form(data: bytes, name: str, kind: str) -> None:
-    """What a reader would pass over: it goes by the content where the name says something else."""
-    wrong = InputError(f"{name} does not hold what its extension .{kind} says.")
-    try:
-        if kind in _INSIDE or kind == "zip":
-            members = zipfile.ZipFile(io.BytesIO(data)).namelist()
-            if kind != "zip" and _INSIDE[kind] not in members:
-                raise wrong
-        elif kind in _STARTS and not data.startswith(_STARTS[kind]):
-            raise wrong
-        elif kind == "mp4" and data[4:8] != b"ftyp":
-            raise wrong
-        elif kind == "json":
-            json.loads(data)
-        elif kind == "xml":
-            # Entities are refused: a few bytes of them may stand for gigabytes.
-            if b"<!ENTITY" in data:
-                raise InputError(f"{name} defines entities: write the text itself.")
-            ElementTree.fromstring(data)
-        elif kind == "csv":
-            widths = {len(row) for row in csv.reader(io.StringIO(data.decode())) if row}
-            if len(widths) > 1:
-                raise InputError(
-                    f"{name} has rows of {min(widths)} to {max(widths)} columns: quote values with commas."
-                )
-        elif kind in ("txt", "md", "html"):
-            data.decode()
-    except InputError:
-        raise
-    except (zipfile.BadZipFile, ElementTree.ParseError, ValueError, RecursionError, OSError, csv.Error) as error:
-        raise InputError(f"{name} is no {kind} file ({type(error).__name__}: {str(error)[:200]}).") from None
 
 
 def _lines_of(data: bytes, name: str) -> list[str]:

@@ -8,14 +8,14 @@ import re
 import threading
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import yaml
 from pydantic import BaseModel, Field
 
 from t3_agents.errors import InputError
-from t3_agents.task import reject_unknown, require
+from t3_agents.storage import from_record
 
 from ..candidate import FLAVOURS, Candidate, Rejected, Verdict
 from ..prompts import load_stage_prompt
@@ -77,17 +77,13 @@ def load_seeds(text: str | None = None) -> list[Seed]:
     """
     if text is None:
         text = (importlib.resources.files("dataset_builder.synthesis") / "seeds.yaml").read_text(encoding="utf-8")
-    seeds, types = [], {"id": str, "flavour": str, "query": str, "tools": list, "domain": str}
-    for record in yaml.safe_load(text):
-        reject_unknown(record, {*types, "split"}, "seed query")
-        values: dict[str, Any] = {name: require(record, name, kind, "seed query") for name, kind in types.items()}
-        split = require(record, "split", str, "seed query", default="train")
-        for name, known in (("flavour", FLAVOURS), ("domain", DOMAINS)):
-            if values[name] not in known:
-                raise InputError(f"The seed query {values['id']} has {name} `{values[name]}`: it is none of ours.")
-        if split not in SPLITS:
-            raise InputError(f"The seed query {values['id']} is in split `{split}`: use one of {', '.join(SPLITS)}.")
-        seeds.append(Seed(**{**values, "tools": tuple(values["tools"])}, split=split))
+    seeds = [from_record(Seed, record, "seed query") for record in yaml.safe_load(text)]
+    for seed in seeds:
+        for name, known in (("flavour", FLAVOURS), ("domain", DOMAINS), ("split", SPLITS)):
+            if getattr(seed, name) not in known:
+                raise InputError(
+                    f"The seed query {seed.id} has {name} `{getattr(seed, name)}`: use one of {', '.join(known)}."
+                )
     ids = [seed.id for seed in seeds]
     if len(set(ids)) != len(ids):
         raise InputError(f"Two seed queries are called {max(ids, key=ids.count)}: rename one.")

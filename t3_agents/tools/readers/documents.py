@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from ...errors import MissingExtraError
-from ...task import media_type_of
+from ...media import media_type_of
 from .records import READ_SECONDS, Job, Line, Reader
 from .tables import row_text
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import InputError
-from ...task import File, media_type_of
+from ...media import PICTURES, ZIPPED, is_picture_type, kind_in_zip, kind_of, media_type_of, suffix_of
 from .containers import archive_reader, mail_reader
 from .documents import document_reader
 from .media import read_sound, read_video
@@ -27,13 +27,6 @@ _SOUNDS = {"wav", "mp3", "flac", "ogg"}
 # Sound that only the video reader decodes.
 _FILMED_SOUNDS = {"m4a", "aac", "wma", "opus"}
 _VIDEOS = {"mp4", "mov", "avi", "mkv", "webm", "m4v", "mpg", "mpeg"}
-_ZIPPED = {"xl/workbook.xml": "xlsx", "word/document.xml": "docx", "ppt/presentation.xml": "pptx"}
-_ZIPPED_BY_TYPE = {
-    "application/epub+zip": "epub",
-    "application/vnd.oasis.opendocument.text": "odt",
-    "application/vnd.oasis.opendocument.spreadsheet": "ods",
-}
-_COMPOUND = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 
 def reader_for(job: Job) -> Reader:
@@ -42,25 +35,24 @@ def reader_for(job: Job) -> Reader:
     Raises:
         InputError: when no reader fits, or the content is not what the extension says.
     """
-    name, suffix = job.name, Path(job.name).suffix.lower().lstrip(".")
+    name, suffix = job.name, suffix_of(job.name)
     with open(job.path, "rb") as stream:
         start = stream.read(4096)
     if is_picture(name, start):
         raise InputError(f"{name} is a picture: use visualizer(image_path, question).")
-    if start.startswith(b"%PDF"):
-        return document_reader("pdf")
-    if start.startswith(b"PK"):
+    kind = kind_of(start)
+    if kind in ("pdf", "rtf"):
+        return document_reader(kind)
+    if kind == "zip":
         return _zip_reader(job, suffix)
-    if start.startswith(_COMPOUND):
+    if kind == "ole":
         return _compound_reader(job, suffix)
-    if start.startswith((b"RIFF", b"fLaC", b"OggS", b"ID3")) and suffix not in _VIDEOS or suffix in _SOUNDS:
+    if kind in _SOUNDS and suffix not in _VIDEOS or suffix in _SOUNDS:
         return read_sound
-    if suffix in _VIDEOS | _FILMED_SOUNDS or start[4:8] == b"ftyp":
+    if kind in _VIDEOS or suffix in _VIDEOS | _FILMED_SOUNDS:
         return read_video
     if suffix in ("pdf", "docx", "xlsx", "pptx", "zip", "epub", "odt", "ods", "odp", "doc", "xls", "ppt"):
         raise InputError(f"{name} is no {suffix} file inside: it is damaged or has the wrong extension.")
-    if start.startswith(b"{\\rtf"):
-        return document_reader("rtf")
     if is_binary(start):
         raise InputError(f"{name} is a binary file of unknown kind; this tool reads {READS}.")
     if suffix in _DOCUMENTS:
@@ -89,27 +81,22 @@ def read_inside(job: Job) -> Iterator[Record]:
 
 def is_picture(name: str, start: bytes) -> bool:
     """Whether a file is a picture, by its name or its first bytes."""
-    signatures = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
-    by_content = start.startswith(signatures) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
-    return by_content or File(name, media_type_of(name), "").is_image
+    return kind_of(start) in PICTURES or is_picture_type(media_type_of(name))
 
 
 def _zip_reader(job: Job, suffix: str) -> Reader:
-    wrong = f"{job.name} is no {suffix} file inside: it is damaged or has the wrong extension."
     try:
         with zipfile.ZipFile(job.path) as archive:
-            members = {member.filename: member for member in archive.infolist()}
-            declared = archive.read("mimetype")[:100].decode("latin-1").strip() if "mimetype" in members else ""
+            unpacked = sum(member.file_size for member in archive.infolist())
+            kind = kind_in_zip(archive)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError):
         raise InputError(f"{job.name} is damaged: it is no complete {suffix or 'zip'} file.") from None
-    kind = next((kind for inside, kind in _ZIPPED.items() if inside in members), _ZIPPED_BY_TYPE.get(declared))
-    if kind is None and declared.startswith("application/vnd.oasis.opendocument"):
+    if kind == "opendocument":
         raise InputError(f"{job.name} is an OpenDocument file of a kind that this tool does not read: save it as pdf.")
-    if kind is None:
-        if suffix in (*_ZIPPED.values(), *_ZIPPED_BY_TYPE.values()):
-            raise InputError(wrong)
+    if kind == "zip":
+        if suffix in ZIPPED:
+            raise InputError(f"{job.name} is no {suffix} file inside: it is damaged or has the wrong extension.")
         return archive_reader(read_inside)
-    unpacked = sum(member.file_size for member in members.values())
     if unpacked > UNPACKED_BYTES:
         limit = UNPACKED_BYTES // 2**20
         raise InputError(f"{job.name} unpacks to {unpacked / 2**20:.0f} MB, more than the {limit} MB allowed.")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ...task import decode_image
+from ...media import decode_image
 from .records import Job, Picture
 
 

@@ -14,7 +14,7 @@ from dataset_builder.synthesis.corpus.embedding import TextEmbedding
 from dataset_builder.synthesis.corpus.image_corpus import MAX_PIXELS, ImageCorpus
 from dataset_builder.synthesis.stages import files
 from t3_agents.errors import InputError
-from t3_agents.task import decode_image
+from t3_agents.media import decode_image
 from tests.helpers.replies import teacher_of
 
 

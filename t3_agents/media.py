@@ -1,0 +1,226 @@
+"""Kinds of files, by name and by content, and the one way from bytes to pixels."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import mimetypes
+import re
+import xml.etree.ElementTree as ElementTree
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+from typing import Any
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .errors import InputError
+
+
+PICTURES = frozenset({"png", "jpg", "gif", "tiff", "webp", "bmp", "avif"})
+"""Kinds of [`kind_of`] that are pictures; Pillow reads more."""
+
+_MEDIA_TYPES = {".jsonl": "application/jsonl", ".md": "text/markdown", ".webp": "image/webp", ".flac": "audio/flac"}
+# First bytes by kind. `ole` holds files of older office programs, and newer ones with a password.
+_SIGNATURES = {
+    "png": rb"\x89PNG\r\n\x1a\n",
+    "jpg": rb"\xff\xd8\xff",
+    "gif": rb"GIF8[79]a",
+    "tiff": rb"II\*\0|MM\0\*",
+    "webp": rb"RIFF....WEBP",
+    "bmp": rb"BM....\0\0\0\0",
+    "avif": rb"....ftyp(?:avi[fs]|hei[cx]|mif1)",
+    "pdf": rb"%PDF",
+    "zip": rb"PK(?:\x03\x04|\x05\x06|\x07\x08)",
+    "ole": rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+    "rtf": rb"\{\\rtf",
+    "wav": rb"RIFF....WAVE",
+    "flac": rb"fLaC",
+    "ogg": rb"OggS",
+    "mp3": rb"ID3[\x02-\x04]|\xff[\xfb\xf3\xf2]",
+    "mp4": rb"....ftyp",
+    "avi": rb"RIFF....AVI ",
+}
+_SIGNATURE = re.compile(b"|".join(b"(?P<%s>%s)" % (k.encode(), v) for k, v in _SIGNATURES.items()), re.DOTALL)
+_IN_ZIP = {"word/document.xml": "docx", "xl/workbook.xml": "xlsx", "ppt/presentation.xml": "pptx"}
+_DECLARED = {
+    "application/epub+zip": "epub",
+    "application/vnd.oasis.opendocument.text": "odt",
+    "application/vnd.oasis.opendocument.spreadsheet": "ods",
+}
+ZIPPED = frozenset({*_IN_ZIP.values(), *_DECLARED.values()})
+"""Kinds of documents that are zip archives."""
+
+
+class HugePicture(InputError):
+    """A picture has more pixels than allowed."""
+
+
+def suffix_of(name: str) -> str:
+    """Extension of a file's name, in lower case and without its dot."""
+    return PurePosixPath(name).suffix.lower().lstrip(".")
+
+
+def media_type_of(name: str) -> str:
+    """Media type by file name; `application/octet-stream` when the extension says nothing."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return _MEDIA_TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+
+
+def is_picture_type(media_type: str) -> bool:
+    """Whether files of a media type are pictures that can be decoded; drawings in SVG are text."""
+    return media_type.startswith("image/") and media_type != "image/svg+xml"
+
+
+def kind_of(data: bytes) -> str | None:
+    """Kind of a file by its first bytes (12 are enough), such as `pdf`; `None` for text and what is not known."""
+    match = _SIGNATURE.match(data)
+    return match.lastgroup if match else None
+
+
+def kind_in_zip(archive: zipfile.ZipFile) -> str:
+    """What an archive is: a document such as `docx`, `opendocument` for one of another kind, else `zip`."""
+    members = set(archive.namelist())
+    for member, kind in _IN_ZIP.items():
+        if member in members:
+            return kind
+    declared = archive.read("mimetype")[:100].decode("latin-1").strip() if "mimetype" in members else ""
+    other = "opendocument" if declared.startswith("application/vnd.oasis.opendocument") else "zip"
+    return _DECLARED.get(declared, other)
+
+
+def check_kind(data: bytes, name: str) -> None:
+    """Refuse content that is not what the extension says: pictures are decoded, others judged by their first bytes.
+
+    Raises:
+        InputError: when it is something else.
+    """
+    suffix, kind = suffix_of(name), kind_of(data)
+    if is_picture_type(media_type_of(name)):
+        decode_image(data, name)
+    elif suffix in ZIPPED | {"pdf", "zip", "flac", "wav"}:
+        if kind != ("zip" if suffix in ZIPPED else suffix):
+            raise InputError(f"{name} does not hold what its extension .{suffix} says: give it the right extension.")
+    elif kind in PICTURES:
+        raise InputError(f"{name} holds a {kind.upper()} image: give it the extension of its content.")
+
+
+def check_form(data: bytes, name: str, max_pixels: int | None = None) -> None:
+    """Refuse a file that is not in every way what its extension says: text and archives are parsed.
+
+    Raises:
+        InputError: saying what is wrong.
+    """
+    suffix = suffix_of(name)
+    wrong = InputError(f"{name} does not hold what its extension .{suffix} says.")
+    try:
+        if suffix in PICTURES:
+            decode_image(data, name, max_pixels)
+            if kind_of(data) != suffix:
+                raise InputError(f"{name} holds a picture of another format than {suffix}.")
+        elif suffix in ZIPPED or suffix == "zip":
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                if suffix not in ("zip", kind_in_zip(archive)):
+                    raise wrong
+        elif suffix in _SIGNATURES:
+            if kind_of(data) != suffix or (suffix == "pdf" and b"%%EOF" not in data[-1024:]):
+                raise wrong
+        elif suffix == "json":
+            json.loads(data)
+        elif suffix == "xml":
+            # Entities are refused: a few bytes of them may stand for gigabytes.
+            if b"<!ENTITY" in data:
+                raise InputError(f"{name} defines entities: write the text itself.")
+            ElementTree.fromstring(data)
+        elif suffix == "csv":
+            widths = [len(row) for row in csv.reader(io.StringIO(data.decode())) if row]
+            if len(set(widths)) > 1:
+                raise InputError(
+                    f"{name} has rows of {min(widths)} to {max(widths)} columns: quote values with commas."
+                )
+            if len(widths) < 2:
+                raise InputError(f"{name} is a table without rows.")
+        else:
+            data.decode()
+    except InputError:
+        raise
+    except (zipfile.BadZipFile, ElementTree.ParseError, ValueError, RecursionError, OSError, csv.Error) as error:
+        raise InputError(f"{name} is no {suffix} file ({type(error).__name__}: {str(error)[:200]}).") from None
+
+
+def open_picture(data: bytes, name: str, max_pixels: int | None = None) -> Image.Image:
+    """Read the header of a picture: its size and format; pixels come from [`decode_image`].
+
+    Args:
+        data (`bytes`): content of a file.
+        name (`str`): its name, for messages.
+        max_pixels (`int`, *optional*): pixels above which it is refused before it is decoded; Pillow's own limit by
+            default.
+
+    Raises:
+        InputError: when Pillow does not know the format.
+        HugePicture: when there are more pixels.
+    """
+    Image.init()
+    # Pillow hands PostScript to Ghostscript, which runs it as a program.
+    formats = [kind for kind in Image.ID if kind not in ("EPS", "WMF")]
+    with _readable(name):
+        image = Image.open(io.BytesIO(data), formats=formats)
+        if max_pixels is not None and image.width * image.height > max_pixels:
+            raise HugePicture(f"{name} has {image.width} x {image.height} pixels: make it smaller.")
+        return image
+
+
+def decode_image(data: bytes, name: str, max_pixels: int | None = None) -> Image.Image:
+    """Decode a picture, see [`open_picture`] for the arguments and [`to_rgb`] for the result.
+
+    Raises:
+        InputError: when Pillow cannot decode it.
+    """
+    with _readable(name):
+        return to_rgb(open_picture(data, name, max_pixels))
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except Image.DecompressionBombError:
+        raise HugePicture(f"{name} has too many pixels (DecompressionBombError): make it smaller.") from None
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise InputError(
+            f"{name} is not a readable image ({type(error).__name__}): save it again as PNG or JPEG."
+        ) from None
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A picture as people see it: RGB, upright as the camera noted it, on white where it is transparent; of an
+    animation the first frame."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):
+        # Scans have 16 bits or fractions, which Pillow would cut off at 255.
+        highest = image.getextrema()[1]
+        factor = 1 / 257 if highest > 255 else 255 if image.mode == "F" and highest <= 1 else 1
+        image = image.convert("F").point(lambda value: value * factor + 0).convert("L")
+    if image.has_transparency_data:
+        ground = Image.new("RGBA", image.size, "white")
+        ground.alpha_composite(image.convert("RGBA"))
+        image = ground
+    return image.convert("RGB")
+
+
+def encode_image(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    """A picture as the bytes of a file; `kind` and `options` are Pillow's."""
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+def data_url(data: bytes, media_type: str) -> str:
+    """Content as a URL that holds it (RFC 2397)."""
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
