@@ -23,6 +23,7 @@ from datasets import Features, Image, Value
 from t3_agents.errors import InputError
 from t3_agents.storage import BlobStore, read_rows, sha256_of
 from t3_agents.trajectory import Trajectory
+from t3_agents.verifiers import placeholder_problem
 
 
 try:
@@ -163,7 +164,7 @@ def make_row(record: dict[str, Any], blobs: BlobStore) -> dict[str, Any]:
         if size > MAX_ROW_BYTES:
             raise InputError(f"Its files have {size} bytes; {MAX_ROW_BYTES} fit into one row.")
         row = trajectory.to_row()
-        problem = placeholder_problem(row)
+        problem = placeholder_problem(row["messages"], len(row["images"]))
         if problem:
             raise InputError(problem)
     except InputError as error:
@@ -184,15 +185,6 @@ def make_task_row(row: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]
         "tools": task["tools"],
         "origin": task["origin"],
     }
-
-
-def placeholder_problem(row: dict[str, Any]) -> str | None:
-    """Why a vision collator would refuse a row, if it would: every picture needs exactly one placeholder."""
-    parts = [part for message in row["messages"] for part in message["content"]]
-    placeholders = sum(part["type"] == "image" for part in parts)
-    if placeholders != len(row["images"]):
-        return f"The messages have {placeholders} image placeholders, but there are {len(row['images'])} images."
-    return None
 
 
 def to_example(row: dict[str, Any]) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from t3_agents.evaluation.scoring import FINAL_ANSWER, is_correct, tools_called
 from t3_agents.storage import sha256_of, write_atomic
 from t3_agents.trajectory import Step, Trajectory, render_messages
+from t3_agents.verifiers import SAMPLE, verify
 
 
 VERDICTS_FILE = "verdicts.jsonl"
@@ -36,24 +36,6 @@ class Selection:
     verdicts: list[dict[str, Any]] = field(default_factory=list)
 
 
-def reasons_against(trajectory: Trajectory) -> list[str]:
-    """Why a trajectory is not trained on; nothing when it is verified.
-
-    Its answer has to be the known one, every step has to hold code that ran without an error, and every tool that the
-    task expects has to be called: an answer that was guessed teaches nothing.
-    """
-    reasons = []
-    if not is_correct(trajectory):
-        reasons.append("the answer is not the known one" if trajectory.answer is not None else "there is no answer")
-    for number, step in enumerate(trajectory.actions, start=1):
-        if step.error is not None or not step.code.strip():
-            reasons.append(f"step {number} did not run")
-    missing = sorted({*trajectory.task.tools} - {FINAL_ANSWER, *tools_called(trajectory)})
-    if missing:
-        reasons.append(f"it did without {', '.join(missing)}")
-    return reasons
-
-
 def select(samples: Iterable[Trajectory]) -> Selection:
     """Verify samples and leave out repetitions: those with the same code for the same task, whatever their comments,
     spaces and thoughts.
@@ -63,19 +45,18 @@ def select(samples: Iterable[Trajectory]) -> Selection:
     """
     selection, seen = Selection(), set()
     for sample in samples:
-        reasons = reasons_against(sample)
+        verdict = verify(sample, SAMPLE)
         content = (sample.task.id, *(_meaning(step) for step in sample.actions))
-        keep = not reasons and content not in seen
+        keep = verdict.passed and content not in seen
         if keep:
             seen.add(content)
-            sample.verification = {**sample.verification, "rejection_sampling": {"passed": True, "reasons": []}}
+            sample.verification = {**sample.verification, "rejection_sampling": verdict.to_dict()}
             selection.kept.append(sample)
         selection.verdicts.append(
             {
                 "task_id": sample.task.id,
                 "seed": sample.provenance.get("seed"),
-                "passed": not reasons,
-                "reasons": reasons,
+                **verdict.to_dict(),
                 "kept": keep,
             }
         )
@@ -145,7 +126,7 @@ def _branches(attempts: Sequence[Trajectory]) -> Iterator[list[_Alternative]]:
     """The points at which attempts at one task went on in different ways."""
     points: dict[str, dict[str, _Alternative]] = {}
     for sample in attempts:
-        verified = not reasons_against(sample)
+        verified = verify(sample, SAMPLE).passed
         for place, step in enumerate(sample.steps):
             if step.kind != "action" or not step.model_output:
                 continue

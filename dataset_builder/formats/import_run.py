@@ -15,8 +15,9 @@ from typing import Any
 from t3_agents.errors import InputError
 from t3_agents.storage import BlobStore, RunFolder, Shard, write_atomic
 from t3_agents.trajectory import Trajectory
+from t3_agents.verifiers import validate
 
-from ..mm_traj import SPLITS, placeholder_problem
+from ..mm_traj import SPLITS
 from ..statistics import without_values
 from .conversation import ImportedRow
 from .file_source import FileSource, open_source
@@ -111,10 +112,8 @@ def _import_row(row: InputRow, reader: Reader, source: FileSource, shards: _Shar
             return
         if trajectory.task.id in shards.ids:
             raise InputError(f"An earlier row has the id `{trajectory.task.id}` too.")
-        trajectory.check()
-        problem = placeholder_problem({"messages": trajectory.to_messages(), "images": trajectory.images})
-        if problem:
-            raise InputError(problem)
+        if problems := validate(trajectory):
+            raise InputError(" ".join(problems))
     except InputError as error:
         shards.drop(row, split, [f"not usable: {error}"])
         return

@@ -1,6 +1,6 @@
 """The offline teacher: families of tasks with known answers and programs that solve them."""
 
-from .base import DOMAINS, TOOL_NAMES, Move, Scenario, ScenarioTask, make_task, split_of, validate
+from .base import DOMAINS, TOOL_NAMES, Move, Scenario, ScenarioTask, make_task, program_problems, split_of
 from .families.comparisons import (
     CapitalQuiz,
     CareTour,
@@ -110,7 +110,7 @@ __all__ = [
     "seen",
     "split_of",
     "unseen",
-    "validate",
+    "program_problems",
     "vision_only",
 ]
 

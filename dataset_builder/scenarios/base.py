@@ -13,12 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from t3_agents.answers import answers_match
 from t3_agents.errors import InputError
 from t3_agents.media import check_form
 from t3_agents.storage import sha256_of
 from t3_agents.task import File, Task
 from t3_agents.trajectory import CODE_CLOSE, CODE_OPEN
 from t3_agents.turns import called_tools
+from t3_agents.verifiers import final_expression
 
 
 DOMAINS = (
@@ -54,7 +56,6 @@ TOOL_NAMES = (
 """Tools of the released data, without `final_answer`."""
 
 _PATH = re.compile(r"(?:files|outputs)/\S+")
-_NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 _MAX_MOVES = 8
 """Steps of the longest trajectories of the paper."""
 _MAKERS = {"image_edit", "image_generator", "segmentation", "inspect_file_as_text"}
@@ -179,34 +180,7 @@ def literal(value: str) -> str:
     return value if re.fullmatch(r"-?\d+(\.\d+)?", value) else quote(value)
 
 
-def numbers_in(text: str) -> set[float]:
-    """All numbers of a text, without signs. `1,200` may be one number or two cells of a row, so it counts as both."""
-    found = _NUMBER.findall(text)
-    cells = [cell for number in found for cell in number.split(",")]
-    return {float(number.replace(",", "")) for number in [*found, *cells]}
-
-
-def normalise(answer: Any) -> str:
-    """An answer as it is compared: case, blanks, a closing full stop and the form of a number do not count."""
-    text = " ".join(str(answer).casefold().split()).rstrip(".").strip("\"'")
-    if re.fullmatch(r"-?" + _NUMBER.pattern, text):
-        return str(round(float(text.replace(",", "")), 6))
-    return text
-
-
-def final_expression(code: str) -> ast.expr | None:
-    """The argument of the `final_answer` call in code, if there is exactly one."""
-    found = [
-        node
-        for node in ast.walk(ast.parse(code))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "final_answer"
-    ]
-    if len(found) != 1 or len(found[0].args) != 1 or found[0].keywords:
-        return None
-    return found[0].args[0]
-
-
-def validate(made: ScenarioTask, tools: Collection[str] | None = None) -> list[str]:
+def program_problems(made: ScenarioTask, tools: Collection[str] | None = None) -> list[str]:
     """What is wrong with a task and its program, without running it.
 
     Args:
@@ -233,10 +207,10 @@ def validate(made: ScenarioTask, tools: Collection[str] | None = None) -> list[s
             return [*problems, f"The code of move {number} does not compile: {error.msg}."]
         if "\n" in move.thought or not move.thought.strip():
             problems.append(f"The thought of move {number} is not one line.")
-    return problems + _program_problems(task, program, tools)
+    return problems + _code_problems(task, program, tools)
 
 
-def _program_problems(task: Task, program: Sequence[Move], tools: Collection[str] | None) -> list[str]:
+def _code_problems(task: Task, program: Sequence[Move], tools: Collection[str] | None) -> list[str]:
     problems = []
     called = [tool for move in program for tool in called_tools(move.code, TOOL_NAMES)]
     if called != list(task.tools):
@@ -263,7 +237,7 @@ def _program_problems(task: Task, program: Sequence[Move], tools: Collection[str
     except (NameError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         return [*problems, f"The last move does not work out the answer by itself: {error}."]
     answer = answers[0] if answers else None
-    if normalise(answer) != normalise(task.ground_truth):
+    if not answers_match(str(answer), task.ground_truth or ""):
         problems.append(f"The program answers {answer!r}, but {task.ground_truth!r} is known to be right.")
     return problems
 

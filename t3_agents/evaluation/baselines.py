@@ -24,8 +24,8 @@ from ..models.vlm import VLMModel
 from ..task import File, Task
 from ..trajectory import Step, Trajectory
 from ..turns import called_tools, parse_turn
+from ..verifiers import FINAL_ANSWER
 from ..workspace import Workspace
-from .scoring import FINAL_ANSWER
 
 
 class PlainAgent:

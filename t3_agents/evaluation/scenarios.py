@@ -13,10 +13,11 @@ from ..errors import InputError
 from ..media import decode_image, encode_image
 from ..task import File, Task
 from ..trajectory import Trajectory
+from ..verifiers import calls_in_place, is_correct, tools_called, tools_expected
 from .error_types import error_type
 from .results import TaskScore
 from .rows import LoadedTasks
-from .scoring import FINAL_ANSWER, base_score, calls_in_place, is_correct
+from .scoring import base_score
 
 
 SUBSETS: dict[str, Callable[[Task], bool]] = {
@@ -120,8 +121,8 @@ def score_scenarios(trajectories: Sequence[Trajectory], prices: tuple[float, flo
         task = trajectory.task
         score = base_score(trajectory, prices)
         score.correct = is_correct(trajectory)
-        expected = [(tool,) for tool in task.tools if tool != FINAL_ANSWER]
-        places = calls_in_place(trajectory, expected)
+        expected = [(tool,) for tool in tools_expected(task)]
+        places = calls_in_place(tools_called(trajectory), expected)
         score.counts["tool_acc"] = [sum(places), len(places)]
         if score.correct is not None:
             score.counts = {"ans_acc": [int(score.correct), 1], **score.counts}

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..verifiers import MACHINE_PATHS
+
 
 SECRETS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("private key", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S)),
@@ -30,9 +32,7 @@ LIKELY: tuple[tuple[str, re.Pattern[str]], ...] = (
 )
 PERSONAL: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("e-mail address", re.compile(r"\b[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+\b")),
-    ("home path", re.compile(r"(?<![\w:/.])(/home/[\w.-]+|/Users/[\w.-]+|/root)(/[\w.@+-]+)*/?|~/[\w.@+/-]+")),
-    ("Windows path", re.compile(r"\b[A-Za-z]:\\(?:[\w .@+-]+\\)*[\w.@+-]*")),
-    ("absolute path", re.compile(r"(?<![\w:/.<])/(?:[\w.@+-]+/)+[\w.@+-]*")),
+    *MACHINE_PATHS.items(),
 )
 _NAMES = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_?KEY|CREDENTIAL)", re.I)
 

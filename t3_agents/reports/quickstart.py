@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..evaluation.scoring import METRICS, is_correct, score
+from ..evaluation.scoring import METRICS, score
 from ..media import encode_image
 from ..storage import write_atomic
 from ..task import File
 from ..trajectory import Step, Trajectory
+from ..verifiers import is_correct
 from .markdown import PathScrubber, fenced, inline, table
 from .plots import LABELS, draw_families, draw_results
 from .thumbnails import shrunk

@@ -8,9 +8,10 @@ import pytest
 
 from t3_agents.task import File, Task
 from t3_agents.trajectory import Step, Trajectory
+from t3_agents.verifiers import SAMPLE, verify
 from tests.helpers.tiny_vlm import turn
 from tests.helpers.training_rows import SYSTEM_PROMPT, picture
-from trainers.rejection_sampling import reasons_against, select, step_pairs, write_pairs, write_trajectories
+from trainers.rejection_sampling import select, step_pairs, write_pairs, write_trajectories
 from trainers.sft import load_rows
 
 
@@ -56,25 +57,30 @@ def codes(pairs: list[dict]) -> list[tuple[str, str]]:
 # Verification
 
 
+WRONG, FAILED = "The answer is 'blue'; 'red' is known to be right.", "Step 1 failed: "
+MISSING = "The tools visualizer were expected and not called."
+
+
 @pytest.mark.parametrize(
     ("steps", "reasons"),
     [
         ([step(LOOK), step(ANSWER)], []),
-        ([step(LOOK), step(GUESS)], ["the answer is not the known one"]),
-        ([step(LOOK), step("print(1)")], ["there is no answer"]),
-        ([step(LOOK, error="no file"), step(LOOK), step(ANSWER)], ["step 1 did not run"]),
-        ([step("", error="no code block"), step(LOOK), step(ANSWER)], ["step 1 did not run"]),
-        ([step(ANSWER)], ["it did without visualizer"]),
-        ([step(GUESS)], ["the answer is not the known one", "it did without visualizer"]),
+        ([step(LOOK), step(GUESS)], [WRONG]),
+        ([step(LOOK), step("print(1)")], ["There is no answer: the run ended with max_errors."]),
+        ([step(LOOK, error="no file"), step(LOOK), step(ANSWER)], [f"{FAILED}no file."]),
+        ([step("", error="no code block"), step(LOOK), step(ANSWER)], [f"{FAILED}no code block."]),
+        ([step(""), step(LOOK), step(ANSWER)], [f"{FAILED}it holds no code."]),
+        ([step(ANSWER)], [MISSING]),
+        ([step(GUESS)], [WRONG, MISSING]),
     ],
 )
 def test_only_a_right_answer_from_code_that_ran_and_looked_is_verified(steps, reasons):
-    assert reasons_against(attempt(*steps)) == reasons
+    assert verify(attempt(*steps), SAMPLE).reasons == reasons
 
 
 def test_a_task_without_a_known_answer_verifies_nothing():
     task = Task.create("Which colour?", [])
-    assert reasons_against(attempt(step(ANSWER), task=task)) == ["the answer is not the known one"]
+    assert verify(attempt(step(ANSWER), task=task), SAMPLE).reasons == ["No answer is known to be right."]
 
 
 def test_the_same_code_is_kept_once_whatever_its_layout_and_thoughts():
@@ -175,7 +181,7 @@ def test_kept_samples_and_pairs_are_datasets_to_train_on(tmp_path):
     assert kept["id"].startswith(TASK.id) and len(kept["images"]) == 1
     assert [step["output_ids"] for step in kept["steps"]] == [[5, 6], [7]]
     verdicts = [json.loads(line) for line in (tmp_path / "kept" / "verdicts.jsonl").read_text().splitlines()]
-    assert [verdict["reasons"] for verdict in verdicts] == [[], ["the answer is not the known one"]]
+    assert [verdict["reasons"] for verdict in verdicts] == [[], [WRONG]]
 
     (pair,) = load_rows(str(tmp_path / "pairs"), "train")
     assert pair["output_ids"] == {"prompt": [[5, 6]], "chosen": [7], "rejected": [8, 9]}

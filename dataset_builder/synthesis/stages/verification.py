@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,7 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from t3_agents.errors import InputError
-from t3_agents.hub.redaction import PERSONAL
-from t3_agents.trajectory import Trajectory
+from t3_agents.verifiers import FORM, verify
 
 from ..candidate import Candidate, Rejected, Verdict
 from ..prompts import StagePrompt, load_stage_prompt
@@ -28,11 +26,6 @@ MAX_SIDE = 768
 """Longest side of a picture that a verifier is shown, pixels."""
 
 _MAX_OBSERVATION = 1500
-# A web page may be full of paths such as /wiki/Norway/, which say nothing about a machine.
-_ROOTS = frozenset(
-    "home root Users tmp private usr opt var etc mnt media srv data proc dev lib scratch content".split()
-)
-_PATHS = tuple(pattern for kind, pattern in PERSONAL if kind in ("home path", "Windows path", "absolute path"))
 
 
 class FilesVerdict(BaseModel):
@@ -93,10 +86,12 @@ def verify_trajectory(candidate: Candidate, teacher: Teacher) -> Candidate:
     trajectory = candidate.trajectory
     if trajectory is None:
         raise InputError(f"The candidate {candidate.id} has no trajectory yet: let it be solved first.")
-    checks, reason = check_form(trajectory)
-    form = Verdict("check_form", reason is None, reason or "the trajectory is complete", checks)
+    verdict = verify(trajectory, FORM)
+    reason = verdict.reasons[0] if verdict.reasons else "The trajectory is complete."
+    checks = {name: not reasons for name, reasons in verdict.found.items()}
+    form = Verdict("check_form", verdict.passed, reason, checks)
     candidate = replace(candidate, verdicts=(*candidate.verdicts, form))
-    if reason:
+    if not verdict.passed:
         raise Rejected(TRAJECTORY_STAGE, reason, _with_verification(candidate))
     prompt = load_stage_prompt(TRAJECTORY_STAGE)
     steps = [
@@ -110,54 +105,6 @@ def verify_trajectory(candidate: Candidate, teacher: Teacher) -> Candidate:
     content = _content(prompt, candidate, steps=steps, answer=trajectory.answer)
     judged = _judge(TRAJECTORY_STAGE, candidate, teacher, prompt, content, TrajectoryVerdict)
     return _with_verification(judged)
-
-
-def check_form(trajectory: Trajectory) -> tuple[dict[str, bool], str | None]:
-    """What can be seen without a model.
-
-    Returns:
-        `tuple[dict[str, bool], str | None]`: the checks by name, and the first reason against the trajectory.
-    """
-    actions = trajectory.actions
-    texts = [text for step in actions for text in (step.model_output, step.observation, step.error or "")]
-    written = "\n".join(step.code for step in actions)
-    named = "\n".join([written, *(step.observation for step in actions)])
-    leaked = _leaked_path([*texts, trajectory.answer or ""])
-    used = {tool for step in actions if step.error is None for tool in step.tools} - {"final_answer"}
-    untouched = [
-        file.path
-        for file in trajectory.task.files
-        if PurePosixPath(file.path).name not in named and PurePosixPath(file.path).stem not in written
-    ]
-    findings: list[tuple[str, bool, str]] = [
-        (
-            "has_answer",
-            trajectory.end_reason == "answer" and bool((trajectory.answer or "").strip()),
-            _end(trajectory),
-        ),
-        ("code_ran", any(step.code and step.error is None for step in actions), "no code of it ran without an error"),
-        ("tools_used", bool(used), "no tool was called with success"),
-        ("files_touched", not untouched, f"these files were never looked at: {', '.join(untouched)}"),
-        ("no_paths", leaked is None, f"it shows a path of a machine: {leaked}"),
-    ]
-    reason = next((words for _, passed, words in findings if not passed), None)
-    return {name: passed for name, passed, _ in findings}, reason
-
-
-def _end(trajectory: Trajectory) -> str:
-    if trajectory.end_reason == "answer":
-        return "the answer is empty"
-    return f"it ended without an answer ({trajectory.end_reason})"
-
-
-def _leaked_path(texts: Sequence[str]) -> str | None:
-    for text in texts:
-        for pattern in _PATHS:
-            for match in pattern.finditer(text):
-                found = match.group(0)
-                if not found.startswith("/") or found.split("/")[1] in _ROOTS:
-                    return found
-    return None
 
 
 def _content(prompt: StagePrompt, candidate: Candidate, **values: Any) -> list[dict[str, Any]]:

@@ -15,11 +15,12 @@ from t3_agents.errors import InputError
 from t3_agents.task import Task
 from t3_agents.tools.gta import GTA_TO_PAPER
 from t3_agents.trajectory import Trajectory
+from t3_agents.verifiers import calls_in_place, tools_called
 
 from ..error_types import error_type
 from ..results import TaskScore
 from ..rows import LoadedTasks, attachment, unpack
-from ..scoring import base_score, calls_in_place
+from ..scoring import base_score
 from . import scoring as gta_scoring
 from .scoring import Embed, Turn, assistant_turns, call_of
 
@@ -232,7 +233,7 @@ def score_end_to_end(
             )
             if not own:
                 counts = {name: counts[name] for name in counts if name == "ans_acc"}
-        places = calls_in_place(trajectory, expected)
+        places = calls_in_place(tools_called(trajectory), expected)
         score.counts = {**counts, "tool_acc": [sum(places), len(places)], **score.counts}
         if isinstance(origin["gt_answer"], dict) and "ans_acc" in counts:
             score.correct = counts["ans_acc"][0] == 1

@@ -16,9 +16,10 @@ from t3_agents.models.vlm import Generation
 from t3_agents.task import Task
 from t3_agents.trajectory import Step, Trajectory, render_messages
 from t3_agents.turns import parse_turn
+from t3_agents.verifiers import FINAL_ANSWER
 
 from ..results import TaskScore, total_usage
-from ..scoring import FINAL_ANSWER, base_score
+from ..scoring import base_score
 from .scoring import TOOLS, Embed, Turn, assistant_turns, call_of, step_counts
 
 

@@ -8,12 +8,13 @@ from smolagents.models import Model
 from dataset_builder.synthesis import Candidate, Failed, Rejected
 from dataset_builder.synthesis.endpoint import TeacherError
 from dataset_builder.synthesis.stages.solving import solve
-from dataset_builder.synthesis.stages.verification import check_form, verify_query_files, verify_trajectory
+from dataset_builder.synthesis.stages.verification import verify_query_files, verify_trajectory
 from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError
 from t3_agents.task import File
 from t3_agents.tools.toolbox import make_toolbox
 from t3_agents.trajectory import Step, Trajectory
+from t3_agents.verifiers import FORM, verify
 from tests.helpers.replies import teacher_of
 from tests.helpers.tiny_vlm import turn
 
@@ -110,9 +111,9 @@ def test_a_verdict_against_a_trajectory_is_kept_in_its_record():
     ("turns", "check", "reason"),
     [
         ([LOOK], "has_answer", "max_steps"),
-        (["I do not know."], "has_answer", "without an answer"),
-        ([LOOK, turn('final_answer("")', "Nothing.")], "has_answer", "the answer is empty"),
-        ([turn("final_answer(165)", "I know it.")], "tools_used", "no tool was called"),
+        (["I do not know."], "has_answer", "There is no answer"),
+        ([LOOK, turn('final_answer("")', "Nothing.")], "has_answer", "The answer is empty"),
+        ([turn("final_answer(165)", "I know it.")], "tools_used", "No tool was called"),
         (
             [turn('print(ask_search_agent("capital of Norway"))', "I search."), turn("final_answer(165)", "So.")],
             "files_touched",
@@ -152,10 +153,7 @@ def test_what_only_looks_like_a_path_passes(text):
         model_output=text, code='print(inspect_file_as_text("files/costs.csv"))', tools=["inspect_file_as_text"]
     )
     trajectory = Trajectory(candidate_of().to_task(), steps=[step], answer=text)
-    assert check_form(trajectory) == (
-        dict.fromkeys(["has_answer", "code_ran", "tools_used", "files_touched", "no_paths"], True),
-        None,
-    )
+    assert verify(trajectory, FORM).passed
 
 
 def test_a_candidate_that_was_not_solved_is_refused():

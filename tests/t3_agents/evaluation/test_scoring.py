@@ -1,5 +1,4 @@
 import math
-import random
 
 import pytest
 
@@ -7,131 +6,7 @@ from t3_agents.errors import InputError
 from t3_agents.evaluation import scoring
 from t3_agents.task import Task
 from t3_agents.trajectory import Step, Trajectory
-
-
-SAME = [
-    ("Paris", "paris"),
-    ("  Paris.\n", "Paris"),
-    ("**Paris**", "Paris"),
-    ("`Paris`", "Paris"),
-    ("“Paris”", "'Paris'"),
-    ("The Eiffel Tower", "eiffel tower"),
-    ("an  apple", "apple"),
-    ("A", "a."),
-    ("The", "the"),
-    ("Straße", "STRASSE"),
-    ("ﬁsh", "fish"),
-    ("caf\u00e9", "cafe\u0301"),
-    ("\u200bParis\ufeff", "Paris"),
-    ("$1,250.00", "1250"),
-    ("1250", "$1,250.00"),
-    ("€5", "5 EUR"),
-    ("EUR 5.00", "5€"),
-    ("-$5", "$-5"),
-    ("−5", "-5"),
-    ("+5", "5"),
-    ("(5)", "5"),
-    ("#5", "5"),
-    ("007", "7"),
-    (".5", "0.50"),
-    ("5.", "5"),
-    ("1e3", "1,000"),
-    ("12 %", "12%"),
-    ("12.0%.", "12%"),
-    ("12kg", "12.0 KG"),
-    ("3 apples", "3 apples."),
-    ("９", "9"),
-    ("0.30000000000000004", "0.3"),
-    ("1,250, 300", "1250; 300"),
-    ("a, b", "A,B"),
-    ("['a', 'b']", "a, b"),
-    ("a, b, and c", "a; b; c"),
-    ("a and b", "a, b"),
-    ("- a\n- b", "a\nb"),
-    ("Tom & Jerry", "tom and jerry"),
-    ("the cat, a dog", "cat, dog"),
-    ("a, b,", "a, b"),
-    ("C#", "c#"),
-    ("?", "?"),
-    ("...", "..."),
-    ("10:30", "10:30."),
-    ("a 5", "5"),
-    ("1" * 300, "1" * 300),
-]
-
-DIFFERENT = [
-    (None, "5"),
-    ("", "5"),
-    (" \n", "5"),
-    ("\u200b", "5"),
-    ("...", "5"),
-    ("5", "50"),
-    ("5", "-5"),
-    ("The answer is 5", "5"),
-    ("5 or 6", "5"),
-    ("5, 6", "5"),
-    ("6, 5", "5, 6"),
-    ("5, 5", "5"),
-    ("12", "12%"),
-    ("0.12", "12%"),
-    ("€5", "$5"),
-    ("12 kg", "12 g"),
-    ("12 kg", "12"),
-    ("1250.01", "1250"),
-    ("3.33", "3.3333"),
-    ("1,25", "125"),
-    ("12,50", "1250"),
-    ("12345678901234567890", "12345678901234567891"),
-    ("1" * 300, "1" * 299 + "2"),
-    ("Paris", "Parish"),
-    ("C", "C#"),
-    ("cat", "the"),
-    ("five", "5"),
-    ("true", "yes"),
-    ("nan", "5"),
-    ("inf", "1e999"),
-    ("1e999999999", "5"),
-    ("½", "0.5"),
-]
-
-
-@pytest.mark.parametrize(("prediction", "reference"), SAME)
-def test_same_answers(prediction, reference):
-    assert scoring.answers_match(prediction, reference)
-    assert scoring.answers_match(reference, prediction)
-
-
-@pytest.mark.parametrize(("prediction", "reference"), DIFFERENT)
-def test_different_answers(prediction, reference):
-    assert not scoring.answers_match(prediction, reference)
-    if prediction is not None and scoring.normalise(prediction):
-        assert not scoring.answers_match(reference, prediction)
-
-
-def test_every_number_matches_its_other_spellings():
-    numbers = random.Random(0)
-    for _ in range(300):
-        cents = numbers.randrange(-(10**9), 10**9)
-        value = cents / 100
-        spellings = [f"{value:.2f}", f"{value:,.2f}", f"${value:,.2f}", f" {value:.2f} USD.", f"**{value:,.3f}**"]
-        for spelling in spellings:
-            assert scoring.answers_match(spelling, f"{value}"), spelling
-        assert not scoring.answers_match(f"{value + 0.01:.2f}", f"{value:.2f}")
-
-
-def test_any_text_matches_itself_and_nothing_is_raised():
-    letters = random.Random(1)
-    alphabet = "ab 5,.;-$%&()\n\t\u200b€½'\"`*#e+_A\ud800"
-    for _ in range(2000):
-        text = "".join(letters.choices(alphabet, k=letters.randrange(1, 12)))
-        assert scoring.answers_match(text, text) == bool(scoring.normalise(text)), repr(text)
-
-
-@pytest.mark.parametrize(
-    "text", ["1," * 20000, "the " * 20000, "(" * 50000, "9" * 50000, "and " * 20000, "-." * 20000]
-)
-def test_long_answers_take_no_time(text):
-    assert scoring.answers_match(text, text)
+from t3_agents.verifiers import is_correct
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (10, 10), (5, 10), (1, 1), (3, 7), (999, 1000)])
@@ -234,7 +109,7 @@ def test_score_of_trajectories():
         make("anything", None, [], [answered]),
         make(None, "5", ["ocr"]),
     ]
-    assert [scoring.is_correct(t) for t in trajectories] == [True, False, None, False]
+    assert [is_correct(t) for t in trajectories] == [True, False, None, False]
     result = scoring.score(iter(trajectories))
     assert result["n"] == 4
     assert result["counts"] == {"ans_acc": 3, "tool_acc": 4, "code_exec": 5}
