@@ -1,15 +1,166 @@
-"""Reading what a controller wrote: thought, code, tools called; and wording what it is told about failures."""
+"""The form of a conversation: what a [`Step`] holds, how a turn is read, how an observation is worded and cut, and the
+one renderer that makes chat messages of steps.
+
+The agent sends the rendered messages to its model at every step and the collator trains on the same ones, so what is
+trained is what is run.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
-from .trajectory import CODE_CLOSE, CODE_OPEN
+from .errors import InputError
+from .storage import reject_unknown, require
 
 
+CODE_OPEN, CODE_CLOSE = "```py", "```<end_action>"
+"""Tags around the code of an assistant turn, as in the released MM-Traj data."""
 FENCE = "```"
+PROCEED = "Now proceed and carry out this plan."
+"""The user turn behind a plan."""
+
+
+@dataclass
+class Step:
+    """One turn of the controller and what came back.
+
+    Args:
+        kind (`str`): `action` (thought and code), `plan` (a plan of smolagents' planning steps), or `task` (a further
+            request of the user in the same conversation, whose words are in `observation`).
+        model_output (`str`): the exact text of the assistant turn, without the end-of-turn token.
+        thought (`str`), code (`str`): the two parts of `model_output`; `code` is empty when none could be parsed.
+        observation (`str`): what the code printed and returned.
+        error (`str`, *optional*): why the step failed.
+        images (`list[int]`): indexes into the trajectory's `images` of the pictures this step brought.
+        tools (`list[str]`): names of the tools that were called, in order.
+        output_ids (`list[int]`, *optional*): token ids that the model produced, end-of-turn token included if it came.
+        is_final (`bool`): the step gave the answer; nothing is shown to the controller after it.
+        input_tokens (`int`), output_tokens (`int`): tokens read and produced by the model.
+        seconds (`float`): wall-clock time of the step.
+    """
+
+    kind: Literal["action", "plan", "task"] = "action"
+    model_output: str = ""
+    thought: str = ""
+    code: str = ""
+    observation: str = ""
+    error: str | None = None
+    images: list[int] = field(default_factory=list)
+    tools: list[str] = field(default_factory=list)
+    output_ids: list[int] | None = None
+    is_final: bool = False
+    input_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+
+    @property
+    def has_turn(self) -> bool:
+        """Whether the controller said something; one that ends its turn at once has produced one id."""
+        return bool(self.model_output or self.output_ids)
+
+    def read(self, text: str, tags: tuple[str, str] = (CODE_OPEN, CODE_CLOSE), tools: Collection[str] = ()) -> int:
+        """Fill in what the controller wrote, and the parts of it.
+
+        Args:
+            text (`str`): the turn.
+            tags (`tuple[str, str]`, *optional*): see [`parse_turn`].
+            tools (`Collection[str]`, *optional*): names of what code may call.
+
+        Returns:
+            `int`: the number of code blocks.
+        """
+        self.model_output = text
+        self.thought, self.code, blocks = parse_turn(text, tags)
+        self.tools = called_tools(self.code, tools)
+        return blocks
+
+    def observation_text(self) -> str:
+        """Words of the user turn that follows an action."""
+        parts = [self.observation.strip()] if self.observation.strip() else []
+        if self.error:
+            parts.append(f"Error: {self.error.strip()}")
+        return "Observation: " + ("\n".join(parts) or "nothing was printed.")
+
+    def to_dict(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Step:
+        """Read a step record.
+
+        Raises:
+            InputError: naming the field that is unknown or of a wrong type.
+        """
+        reject_unknown(record, {f.name for f in fields(cls)}, "step")
+        types: dict[str, Any] = {
+            "kind": str,
+            "model_output": str,
+            "thought": str,
+            "code": str,
+            "observation": str,
+            "error": (str, type(None)),
+            "images": list,
+            "tools": list,
+            "output_ids": (list, type(None)),
+            "is_final": bool,
+            "input_tokens": int,
+            "output_tokens": int,
+            "seconds": (int, float),
+        }
+        values = {name: require(record, name, kind, "step") for name, kind in types.items() if name in record}
+        step = cls(**values)
+        if step.kind not in ("action", "plan", "task"):
+            raise InputError(f"Field `kind` of the step must be action, plan or task, not `{step.kind}`.")
+        for name, kind in (("images", int), ("tools", str), ("output_ids", int)):
+            if any(not isinstance(value, kind) or isinstance(value, bool) for value in getattr(step, name) or []):
+                raise InputError(f"Field `{name}` of the step must be a list of {kind.__name__}.")
+        return step
+
+
+def render_messages(
+    system_prompt: str, task_text: str, num_images: int, steps: Sequence[Step]
+) -> list[dict[str, Any]]:
+    """The one renderer: chat messages of a conversation, with `{"type": "image"}` placeholders.
+
+    Observations and the pictures of a step go into *user* turns, because the templates of most VLMs drop images in
+    tool turns. Roles alternate. A picture appears once, where it came up.
+
+    Args:
+        system_prompt (`str`): text of the system turn; no system turn when empty.
+        task_text (`str`): text of the first user turn.
+        num_images (`int`): pictures attached to the task.
+        steps (`Sequence[Step]`): what happened so far.
+
+    Returns:
+        `list[dict]`: messages `{"role": str, "content": [{"type": "text", "text": str} | {"type": "image"}]}`.
+    """
+    messages: list[dict[str, Any]] = []
+
+    def say(role: str, images: int, text: str) -> None:
+        content = [{"type": "image"} for _ in range(images)] + [{"type": "text", "text": text}]
+        if messages and messages[-1]["role"] == role:
+            messages[-1]["content"] += content
+        else:
+            messages.append({"role": role, "content": content})
+
+    if system_prompt:
+        say("system", 0, system_prompt)
+    say("user", num_images, task_text)
+    for step in steps:
+        if step.kind == "task":
+            say("user", len(step.images), step.observation)
+            continue
+        if step.has_turn:
+            say("assistant", 0, step.model_output)
+        if step.kind == "plan":
+            say("user", 0, PROCEED)
+        elif not step.is_final:
+            say("user", len(step.images), step.observation_text())
+    return messages
 
 
 def parse_turn(text: str, tags: tuple[str, str] = (CODE_OPEN, CODE_CLOSE)) -> tuple[str, str, int]:

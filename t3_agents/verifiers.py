@@ -16,7 +16,8 @@ from typing import Any
 from .answers import answers_match, normalize
 from .errors import InputError
 from .task import Task
-from .trajectory import Step, Trajectory
+from .trajectory import Trajectory
+from .turns import Step
 
 
 FINAL_ANSWER = "final_answer"

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from t3_agents.storage import sha256_of, write_atomic
-from t3_agents.trajectory import Step, Trajectory, render_messages
+from t3_agents.trajectory import Trajectory
+from t3_agents.turns import Step, render_messages
 from t3_agents.verifiers import SAMPLE, verify
 
 

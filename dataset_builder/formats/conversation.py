@@ -12,8 +12,8 @@ from t3_agents.errors import InputError
 from t3_agents.media import decode_image, open_picture
 from t3_agents.storage import require
 from t3_agents.task import File
-from t3_agents.trajectory import PROCEED, Step, Trajectory
-from t3_agents.turns import called_tools, parse_turn
+from t3_agents.trajectory import Trajectory
+from t3_agents.turns import PROCEED, Step
 
 from .file_source import FileSource
 
@@ -107,8 +107,8 @@ def make_steps(
     steps: list[Step] = []
     for place, turn in enumerate(turns):
         if turn.role == "assistant":
-            thought, code, _ = parse_turn(turn.text)
-            step = Step(model_output=turn.text, thought=thought, code=code, tools=called_tools(code, tools))
+            step = Step()
+            step.read(turn.text, tools=tools)
             step.is_final = place == len(turns) - 1
             steps.append(step)
             continue

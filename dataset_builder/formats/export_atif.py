@@ -12,7 +12,8 @@ from typing import Any
 from t3_agents.media import encode_image
 from t3_agents.storage import sha256_of
 from t3_agents.task import File
-from t3_agents.trajectory import FORMAT, Step, Trajectory
+from t3_agents.trajectory import FORMAT, Trajectory
+from t3_agents.turns import Step
 
 from .file_copies import FileCopies
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from t3_agents.trajectory import PROCEED, Step, Trajectory
+from t3_agents.trajectory import Trajectory
+from t3_agents.turns import PROCEED, Step
 
 from .file_copies import FileCopies
 from .import_mm_traj import SOURCE

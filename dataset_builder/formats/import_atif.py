@@ -13,7 +13,8 @@ from typing import Any
 from t3_agents.errors import InputError
 from t3_agents.storage import require, sha256_of
 from t3_agents.task import File, Task
-from t3_agents.trajectory import CODE_CLOSE, CODE_OPEN, Step, Trajectory
+from t3_agents.trajectory import Trajectory
+from t3_agents.turns import CODE_CLOSE, CODE_OPEN, Step
 
 from .conversation import FoundFiles, ImportedRow
 from .file_source import FileSource

@@ -18,8 +18,7 @@ from t3_agents.errors import InputError
 from t3_agents.media import check_form
 from t3_agents.storage import sha256_of
 from t3_agents.task import File, Task
-from t3_agents.trajectory import CODE_CLOSE, CODE_OPEN
-from t3_agents.turns import called_tools
+from t3_agents.turns import CODE_CLOSE, CODE_OPEN, called_tools
 from t3_agents.verifiers import final_expression
 
 

@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..hub.repos import AGENT_FILE
 from ..hub.safe_loading import GENERATION_SETTINGS, SAFE_IMPORTS, check_repo_id, check_template, read_json, strict_json
 from ..storage import reject_unknown, require
-from ..trajectory import CODE_CLOSE, CODE_OPEN
+from ..turns import CODE_CLOSE, CODE_OPEN
 
 
 FORMAT = "t3-agent/1"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import gradio
 
     from ..agent.agent import T3Agent
-    from ..trajectory import Step
+    from ..turns import Step
 
 
 @dataclass
@@ -138,7 +138,8 @@ def main(argv: list[str]) -> int:
     """`t3 chat`: load the agent and serve the app until it is interrupted."""
     config = parse_options(ChatConfig, argv, prog="t3 chat")
     name = agent_or_default(config.agent)
-    from ..agent.agent import check_executor, load_agent
+    from ..agent.agent import load_agent
+    from ..agent.loop import check_executor
     from ..models.vlm import use_fastest_num_threads
 
     check_executor(config.executor)

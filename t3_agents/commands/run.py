@@ -13,7 +13,7 @@ from ..tracing import start_tracing, stop_tracing
 
 
 if TYPE_CHECKING:
-    from ..trajectory import Step
+    from ..turns import Step
 
 DEFAULT_AGENT = Path("runs/quickstart/train/agent")
 """The agent that `t3 quickstart` tunes."""
@@ -66,7 +66,8 @@ def main(argv: list[str]) -> int:
 
     from rich.console import Console
 
-    from ..agent.agent import check_executor, load_agent
+    from ..agent.agent import load_agent
+    from ..agent.loop import check_executor
     from ..models.vlm import use_fastest_num_threads
 
     check_executor(config.executor)

@@ -17,13 +17,13 @@ from smolagents.models import Model
 from smolagents.utils import AgentMaxStepsError
 
 from ..agent.agent import T3Agent, load_agent
-from ..agent.memory import seconds_of
-from ..media import encode_image
+from ..agent.loop import TaskAgent, picture_file
 from ..models.server import ServerModel
 from ..models.vlm import VLMModel
-from ..task import File, Task
-from ..trajectory import Step, Trajectory
-from ..turns import called_tools, parse_turn
+from ..task import Task
+from ..tools.base import WorkspaceTool
+from ..trajectory import Trajectory
+from ..turns import Step, called_tools
 from ..verifiers import FINAL_ANSWER
 from ..workspace import Workspace
 
@@ -46,6 +46,9 @@ class PlainAgent:
         self.tools: dict[str, Tool] = agent.tools
         self.token_budget = token_budget
         self.time_budget = time_budget
+        for tool in agent.tools.values():
+            if isinstance(tool, WorkspaceTool):
+                tool.controller, tool.spawn = agent.model, TaskAgent
 
     def run_task(self, task: Task) -> Trajectory:
         """Solve a task and return the record of the run.
@@ -84,7 +87,7 @@ class PlainAgent:
                     # smolagents repeats the attachments at every step.
                     if not any(picture is attached for attached in pictures):
                         record.images.append(len(images))
-                        images.append(_picture_file(picture, len(images)))
+                        images.append(picture_file(picture, len(images)))
                 records.append(record)
         return Trajectory(
             task=task,
@@ -112,10 +115,10 @@ class PlainAgent:
             model_output=hide(step.plan if isinstance(step, PlanningStep) else step.model_output),
             input_tokens=usage.input_tokens if usage else 0,
             output_tokens=usage.output_tokens if usage else 0,
-            seconds=seconds_of(step),
+            seconds=max(0.0, round(step.timing.duration or 0.0, 3)),  # the clock may have been set back
         )
         if isinstance(step, ActionStep):
-            record.thought = parse_turn(record.model_output, self.agent.code_block_tags)[0]
+            record.read(record.model_output, self.agent.code_block_tags)
             record.code = hide(step.code_action)
             record.observation = hide(step.observations)
             record.error = hide(step.error.message) if step.error else None
@@ -141,11 +144,34 @@ class PlainAgent:
         self.agent.cleanup()
 
 
-def _picture_file(picture: Any, number: int) -> File:
-    return File.from_bytes(encode_image(picture.convert("RGB")), f"outputs/picture_{number}.png")
+class AgentWrapper:
+    """Hands on what a rollout calls of an agent, for agents that do more around `run_task`.
+
+    Args:
+        agent ([`T3Agent`], [`PlainAgent`] or another wrapper): the agent.
+    """
+
+    def __init__(self, agent: Any):
+        self.agent = agent
+        self.model: Model = agent.model
+        self.tools: dict[str, Tool] = agent.tools
+
+    @property
+    def time_budget(self) -> float | None:
+        return self.agent.time_budget
+
+    def provenance(self) -> dict[str, Any]:
+        """Where a trajectory of this agent comes from, JSON-safe."""
+        return self.agent.provenance()
+
+    def interrupt(self) -> None:
+        self.agent.interrupt()
+
+    def cleanup(self) -> None:
+        self.agent.cleanup()
 
 
-class RecordedAgent:
+class RecordedAgent(AgentWrapper):
     """An agent whose trajectories also hold the seed and the calls of its tools as they were made.
 
     `provenance["calls"]` has one `{"name", "arguments", "error"}` per call, in order, with the values that the code
@@ -157,9 +183,7 @@ class RecordedAgent:
     """
 
     def __init__(self, agent: T3Agent | PlainAgent, seed: int = 0):
-        self.agent = agent
-        self.model = agent.model
-        self.tools = agent.tools
+        super().__init__(agent)
         self.seed = seed
         self._calls: list[dict[str, Any]] = []
         for name, tool in agent.tools.items():
@@ -194,12 +218,6 @@ class RecordedAgent:
     def provenance(self) -> dict[str, Any]:
         """Where a trajectory of this agent comes from, JSON-safe."""
         return {**self.agent.provenance(), "seed": self.seed}
-
-    def interrupt(self) -> None:
-        self.agent.interrupt()
-
-    def cleanup(self) -> None:
-        self.agent.cleanup()
 
 
 def _json_safe(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from ..trajectory import Step, Trajectory
+from ..trajectory import Trajectory
+from ..turns import Step
 
 
 ERROR_TYPES = ("no_code", "syntax", "runtime", "wrong_tool", "wrong_argument", "wrong_summary", "gave_up")

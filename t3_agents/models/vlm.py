@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def use_fastest_num_threads() -> int:
 
 @dataclass(frozen=True)
 class Generation:
-    """What a local model produced, kept in `ChatMessage.raw`.
+    """What a local model produced, in `ChatMessage.raw`; of earlier turns only `output_ids` counts.
 
     Args:
         text (`str`): the whole turn, stop sequence included.
@@ -76,7 +77,7 @@ class Generation:
 
     text: str
     output_ids: tuple[int, ...]
-    input_ids: tuple[int, ...]
+    input_ids: tuple[int, ...] = field(default=(), repr=False)
     cached_tokens: int = field(default=0, compare=False)
     batch_size: int = field(default=1, compare=False)
 
@@ -320,6 +321,30 @@ def _check_fit(folder: Path, model: Any) -> None:
         )
 
 
+def to_chat(
+    messages: Iterable[dict[str, Any]],
+    pictures: Iterable[Image.Image],
+    output_ids: Iterable[Sequence[int] | None] = (),
+) -> list[ChatMessage]:
+    """Rendered messages in the form that smolagents' models take.
+
+    Args:
+        messages (`Iterable[dict]`): what [`render_messages`] gave.
+        pictures (`Iterable[Image]`): one for each image placeholder, in order.
+        output_ids (`Iterable`, *optional*): per assistant turn the ids that the model produced, `None` where unknown.
+    """
+    remaining, known, chat = iter(pictures), iter(output_ids), []
+    for message in messages:
+        content = [
+            {"type": "image", "image": next(remaining)} if part["type"] == "image" else part
+            for part in message["content"]
+        ]
+        ids = next(known, None) if message["role"] == "assistant" else None
+        raw = None if ids is None else Generation(text="", output_ids=tuple(ids))
+        chat.append(ChatMessage(role=MessageRole(message["role"]), content=content, raw=raw))
+    return chat
+
+
 def _split_messages(
     messages: list[ChatMessage | dict],
 ) -> tuple[list[dict[str, Any]], list[Image.Image], list[tuple[int, ...] | None]]:
@@ -331,11 +356,8 @@ def _split_messages(
         raw = None if isinstance(message, dict) else message.raw
         role = role.value if isinstance(role, MessageRole) else str(role)
         role = {"tool-call": "assistant", "tool-response": "user"}.get(role, role)
-        parts = [{"type": "text", "text": content or ""}] if not isinstance(content, list) else content
+        parts = list(content) if isinstance(content, list) else [{"type": "text", "text": content or ""}]
         images += [part["image"] for part in parts if part["type"] == "image"]
-        parts = [
-            {"type": "image"} if part["type"] == "image" else {"type": "text", "text": part["text"]} for part in parts
-        ]
         if plain and plain[-1]["role"] == role:
             plain[-1]["content"] += parts
             continue

@@ -17,8 +17,7 @@ from ..errors import InputError
 from ..evaluation.published import published_results
 from ..evaluation.scored_run import OUTCOMES, Attempt, ScoredRun, task_of
 from ..task import File, Task
-from ..trajectory import Step
-from ..turns import shorten
+from ..turns import Step, shorten
 from .cost_plot import draw_cost_accuracy
 from .markdown import PathScrubber
 from .tables import (

@@ -13,7 +13,8 @@ from ..evaluation.scoring import METRICS, score
 from ..media import encode_image
 from ..storage import write_atomic
 from ..task import File
-from ..trajectory import Step, Trajectory
+from ..trajectory import Trajectory
+from ..turns import Step
 from ..verifiers import is_correct
 from .markdown import PathScrubber, fenced, inline, table
 from .plots import LABELS, draw_families, draw_results

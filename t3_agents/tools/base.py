@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +22,8 @@ class WorkspaceTool(Tool):
     Heavy parts (models, indexes) are loaded at the first call and shared by all instances in the process.
 
     Keyword arguments of `__init__` are the tool's settings: JSON-safe values, kept in `settings` and saved with the
-    agent. An agent hands its workspace and its controller to each of its tools.
+    agent. An agent hands each of its tools its workspace, its controller, and `spawn`, which makes another agent:
+    `spawn(tools, model, prompt, **limits)`.
     """
 
     version: ClassVar[str] = "1"
@@ -31,6 +33,7 @@ class WorkspaceTool(Tool):
         self.settings = settings
         self.workspace: Workspace | None = None
         self.controller: Model | None = None
+        self.spawn: Callable[..., Any] | None = None
 
     def find_file(self, path: str) -> Path:
         """Location of a path argument.

@@ -8,7 +8,8 @@ from typing import Any
 
 from t3_agents.storage import BlobStore, Shard
 from t3_agents.task import File, Task
-from t3_agents.trajectory import Step, Trajectory
+from t3_agents.trajectory import Trajectory
+from t3_agents.turns import Step
 
 
 def write_finished_run(folder: Path, text: str = "It is 12.50.", **changes: Any) -> Path:

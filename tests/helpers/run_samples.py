@@ -11,7 +11,8 @@ from PIL import Image
 from dataset_builder.mm_traj import make_row, make_task_row, read_records
 from t3_agents.storage import BlobStore, Shard
 from t3_agents.task import File, Task
-from t3_agents.trajectory import Step, Trajectory
+from t3_agents.trajectory import Trajectory
+from t3_agents.turns import Step
 
 
 def picture(colour: tuple[int, int, int], size: tuple[int, int] = (24, 16)) -> bytes:

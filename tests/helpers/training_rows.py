@@ -10,7 +10,8 @@ from typing import Any
 from PIL import Image
 
 from t3_agents.task import File, Task
-from t3_agents.trajectory import Step, Trajectory
+from t3_agents.trajectory import Trajectory
+from t3_agents.turns import Step
 from tests.helpers.tiny_vlm import turn
 from trainers.sft import TrainConfig, build_trainer
 

@@ -9,7 +9,8 @@ from PIL import Image
 from t3_agents.errors import InputError
 from t3_agents.storage import BlobStore
 from t3_agents.task import File, Task
-from t3_agents.trajectory import END_REASONS, FORMAT, Step, Trajectory, render_messages
+from t3_agents.trajectory import END_REASONS, FORMAT, Trajectory
+from t3_agents.turns import Step, render_messages
 
 
 def picture(name, color="red"):

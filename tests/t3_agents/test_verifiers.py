@@ -3,7 +3,8 @@
 import pytest
 
 from t3_agents.task import File, Task
-from t3_agents.trajectory import Step, Trajectory
+from t3_agents.trajectory import Trajectory
+from t3_agents.turns import Step
 from t3_agents.verifiers import code_ran, grounded, numbers_in, right_answer, validate, verify
 
 

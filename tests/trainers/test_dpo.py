@@ -18,7 +18,8 @@ from t3_agents.models.encoding import ChatEncoder
 from t3_agents.models.vlm import VLMModel
 from t3_agents.task import Task
 from t3_agents.tools.toolbox import make_toolbox
-from t3_agents.trajectory import Step, Trajectory
+from t3_agents.trajectory import Trajectory
+from t3_agents.turns import Step
 from tests.helpers.tiny_vlm import turn
 from tests.helpers.training_rows import SYSTEM_PROMPT, picture
 from trainers.checkpoints import COMPLETE

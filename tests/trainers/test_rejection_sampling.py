@@ -7,7 +7,8 @@ import json
 import pytest
 
 from t3_agents.task import File, Task
-from t3_agents.trajectory import Step, Trajectory
+from t3_agents.trajectory import Trajectory
+from t3_agents.turns import Step
 from t3_agents.verifiers import SAMPLE, verify
 from tests.helpers.tiny_vlm import turn
 from tests.helpers.training_rows import SYSTEM_PROMPT, picture

@@ -66,7 +66,7 @@ def paper_stages(config: SynthConfig, teacher: Teacher, controller: Callable[[],
         InputError: when a toolbox, a corpus or an executor does not exist.
         MissingExtraError: when a package is missing.
     """
-    from t3_agents.agent.agent import check_executor
+    from t3_agents.agent.loop import check_executor
     from t3_agents.hub.wheel_weights import cache_dir
     from t3_agents.sandbox import require_sandbox
     from t3_agents.tools.toolbox import make_toolbox

@@ -17,7 +17,8 @@ from smolagents.models import ChatMessage, MessageRole, Model
 
 from t3_agents.errors import InputError
 from t3_agents.task import Task
-from t3_agents.trajectory import Step, Trajectory
+from t3_agents.trajectory import Trajectory
+from t3_agents.turns import Step
 
 from ..baselines import RecordedAgent
 from ..error_types import error_type

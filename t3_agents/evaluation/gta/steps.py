@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from smolagents.models import ChatMessage, MessageRole
-
 from t3_agents.agent.agent import T3Agent
+from t3_agents.agent.loop import read_turn
 from t3_agents.errors import InputError
-from t3_agents.models.vlm import Generation
+from t3_agents.models.vlm import to_chat
 from t3_agents.task import Task
-from t3_agents.trajectory import Step, Trajectory, render_messages
-from t3_agents.turns import parse_turn
+from t3_agents.trajectory import Trajectory
+from t3_agents.turns import Step, render_messages
 from t3_agents.verifiers import FINAL_ANSWER
 
+from ..baselines import AgentWrapper
 from ..results import TaskScore, total_usage
 from ..scoring import base_score
 from .scoring import TOOLS, Embed, Turn, assistant_turns, call_of, step_counts
@@ -39,7 +39,7 @@ def step_tasks(tasks: Sequence[Task]) -> list[Task]:
     return steps
 
 
-class StepAgent:
+class StepAgent(AgentWrapper):
     """Predicts one turn: the agent's own prompt and controller, with the solution's turns as its past.
 
     Args:
@@ -56,7 +56,7 @@ class StepAgent:
                 "Step by step, calls are compared with GTA's by name and arguments: use `--toolbox gta` and a "
                 "controller or agent with these tools."
             )
-        self.agent = agent
+        super().__init__(agent)
         self.seed = seed
 
     def run_task(self, task: Task) -> Trajectory:
@@ -65,34 +65,11 @@ class StepAgent:
         messages = render_messages(self.agent.system_prompt, task.text(), len(task.images), past)
         if task.origin["is_last"]:
             messages[-1]["content"].append({"type": "text", "text": f"\n{SUMMARY_REQUEST}"})
-        pictures = iter([file.open_image() for file in task.images])
-        chat = [
-            ChatMessage(
-                role=MessageRole(message["role"]),
-                content=[
-                    {"type": "image", "image": next(pictures)} if part["type"] == "image" else part
-                    for part in message["content"]
-                ],
-            )
-            for message in messages
-        ]
-        started = time.monotonic()
-        closing = self.agent.code_block_tags[1]
-        reply = self.agent.model.generate(chat, stop_sequences=["Observation:", closing])
-        # Servers take the closing tag away, since it is a stop sequence.
-        text = reply.raw.text if isinstance(reply.raw, Generation) else f"{reply.content or ''}\n{closing}"
-        thought, code, _ = parse_turn(text, self.agent.code_block_tags)
-        usage = reply.token_usage
-        step = Step(
-            model_output=text,
-            thought=thought,
-            code=code,
-            output_ids=list(reply.raw.output_ids) if isinstance(reply.raw, Generation) else None,
-            input_tokens=usage.input_tokens if usage else 0,
-            output_tokens=usage.output_tokens if usage else 0,
-            seconds=round(time.monotonic() - started, 3),
-        )
-        turn = predicted_turn(code, task.origin["inputs"])
+        chat = to_chat(messages, [file.open_image() for file in task.images])
+        step, started, tags = Step(), time.monotonic(), self.agent.code_block_tags
+        read_turn(step, self.agent.model.generate(chat, stop_sequences=["Observation:", tags[1]]), tags, ())
+        step.seconds = round(time.monotonic() - started, 3)
+        turn = predicted_turn(step.code, task.origin["inputs"])
         step.error = turn["error"]["type"] if "error" in turn else None
         step.tools = [call["name"]] if (call := call_of(turn)) and call["name"] else []
         return Trajectory(
@@ -107,12 +84,6 @@ class StepAgent:
     def provenance(self) -> dict[str, Any]:
         """Where a trajectory of this agent comes from, JSON-safe."""
         return {**self.agent.provenance(), "seed": self.seed}
-
-    def interrupt(self) -> None:
-        self.agent.interrupt()
-
-    def cleanup(self) -> None:
-        self.agent.cleanup()
 
 
 def _past_steps(task: Task) -> list[Step]:

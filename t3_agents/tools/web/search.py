@@ -12,6 +12,7 @@ from smolagents import Tool
 from t3_agents.errors import InputError
 from t3_agents.hub.wheel_weights import cache_dir
 from t3_agents.task import Task
+from t3_agents.workspace import Workspace
 
 from ..ask_search_agent import AskSearchAgent
 from ..base import WorkspaceTool
@@ -32,8 +33,8 @@ _EXCERPT = 300
 class WebSearchAgent(WorkspaceTool):
     """An agent that searches the web, visits pages and answers with numbered sources.
 
-    It is a [`T3Agent`] in a workspace of its own, so its controller writes code turns like that of its caller. The
-    code runs in the sandbox, since what stands on a page may be meant to mislead a model.
+    It is spawned by the agent that has this tool, in a workspace of its own, so its controller writes code turns like
+    that of its caller. The code runs in the sandbox, since what stands on a page may be meant to mislead a model.
 
     Args:
         engine (`str`, *optional*, defaults to `"ddgs"`): `ddgs` (needs no key), `serper`, `google_cse`, `brave`,
@@ -91,15 +92,13 @@ class WebSearchAgent(WorkspaceTool):
     def forward(self, query: str) -> str:
         if not isinstance(query, str) or not query.strip():
             raise InputError("`query` must be a question to search for.")
-        # An agent is made of tools, and this tool of an agent.
-        from t3_agents.agent.agent import T3Agent
-        from t3_agents.workspace import Workspace
-
+        if self.spawn is None:
+            raise InputError("This tool starts an agent and belongs to no agent: give it to one.")
         model = choose_model(self.controller, self.settings["model"], self.settings["api_base"])
         browser = Browser(self.settings)
         seconds = self.settings["max_seconds"]
         with Workspace() as workspace:
-            agent = T3Agent(
+            agent = self.spawn(
                 tools=[WebSearch(browser), VisitPage(browser), FindOnPage(browser)],
                 model=model,
                 prompt="search",

@@ -13,7 +13,8 @@ from dataset_builder.formats.import_run import import_rows
 from dataset_builder.mm_traj import read_records
 from t3_agents.storage import BlobStore, read_rows
 from t3_agents.task import File, Task
-from t3_agents.trajectory import Step, Trajectory
+from t3_agents.trajectory import Trajectory
+from t3_agents.turns import Step
 from tests.helpers.released_rows import SAMPLE, write_pictures
 from tests.helpers.run_samples import make_trajectory, picture, write_shard
 

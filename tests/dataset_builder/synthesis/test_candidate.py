@@ -6,7 +6,8 @@ from dataset_builder.synthesis import Candidate, PlannedFile, Verdict
 from t3_agents.errors import InputError
 from t3_agents.storage import BlobStore
 from t3_agents.task import File
-from t3_agents.trajectory import Step, Trajectory
+from t3_agents.trajectory import Trajectory
+from t3_agents.turns import Step
 
 
 def make_candidate():

@@ -17,7 +17,8 @@ from dataset_builder.synthesis.run_folder import IN_FLIGHT, OUTCOMES, candidate_
 from dataset_builder.synthesis.usage import BudgetSpent
 from t3_agents.errors import RunFolderError
 from t3_agents.storage import RunFolder, read_rows
-from t3_agents.trajectory import Step, Trajectory
+from t3_agents.trajectory import Trajectory
+from t3_agents.turns import Step
 
 
 def generate(batch: int) -> list[Candidate]:

@@ -13,7 +13,8 @@ from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError
 from t3_agents.task import File
 from t3_agents.tools.toolbox import make_toolbox
-from t3_agents.trajectory import Step, Trajectory
+from t3_agents.trajectory import Trajectory
+from t3_agents.turns import Step
 from t3_agents.verifiers import FORM, verify
 from tests.helpers.replies import teacher_of
 from tests.helpers.tiny_vlm import turn

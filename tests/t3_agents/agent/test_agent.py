@@ -11,15 +11,14 @@ from smolagents import CodeAgent, RunResult, tool
 from smolagents.agents import ActionOutput
 from smolagents.memory import ActionStep, FinalAnswerStep, PlanningStep
 from smolagents.models import ChatMessage, ChatMessageStreamDelta, MessageRole
-from smolagents.monitoring import Timing, TokenUsage
+from smolagents.monitoring import TokenUsage
 from smolagents.utils import AgentGenerationError
 
 from t3_agents.agent.agent import T3Agent
-from t3_agents.agent.memory import to_step
 from t3_agents.errors import InputError
 from t3_agents.models.scripted import ScriptedModel
 from t3_agents.task import File, Task
-from t3_agents.trajectory import CODE_CLOSE, CODE_OPEN, Trajectory
+from t3_agents.trajectory import Trajectory
 from t3_agents.turns import called_tools, parse_turn
 from t3_agents.workspace import Workspace
 from tests.helpers.tiny_vlm import turn
@@ -563,9 +562,3 @@ class TestConcurrentAgents:
             thread.join(60)
         assert not errors and answers == {n: f"{n}note {n}" for n in range(4)}
         assert os.getcwd() == before
-
-
-def test_a_step_takes_no_negative_time():
-    # The clock of the machine was set back between its start and its end.
-    step = ActionStep(step_number=1, timing=Timing(start_time=100.0, end_time=40.0), model_output="Thought: done.")
-    assert to_step(step, (CODE_OPEN, CODE_CLOSE), ()).seconds == 0

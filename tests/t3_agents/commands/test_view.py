@@ -18,7 +18,8 @@ from t3_agents.evaluation.run import run_tasks
 from t3_agents.models.scripted import ScriptedModel
 from t3_agents.storage import BlobStore, write_atomic
 from t3_agents.task import File, Task
-from t3_agents.trajectory import Step, Trajectory
+from t3_agents.trajectory import Trajectory
+from t3_agents.turns import Step
 from tests.helpers.tiny_vlm import turn
 
 

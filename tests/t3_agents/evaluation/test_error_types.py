@@ -2,7 +2,8 @@ import pytest
 
 from t3_agents.evaluation.error_types import ERROR_TYPES, error_type
 from t3_agents.task import Task
-from t3_agents.trajectory import Step, Trajectory
+from t3_agents.trajectory import Trajectory
+from t3_agents.turns import Step
 
 
 def step(code="print(1)", error=None, tools=()):

@@ -5,7 +5,8 @@ import pytest
 from t3_agents.errors import InputError
 from t3_agents.evaluation import scoring
 from t3_agents.task import Task
-from t3_agents.trajectory import Step, Trajectory
+from t3_agents.trajectory import Trajectory
+from t3_agents.turns import Step
 from t3_agents.verifiers import is_correct
 
 

@@ -18,7 +18,8 @@ from t3_agents.reports.eval_report import read_runs, write_report
 from t3_agents.reports.page import MAX_TEXT, render_page
 from t3_agents.reports.thumbnails import SIDES
 from t3_agents.task import File, Task
-from t3_agents.trajectory import Step, Trajectory
+from t3_agents.trajectory import Trajectory
+from t3_agents.turns import Step
 from tests.helpers.evaluated_run import HOSTILE, make_run
 
 

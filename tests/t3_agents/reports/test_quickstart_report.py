@@ -20,7 +20,8 @@ from t3_agents.reports.quickstart import (
     write_report,
 )
 from t3_agents.task import File, Task
-from t3_agents.trajectory import Step, Trajectory
+from t3_agents.trajectory import Trajectory
+from t3_agents.turns import Step
 
 
 pytest.importorskip("matplotlib")

@@ -345,7 +345,7 @@ class TestCache:
 
 def make_tool(tmp_path, *turns, **settings):
     tool = WebSearchAgent(**{"engine": "searxng", "cache": str(tmp_path / "web"), **settings})
-    tool.controller = ScriptedModel(list(turns))
+    T3Agent([tool], ScriptedModel(list(turns)))
     return tool
 
 

@@ -1,0 +1,512 @@
+"""[`TaskAgent`]: the loop. It generates, parses, executes and observes, each on one [`Step`] that is kept.
+
+Messages for the model, the trajectory and its row, and smolagents' memory are read from these steps.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import io
+import time
+from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any
+
+from jinja2 import StrictUndefined, Template
+from PIL import Image
+from smolagents import CodeAgent, Tool
+from smolagents.agents import ActionOutput, LogLevel
+from smolagents.local_python_executor import CodeOutput, PythonExecutor
+from smolagents.memory import ActionStep, FinalAnswerStep, PlanningStep, ToolCall
+from smolagents.models import ChatMessage, Model, agglomerate_stream_deltas
+from smolagents.utils import AgentError, AgentExecutionError, AgentGenerationError, AgentParsingError
+
+from .. import tracing
+from ..errors import InputError
+from ..interruption import InterruptedTurn, Interruption, interruptible
+from ..models.vlm import Generation, VLMModel, to_chat
+from ..sandbox import PAPER_IMPORTS, SandboxExecutor, SandboxLimits, require_sandbox
+from ..sandbox.local import TimedExecutor
+from ..task import File, Task
+from ..tools.base import WorkspaceTool
+from ..trajectory import Trajectory
+from ..turns import CODE_CLOSE, CODE_OPEN, Step, execution_error, render_messages, shorten
+from ..workspace import Workspace
+from .config import load_prompt
+
+
+EXECUTORS = ("sandbox", "docker", "e2b", "modal", "blaxel", "local")
+
+
+class TaskAgent(CodeAgent):
+    """A code agent that sees pictures, works in a workspace and returns a [`Trajectory`].
+
+    The inherited `run` keeps smolagents' behavior and signature; [`run_task`] takes a [`Task`] with files and returns
+    the record of the run. In both, a picture is shown to the model once, where it came up: attachments with the task,
+    pictures that a step returned or saved in the turn after it. `steps` and `images` are the record of the
+    conversation, the request first; `memory` is a copy of it for smolagents' callbacks, replays and monitoring.
+
+    Args:
+        tools (`list[Tool]`): the tools, see `tools/toolbox.py` for ready sets.
+        model ([`~smolagents.Model`]): the controller. [`VLMModel`] keeps the ids that it produced in the trajectory.
+        prompt (`str`, *optional*, defaults to `"paper"`): name of a prompt of the package; `prompt_templates`
+            overrides it.
+        max_steps (`int`, *optional*, defaults to 10): steps before the run ends.
+        max_consecutive_errors (`int`, *optional*, defaults to 5): failed steps in a row before the run ends.
+        token_budget (`int`, *optional*): input plus output tokens before the run ends.
+        time_budget (`float`, *optional*): seconds before the run ends, also in the middle of a turn of the model.
+        max_images_per_step (`int`, *optional*, defaults to 2): pictures that one step may show.
+        max_observation_length (`int`, *optional*, defaults to 4000): characters of an observation.
+        code_timeout (`float`, *optional*, defaults to 60): seconds that one code step may take.
+        code_block_tags (`tuple[str, str]`, *optional*): tags around code, by default those of the released data.
+        additional_authorized_imports (`list[str]`, *optional*): modules that code may import besides smolagents' base
+            modules; for the prompt `paper` by default those of the released data.
+        executor_type (`str`, *optional*, defaults to `"sandbox"`): where code runs. `sandbox` is a Python of its own
+            behind bubblewrap, see [`SandboxExecutor`]; `docker`, `e2b`, `modal` and `blaxel` are smolagents';
+            `local` is an interpreter inside this process and no security boundary. It is not saved with an agent.
+        executor_kwargs (`dict`, *optional*): settings of the executor, such as `{"limits": SandboxLimits(...)}`.
+        kwargs: everything else of [`~smolagents.CodeAgent`].
+    """
+
+    def __init__(
+        self,
+        tools: list[Tool],
+        model: Model,
+        prompt: str = "paper",
+        prompt_templates: dict[str, Any] | None = None,
+        max_steps: int = 10,
+        max_consecutive_errors: int = 5,
+        token_budget: int | None = None,
+        time_budget: float | None = None,
+        max_images_per_step: int = 2,
+        max_observation_length: int = 4000,
+        code_timeout: float = 60,
+        code_block_tags: tuple[str, str] = (CODE_OPEN, CODE_CLOSE),
+        additional_authorized_imports: list[str] | None = None,
+        executor_type: str = "sandbox",
+        verbosity_level: LogLevel = LogLevel.OFF,
+        **kwargs: Any,
+    ):
+        self.prompt = prompt
+        self.max_consecutive_errors = max_consecutive_errors
+        self.token_budget = token_budget
+        self.time_budget = time_budget
+        self.max_images_per_step = max_images_per_step
+        self.max_observation_length = max_observation_length
+        self.code_timeout = code_timeout
+        self.steps: list[Step] = []
+        self.images: list[File] = []
+        self.end_reason = "answer"
+        self.workspace = Workspace()
+        # Decoded pictures by digest of their file, and the files of the pictures that `run_task` hands to `run`.
+        self._pictures: dict[str, Image.Image] = {}
+        self._attachments: Sequence[File] = ()
+        # run_task ends without an answer at a limit; run asks the model for one, as smolagents does.
+        self._answer_at_limit = True
+        self._interruption: Interruption | None = None
+        self._started = time.monotonic()
+        check_executor(executor_type)
+        if additional_authorized_imports is None and prompt == "paper":
+            additional_authorized_imports = PAPER_IMPORTS
+        super().__init__(
+            tools=tools,
+            model=model,
+            additional_authorized_imports=additional_authorized_imports,
+            executor_type=executor_type,
+            prompt_templates=prompt_templates or load_prompt(prompt),
+            max_steps=max_steps,
+            code_block_tags=code_block_tags,
+            verbosity_level=verbosity_level,
+            **kwargs,
+        )
+        self._bind(self.workspace)
+
+    # The run
+
+    def run_task(
+        self, task: Task, workspace: Workspace | None = None, on_step: Callable[[Step], None] | None = None
+    ) -> Trajectory:
+        """Solve a task and return the record of the run.
+
+        Args:
+            task ([`Task`]): what is asked, with its files.
+            workspace ([`Workspace`], *optional*): where files and results go; a temporary folder of this run by
+            default.
+            on_step (`Callable`, *optional*): called with every finished [`Step`].
+
+        Returns:
+            [`Trajectory`]: with `answer` set when the controller gave one, else with the limit in `end_reason`.
+
+        Raises:
+            InputError: when an attachment cannot be read.
+            AgentGenerationError: when the model itself fails.
+        """
+        self._bind(workspace or Workspace())
+        self._renew_executor()
+        for file in task.files:
+            self.workspace.add(file)
+        pictures = [file.open_image() for file in task.images]
+        self.state, self._attachments, self._answer_at_limit = {}, task.images, False
+        answer = None
+        try:
+            about = {tracing.INPUT: task.query}
+            with (
+                interruptible(self.time_budget) as self._interruption,
+                tracing.span("AGENT", "T3Agent.run_task", about) as span,
+            ):
+                for item in self.run(task.text(), images=pictures or None, stream=True):
+                    if isinstance(item, FinalAnswerStep) and self.end_reason == "answer":
+                        answer = "" if item.output is None else str(item.output)
+                    elif isinstance(item, ActionStep) and on_step and self.end_reason == "answer":
+                        on_step(self.steps[-1])
+                span.set({tracing.OUTPUT: answer})
+        finally:
+            self._attachments, self._answer_at_limit = (), True
+            self.cleanup()
+        return Trajectory(
+            task=task,
+            system_prompt=self.memory.system_prompt.system_prompt,
+            steps=self.steps[1:],
+            images=list(self.images),
+            answer=answer,
+            end_reason=self.end_reason,
+            provenance=self.provenance(),
+        )
+
+    def interrupt(self) -> None:
+        """End the run: the turn that is being written, or the code in the sandbox; other code when it is done."""
+        super().interrupt()
+        if self._interruption is not None:
+            self._interruption.cancel()
+
+    def _bind(self, workspace: Workspace) -> None:
+        """Work in this workspace, with all tools and managed agents."""
+        self.workspace = workspace
+        for tool in self.tools.values():
+            if isinstance(tool, WorkspaceTool):
+                tool.workspace, tool.controller, tool.spawn = workspace, self.model, TaskAgent
+        for agent in self.managed_agents.values():
+            if isinstance(agent, TaskAgent):
+                agent._bind(workspace)
+                agent._renew_executor()
+
+    def initialize_system_prompt(self) -> str:
+        # As smolagents does it, but it compiles the template at every run, which takes as long as several steps.
+        imports = self.authorized_imports
+        return _compiled(self.prompt_templates["system_prompt"]).render(
+            tools=self.tools,
+            managed_agents=self.managed_agents,
+            authorized_imports="You can import from any package you want." if "*" in imports else str(imports),
+            custom_instructions=self.instructions,
+            code_block_opening_tag=self.code_block_tags[0],
+            code_block_closing_tag=self.code_block_tags[1],
+        )
+
+    def _run_stream(self, task: str, max_steps: int, images: list[Image.Image] | None = None) -> Generator[Any]:
+        self.end_reason, self._started = "answer", time.monotonic()
+        self._ask(task, images or [])
+        # The pictures stand in the task step; handing them on would show them again at every step.
+        items = super()._run_stream(task=task, max_steps=max_steps, images=None)
+        for item in items:
+            yield item
+            if isinstance(item, ActionStep) and not item.is_final_answer and self.end_reason == "answer":
+                self.end_reason = self._reached_limit() or "answer"
+                if self.end_reason != "answer":
+                    items.close()
+                    yield FinalAnswerStep(self.provide_final_answer(task).content if self._answer_at_limit else None)
+                    return
+
+    def _ask(self, request: str, pictures: list[Image.Image]) -> None:
+        """Open the record with a request of the user, or add it to the conversation (`run` with `reset=False`)."""
+        if len(self.memory.steps) == 1:
+            self.steps, self.images, self._pictures = [], [], {}
+        files = self._attachments or [picture_file(p, len(self.images) + n) for n, p in enumerate(pictures)]
+        self.steps.append(Step(kind="task", observation=request, images=self._show(files, pictures)))
+
+    def _reached_limit(self) -> str | None:
+        actions = [step for step in self.steps if step.kind == "action"]
+        recent = actions[-self.max_consecutive_errors :]
+        if len(recent) == self.max_consecutive_errors and all(step.error for step in recent):
+            return "max_errors"
+        used = sum(step.input_tokens + step.output_tokens for step in actions)
+        if self.token_budget is not None and used >= self.token_budget:
+            return "token_budget"
+        if self.time_budget is not None and time.monotonic() - self._started >= self.time_budget:
+            return "time_budget"
+        return None
+
+    def _handle_max_steps_reached(self, task: str) -> Any:
+        self.end_reason = "max_steps"
+        return super()._handle_max_steps_reached(task) if self._answer_at_limit else None
+
+    def _generate_planning_step(self, task: str, is_first_step: bool, step: int) -> Generator[Any]:
+        started = time.monotonic()
+        for item in super()._generate_planning_step(task, is_first_step, step):
+            if isinstance(item, PlanningStep):
+                plan = Step(kind="plan", model_output=item.plan, seconds=_since(started))
+                plan.input_tokens, plan.output_tokens = item.token_usage.input_tokens, item.token_usage.output_tokens
+                self.steps.append(plan)
+            yield item
+
+    # One step
+
+    def _step_stream(self, memory_step: ActionStep) -> Generator[Any]:
+        memory_step.model_input_messages = self.write_memory_to_messages()
+        step, started = Step(), time.monotonic()
+        self.steps.append(step)
+        with tracing.span("CHAIN", f"Step {memory_step.step_number}") as span:
+            try:
+                message = yield from self._generate(memory_step.model_input_messages)
+                memory_step.model_output_message, memory_step.token_usage = message, message.token_usage
+                self._parse(step, message)
+                tool_call = ToolCall("python_interpreter", step.code, id=f"call_{len(self.memory.steps)}")
+                memory_step.tool_calls = [tool_call]
+                yield tool_call
+                result = self._execute(step)
+                memory_step.action_output = result.output
+            except AgentError as error:
+                step.error = error.message
+                raise
+            finally:
+                step.seconds = _since(started)
+                self._copy(step, memory_step)
+                span.set({tracing.INPUT: memory_step.code_action, tracing.OUTPUT: memory_step.observations})
+            yield ActionOutput(output=result.output, is_final_answer=step.is_final)
+
+    def _generate(self, messages: list[ChatMessage]) -> Generator[Any, None, ChatMessage]:
+        stop_sequences = ["Observation:", self.code_block_tags[1]]
+        try:
+            if not self.stream_outputs:
+                return self.model.generate(messages, stop_sequences=stop_sequences)
+            deltas = []
+            for delta in self.model.generate_stream(messages, stop_sequences=stop_sequences):
+                deltas.append(delta)
+                yield delta
+            return agglomerate_stream_deltas(deltas)
+        except InputError:  # the conversation is too long, say: a sentence for the person at the keyboard
+            raise
+        except InterruptedTurn as error:  # ends the step; the limit that was reached ends the run
+            raise AgentError(str(error), self.logger) from None
+        except Exception as error:  # a model behind an API may raise anything; smolagents wraps it all
+            raise AgentGenerationError(f"The model could not write a turn: {error}", self.logger) from error
+
+    def _parse(self, step: Step, message: ChatMessage) -> None:
+        """Fill in what the model wrote.
+
+        Raises:
+            AgentParsingError: when there is no code that compiles; the message is the model's observation.
+        """
+        opening, closing = self.code_block_tags
+        blocks = read_turn(step, message, self.code_block_tags, {*self.tools, *self.managed_agents})
+        if not blocks:
+            raise AgentParsingError(
+                f"no code block was found. Write the code between {opening} and {closing}", self.logger
+            )
+        if not step.code.strip():
+            raise AgentParsingError(
+                f"the code block is empty or was not closed. Write short code and end it with {closing}", self.logger
+            )
+        try:
+            ast.parse(step.code)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            place = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
+            reason = error.msg if isinstance(error, SyntaxError) else type(error).__name__
+            raise AgentParsingError(f"the code is not valid Python ({reason}{place})", self.logger) from None
+        if blocks > 1:
+            step.observation = "Only the first code block was run."
+
+    def _execute(self, step: Step) -> CodeOutput:
+        """Run the code, and fill in what came of it.
+
+        Raises:
+            AgentExecutionError: when it failed; the message is the model's observation.
+        """
+        self.logger.log_code(title="Executing parsed code:", content=step.code, level=LogLevel.INFO)
+        try:
+            self._limit_code_time()
+            # Code that runs in this process finds its files by the working directory, unless it has no imports and
+            # so reaches them through `open` and the tools only. Then concurrent runs need not take turns.
+            shares_directory = self.executor_type == "local" and self.additional_authorized_imports
+            with self.workspace.activate() if shares_directory else nullcontext():
+                result = self.python_executor(step.code)
+            shown = "" if result.output is None else str(result.output)
+        except InterruptedTurn as error:
+            raise AgentError(str(error), self.logger) from None
+        except Exception as error:  # whatever model-written code or a tool raises is the model's to see
+            keeps_prints = isinstance(self.python_executor, (SandboxExecutor, TimedExecutor))
+            self._observe(step, str(self.python_executor.state.get("_print_outputs", "")) if keeps_prints else "")
+            raise AgentExecutionError(execution_error(error), self.logger) from error
+        step.is_final = result.is_final_answer
+        if step.is_final:
+            shown = ""
+        elif isinstance(result.output, Image.Image):
+            shown = self.workspace.save_image(result.output)
+        # The value of a last `print(...)` is None; a last expression is shown unless it was printed already.
+        self._observe(step, result.logs, shown if shown.strip() != result.logs.strip() else "")
+        self.logger.log(step.observation, level=LogLevel.INFO)
+        return result
+
+    def _observe(self, step: Step, *parts: str) -> None:
+        """Fill in what the step printed and the pictures that it brought; nobody looks at those of a last step."""
+        parts = (*parts, step.observation)
+        new = [] if step.is_final else self.workspace.new_images()
+        files = new[: self.max_images_per_step]
+        step.images = self._show(files, [file.open_image() for file in files])
+        unnamed = [file.path for file in files if not any(file.path in part for part in parts)]
+        if unnamed:
+            parts = (*parts, f"Picture: {', '.join(unnamed)}")
+        if len(new) > len(files):
+            parts = (*parts, f"({len(new) - len(files)} more pictures are not shown.)")
+        step.observation = shorten("\n".join(p.strip() for p in parts if p.strip()), self.max_observation_length)
+
+    def _show(self, files: Sequence[File], pictures: Sequence[Image.Image]) -> list[int]:
+        """Take pictures into the record; their places in it."""
+        self.images += files
+        self._pictures.update((file.sha256, picture) for file, picture in zip(files, pictures, strict=True))
+        return list(range(len(self.images) - len(files), len(self.images)))
+
+    # Where the code runs
+
+    def create_python_executor(self) -> PythonExecutor:
+        printed = self.max_print_outputs_length or 4 * self.max_observation_length
+        if self.executor_type == "sandbox":
+            limits = SandboxLimits(seconds=self.code_timeout, output_chars=printed)
+            return SandboxExecutor(
+                self.additional_authorized_imports, self.workspace, **{"limits": limits, **self.executor_kwargs}
+            )
+        if self.executor_type == "local":
+            return TimedExecutor(
+                self.additional_authorized_imports,
+                time_limit=self.code_timeout,
+                max_print_outputs_length=printed,
+                additional_functions={"open": self._open},
+                **self.executor_kwargs,
+            )
+        return super().create_python_executor()
+
+    def _renew_executor(self) -> None:
+        self.cleanup()
+        self.python_executor = self.create_python_executor()
+
+    def _open(self, file: str, mode: str = "r", **kwargs: Any) -> Any:
+        """`open` for model-written code: workspace paths only."""
+        writes = any(letter in mode for letter in "wxa+")
+        path = self.workspace.resolve(str(file), must_exist=not writes)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open(mode, **kwargs)
+
+    def _limit_code_time(self) -> None:
+        """Code may take no longer than what is left of the run's time."""
+        left = self._interruption.seconds_left() if self._interruption else None
+        if left is None:
+            return
+        seconds, executor = min(self.code_timeout, left), self.python_executor
+        if isinstance(executor, SandboxExecutor):
+            executor.limits = replace(executor.limits, seconds=min(seconds, executor.limits.seconds))
+        elif isinstance(executor, TimedExecutor):
+            executor.time_limit = seconds
+
+    # What others read of the record
+
+    def write_memory_to_messages(self, summary_mode: bool = False) -> list[ChatMessage]:
+        """The conversation so far, by the renderer that training uses too.
+
+        Args:
+            summary_mode (`bool`, *optional*, defaults to `False`): leave out the system prompt and earlier plans.
+        """
+        steps = [step for step in self.steps if not (summary_mode and step.kind == "plan")]
+        first, *later = steps or [Step(kind="task")]
+        system_prompt = "" if summary_mode else self.memory.system_prompt.system_prompt
+        messages = render_messages(system_prompt, first.observation, len(first.images), later)
+        pictures = (self._pictures[file.sha256] for file in self.images)
+        return to_chat(messages, pictures, (step.output_ids for step in later if step.has_turn))
+
+    def _copy(self, step: Step, memory_step: ActionStep) -> None:
+        """Fill in smolagents' step, which callbacks, replays, monitoring and GradioUI read."""
+        if memory_step.model_output_message is not None:
+            memory_step.model_output = step.model_output
+        memory_step.code_action = step.code or None
+        memory_step.observations = step.observation or None
+        memory_step.observations_images = [self._pictures[self.images[i].sha256] for i in step.images] or None
+
+    def _validate_final_answer(self, final_answer: Any) -> None:
+        try:
+            super()._validate_final_answer(final_answer)
+        except AgentError as error:
+            self.steps[-1].is_final, self.steps[-1].error = False, error.message
+            raise
+
+    def provenance(self) -> dict[str, Any]:
+        """Where a trajectory of this agent comes from, JSON-safe."""
+        return {
+            "controller": self.model.model_id or type(self.model).__name__,
+            "revision": self.model.revision if isinstance(self.model, VLMModel) else None,
+            "toolbox": [
+                {"name": tool.name, "version": tool.version if isinstance(tool, WorkspaceTool) else None}
+                for tool in self.tools.values()
+                if tool.name != "final_answer"
+            ],
+            "prompt": self.prompt,
+            "package_version": _package_version(),
+        }
+
+
+def read_turn(step: Step, message: ChatMessage, tags: tuple[str, str], tools: Collection[str]) -> int:
+    """Fill in a step with what a model wrote: its text and the parts of it, the produced ids, the tokens.
+
+    Args:
+        step ([`Step`]): the step.
+        message ([`~smolagents.ChatMessage`]): the turn.
+        tags (`tuple[str, str]`): opening and closing tag of code.
+        tools (`Collection[str]`): names of what code may call.
+
+    Returns:
+        `int`: the number of code blocks.
+    """
+    if message.token_usage:
+        step.input_tokens, step.output_tokens = message.token_usage.input_tokens, message.token_usage.output_tokens
+    if isinstance(message.raw, Generation):
+        step.output_ids = list(message.raw.output_ids)
+        return step.read(message.raw.text, tags, tools)
+    text = message.content or ""
+    blocks = step.read(text, tags, tools)
+    if blocks and not step.code:  # servers take the closing tag away, since it is a stop sequence
+        step.read(text.rstrip("\n") + "\n" + tags[1], tags, tools)
+    return blocks
+
+
+def picture_file(picture: Image.Image, number: int) -> File:
+    """A picture that came without a file, as one."""
+    buffer = io.BytesIO()
+    picture.convert("RGB").save(buffer, format="PNG")
+    return File.from_bytes(buffer.getvalue(), f"outputs/picture_{number}.png")
+
+
+def check_executor(executor_type: str) -> None:
+    """Refuse an executor that does not exist, or does not work here, before anything is loaded.
+
+    Raises:
+        InputError: when there is no executor of this name.
+        SandboxError: when there is no working bubblewrap for `sandbox`.
+    """
+    if executor_type not in EXECUTORS:
+        raise InputError(f"There is no executor `{executor_type}`; choose one of: {', '.join(EXECUTORS)}.")
+    if executor_type == "sandbox":
+        require_sandbox()
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 3)
+
+
+@functools.cache
+def _compiled(template: str) -> Template:
+    return Template(template, undefined=StrictUndefined)
+
+
+@functools.cache
+def _package_version() -> str:
+    return version("t3-agents")
