@@ -7,7 +7,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
@@ -22,57 +21,24 @@ if TYPE_CHECKING:
 STOP_SECONDS = 5.0
 """How long a rollout that is closed waits for the steps in flight."""
 GRACE_SECONDS = 10.0
-"""What a task may take beyond its time before its thread is left behind: agents end by themselves, unless something
-blocks them."""
-
-
-@dataclass(frozen=True)
-class RolloutLimits:
-    """Limits of every task; where one is `None` the agent's own holds.
-
-    Args:
-        max_steps (`int`, *optional*): steps.
-        max_tokens (`int`, *optional*): input plus output tokens.
-        seconds (`float`, *optional*): wall-clock time. A turn that is being written is cut.
-    """
-
-    max_steps: int | None = None
-    max_tokens: int | None = None
-    seconds: float | None = None
-
-    def __post_init__(self):
-        for name, value in vars(self).items():
-            if value is not None and value <= 0:
-                raise InputError(f"The limit `{name}` must be above 0, not {value}.")
-
-    def apply(self, agent: T3Agent) -> None:
-        """Make them the agent's own."""
-        if self.max_steps is not None:
-            agent.max_steps = self.max_steps
-        if self.max_tokens is not None:
-            agent.token_budget = self.max_tokens
-        if self.seconds is not None:
-            agent.time_budget = self.seconds
+"""What a task may take beyond the `time_budget` of its agent before its thread is left behind: agents end by
+themselves, unless something blocks them."""
 
 
 def rollout(
-    agent_factory: Callable[[], T3Agent],
-    tasks: Iterable[Task],
-    num_workers: int = 1,
-    limits: RolloutLimits | None = None,
+    agent_factory: Callable[[], T3Agent], tasks: Iterable[Task], num_workers: int = 1
 ) -> Generator[Trajectory]:
     """Let agents solve tasks and give every trajectory as soon as it is there.
 
-    A task that raises, is interrupted, or blocks its thread beyond its time still gives a trajectory, with
-    `end_reason` `failed` or `time_budget` and the reason in `provenance["failure"]`; the others go on. Tasks are taken
-    from the iterable one by one, and no worker begins another one while its last trajectory was not taken.
+    A task that raises, is interrupted, or blocks its thread beyond the agent's `time_budget` still gives a trajectory,
+    with `end_reason` `failed` or `time_budget` and the reason in `provenance["failure"]`; the others go on. Tasks are
+    taken from the iterable one by one, and no worker begins another one while its last trajectory was not taken.
 
     Args:
         agent_factory (`Callable[[], T3Agent]`): makes an agent. Each worker makes one, and another one after a
             failure. Agents may share a model, whose calls then share batches.
         tasks (`Iterable[Task]`): what to run.
         num_workers (`int`, *optional*, defaults to 1): tasks that run at the same time, in threads.
-        limits ([`RolloutLimits`], *optional*): limits of every task.
 
     Yields:
         [`Trajectory`]: one per task, in the order in which they end.
@@ -83,7 +49,7 @@ def rollout(
     """
     if num_workers < 1:
         raise InputError(f"The number of workers must be at least 1, not {num_workers}.")
-    return _rollout(agent_factory, iter(tasks), num_workers, limits or RolloutLimits())
+    return _rollout(agent_factory, iter(tasks), num_workers)
 
 
 def failed(task: Task, error: Exception | str, provenance: dict[str, Any], end_reason: str = "failed") -> Trajectory:
@@ -105,9 +71,7 @@ def failed(task: Task, error: Exception | str, provenance: dict[str, Any], end_r
     )
 
 
-def _rollout(
-    agent_factory: Callable[[], T3Agent], tasks: Iterator[Task], num_workers: int, limits: RolloutLimits
-) -> Generator[Trajectory]:
+def _rollout(agent_factory: Callable[[], T3Agent], tasks: Iterator[Task], num_workers: int) -> Generator[Trajectory]:
     events: queue.SimpleQueue[tuple[_Worker, Trajectory | BaseException]] = queue.SimpleQueue()
     busy: set[_Worker] = set()
     everyone: list[_Worker] = []
@@ -116,7 +80,7 @@ def _rollout(
         """Give the next task to a worker, or to a new one; a worker without a task ends."""
         task = next(tasks, None)
         if worker is None and task is not None:
-            worker = _Worker(agent_factory, limits, events)
+            worker = _Worker(agent_factory, events)
             everyone.append(worker)
         if worker is not None:
             busy.discard(worker)
@@ -129,10 +93,9 @@ def _rollout(
             begin(None)
         while busy:
             try:
-                worker, outcome = events.get(timeout=None if limits.seconds is None else 1.0)
+                worker, outcome = events.get(timeout=1.0)
             except queue.Empty:
-                late = [worker for worker in busy if worker.seconds() > limits.seconds + GRACE_SECONDS]
-                for worker in late:
+                for worker in [worker for worker in busy if worker.is_late()]:
                     busy.discard(worker)
                     everyone.remove(worker)
                     begin(None)
@@ -158,15 +121,13 @@ class _Worker:
     def __init__(
         self,
         agent_factory: Callable[[], T3Agent],
-        limits: RolloutLimits,
         events: queue.SimpleQueue[tuple[_Worker, Trajectory | BaseException]],
     ):
         self.agent_factory = agent_factory
-        self.limits = limits
         self.events = events
         self.agent: T3Agent | None = None
         self.task: Task | None = None
-        self._begun = 0.0
+        self._deadline: float | None = None
         self._waiting: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         # A daemon, so that a step that never returns cannot keep an interrupted process alive.
         self.thread = threading.Thread(target=self._work, name="rollout", daemon=True)
@@ -174,12 +135,12 @@ class _Worker:
 
     def give(self, task: Task | None) -> None:
         """Begin with a task; `None` ends the thread."""
-        self.task, self._begun = task, time.monotonic()
+        self.task, self._deadline = task, None
         self._waiting.put(task)
 
-    def seconds(self) -> float:
-        """How long the task runs."""
-        return time.monotonic() - self._begun
+    def is_late(self) -> bool:
+        """Whether the task should have ended by itself."""
+        return self._deadline is not None and time.monotonic() > self._deadline
 
     def stop(self) -> None:
         """End the task in flight, if it can be ended, and the thread."""
@@ -208,7 +169,8 @@ class _Worker:
         # Outside the try: an agent that cannot be made is a mistake of the run, not of this task.
         if self.agent is None:
             self.agent = self.agent_factory()
-            self.limits.apply(self.agent)
+        if self.agent.time_budget is not None:
+            self._deadline = time.monotonic() + self.agent.time_budget + GRACE_SECONDS
         try:
             trajectory = self.agent.run_task(task)
             json.dumps(trajectory.to_dict(), ensure_ascii=False, allow_nan=False).encode()  # can be written

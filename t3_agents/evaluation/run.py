@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..agent.rollout import RolloutLimits, rollout
+from ..agent.rollout import rollout
 from ..errors import InputError, RunFolderError
 from ..progress import WorkProgress
 from ..storage import BlobStore, Shard
@@ -56,13 +56,13 @@ def run_tasks(
     output: str | Path,
     num_workers: int = 1,
     on_progress: Callable[[int, int, Trajectory], None] | None = None,
-    limits: RolloutLimits | None = None,
 ) -> list[Trajectory]:
     """Run an agent over tasks and keep every trajectory.
 
     Each finished trajectory is appended to `output/trajectories.jsonl`, its pictures and files go to `output/blobs`.
     Started again on the same folder, the run skips the tasks that have a row, also after `kill -9`. A task that raises
-    becomes a row with `end_reason` `failed` and the reason in `provenance["failure"]`, and the others go on.
+    or blocks its thread beyond the agent's `time_budget` becomes a row with `end_reason` `failed` or `time_budget` and
+    the reason in `provenance["failure"]`, and the others continue.
 
     Args:
         make_agent (`Callable[[], T3Agent]`): makes an agent. Each worker makes one, and another one after a failure.
@@ -72,7 +72,6 @@ def run_tasks(
         num_workers (`int`, *optional*, defaults to 1): tasks that run at the same time, in threads.
         on_progress (`Callable`, *optional*): called in the calling thread with the number of finished tasks, the
             number of tasks and the [`Trajectory`] that was just written.
-        limits ([`RolloutLimits`], *optional*): limits of every task.
 
     Returns:
         `list[Trajectory]`: one per task, in the order of the tasks.
@@ -92,7 +91,7 @@ def run_tasks(
     with Shard(folder / TRAJECTORIES_FILE) as shard:
         rows = _finished(shard.rows, by_id, folder)
         pending = [task for task_id, task in by_id.items() if task_id not in rows]
-        finished = rollout(make_agent, pending, num_workers, limits)
+        finished = rollout(make_agent, pending, num_workers)
         with closing(finished), _progress_bar(len(by_id), len(rows)) as advance:
             for trajectory in finished:
                 row = _row(trajectory, blobs)

@@ -30,7 +30,7 @@ from packing import machine, peak_bytes, reset_peak
 from dataset_builder.scenarios import seen
 from dataset_builder.scenarios.base import make_task
 from t3_agents.agent.agent import T3Agent, load_agent
-from t3_agents.agent.rollout import RolloutLimits, rollout
+from t3_agents.agent.rollout import rollout
 from t3_agents.evaluation.scenarios import load_tasks
 from t3_agents.hub.repos import AGENT_FILE
 from t3_agents.models.embedded import EMBEDDED
@@ -83,12 +83,11 @@ def run(
     """Figures of a rollout, and its trajectories in the order of the tasks."""
 
     def make_agent() -> T3Agent:
-        return load_agent(options.agent, model=model)
+        return load_agent(options.agent, model=model, max_steps=options.max_steps)
 
     reset_peak()
     begin = time.perf_counter()
-    limits = RolloutLimits(max_steps=options.max_steps)
-    by_id = {trajectory.task.id: trajectory for trajectory in rollout(make_agent, tasks, workers, limits)}
+    by_id = {trajectory.task.id: trajectory for trajectory in rollout(make_agent, tasks, workers)}
     seconds = time.perf_counter() - begin
     trajectories = [by_id[task.id] for task in tasks]
     steps = [step for trajectory in trajectories for step in trajectory.actions]

@@ -262,5 +262,5 @@ def gaia_script():
     )
 
 
-def gaia_agent(model):
-    return T3Agent([], model, prompt="compact", max_steps=3)
+def gaia_agent(model, **settings):
+    return T3Agent([], model, prompt="compact", max_steps=3, **settings)

@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from smolagents.models import ChatMessage, MessageRole, Model
+from smolagents.models import ChatMessage, MessageRole
 
 from t3_agents.errors import InputError
 from t3_agents.task import Task
 from t3_agents.trajectory import Trajectory
 from t3_agents.turns import Step
 
-from ..baselines import RecordedAgent
+from ..baselines import AgentWrapper
 from ..error_types import error_type
 from ..results import TaskScore
 from ..rows import LoadedTasks, attachment
@@ -189,7 +189,7 @@ def _task_of(row: Any, split: str, folder: Path) -> Task:
     )
 
 
-class FormattingAgent:
+class FormattingAgent(AgentWrapper):
     """An agent whose controller brings each answer into the leaderboard's form, in one more call.
 
     The result is `provenance["formatted_answer"]`; a reply without `FINAL ANSWER:` leaves the answer as it is.
@@ -197,11 +197,6 @@ class FormattingAgent:
     Args:
         agent ([`RecordedAgent`]): the agent.
     """
-
-    def __init__(self, agent: RecordedAgent):
-        self.agent = agent
-        self.model: Model = agent.model
-        self.tools = agent.tools
 
     def run_task(self, task: Task) -> Trajectory:
         """Solve a task and format its answer."""
@@ -219,16 +214,6 @@ class FormattingAgent:
                 used = reply.token_usage
                 trajectory.provenance["formatting_tokens"] = [used.input_tokens, used.output_tokens]
         return trajectory
-
-    def provenance(self) -> dict[str, Any]:
-        """Where a trajectory of this agent comes from, JSON-safe."""
-        return self.agent.provenance()
-
-    def interrupt(self) -> None:
-        self.agent.interrupt()
-
-    def cleanup(self) -> None:
-        self.agent.cleanup()
 
 
 def _work(step: Step) -> str:

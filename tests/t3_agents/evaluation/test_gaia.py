@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 
 import pytest
 
@@ -53,6 +54,26 @@ def test_questions_are_in_the_trajectories_only(data, tmp_path, capfd):
     assert SECRET not in printed.out + printed.err + json.dumps(results)
     holding = {p.name for p in (tmp_path / "run").rglob("*") if p.is_file() and SECRET in p.read_text(errors="ignore")}
     assert holding == {"trajectories.jsonl"}
+
+
+@pytest.mark.slow
+def test_a_thread_that_blocks_is_left_behind_at_the_time_limit_of_its_agent(data, tmp_path):
+    class Blocking(type(gaia_script())):
+        """Blocks its thread at its first turn, and looks at no interruption."""
+
+        blocked = threading.Event()
+
+        def generate(self, messages, stop_sequences=None, **kwargs):
+            if not self.blocked.is_set():
+                self.blocked.set()
+                threading.Event().wait()
+            return super().generate(messages, stop_sequences, **kwargs)
+
+    model = Blocking(gaia_script().turns)
+    evaluate(config(data, tmp_path / "run", limit=3, format_answers=True), lambda: gaia_agent(model, time_budget=1))
+    late = [t for t in read_trajectories(tmp_path / "run") if "failure" in t.provenance]
+    assert len(late) == 1 and late[0].end_reason == "time_budget"
+    assert "did not end" in late[0].provenance["failure"] and late[0].provenance["controller"] == "script"
 
 
 def test_a_failure_that_quotes_the_question_is_a_row_without_it(data, tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from smolagents import tool
 
 from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError, RunFolderError
@@ -107,6 +108,22 @@ def test_a_task_that_raises_becomes_a_row(tmp_path, workers):
     assert run[2].task == tasks[2] and run[2].answer is None
     # A failed task has had its turn.
     assert run_tasks(patient, tasks, tmp_path / "run") == run
+
+
+@tool
+def wait_for_ever() -> str:
+    """Never returns."""
+    threading.Event().wait()
+
+
+@pytest.mark.parametrize("executor", ["sandbox", "local"])
+def test_a_tool_that_blocks_costs_its_task_its_time(tmp_path, executor):
+    def make_agent():
+        model = ScriptedModel([turn("print(1)\nwait_for_ever()"), turn("final_answer(1)")])
+        return T3Agent([wait_for_ever], model, prompt="compact", executor_type=executor, time_budget=0.5)
+
+    run = run_tasks(make_agent, make_tasks(2), tmp_path / "run", 2)
+    assert [(t.end_reason, t.answer, len(t.actions)) for t in run] == [("time_budget", None, 1)] * 2
 
 
 def test_an_answer_that_is_no_unicode_harms_nothing(tmp_path):
