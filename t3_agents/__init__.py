@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from .agent.rollout import rollout as rollout
     from .errors import InputError as InputError
     from .errors import T3Error as T3Error
+    from .models.scripted import ScriptedModel as ScriptedModel
     from .models.server import ServerModel as ServerModel
-    from .models.vlm import ScriptedModel as ScriptedModel
     from .models.vlm import VLMModel as VLMModel
     from .sandbox.executor import SandboxExecutor as SandboxExecutor
     from .sandbox.process import SandboxLimits as SandboxLimits
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .task import Task as Task
     from .tools.base import WorkspaceTool as WorkspaceTool
     from .tools.toolbox import make_toolbox as make_toolbox
-    from .trajectory import Step as Step
     from .trajectory import Trajectory as Trajectory
+    from .turns import Step as Step
     from .workspace import Workspace as Workspace
 
 
@@ -34,13 +34,15 @@ __getattr__, __dir__, __all__ = lazy_names(
         "agent.rollout": ["rollout"],
         "errors": ["InputError", "T3Error"],
         "models.server": ["ServerModel"],
-        "models.vlm": ["ScriptedModel", "VLMModel"],
+        "models.scripted": ["ScriptedModel"],
+        "models.vlm": ["VLMModel"],
         "sandbox.executor": ["SandboxExecutor"],
         "sandbox.process": ["SandboxLimits"],
         "task": ["File", "Task"],
         "tools.base": ["WorkspaceTool"],
         "tools.toolbox": ["make_toolbox"],
-        "trajectory": ["Step", "Trajectory"],
+        "trajectory": ["Trajectory"],
+        "turns": ["Step"],
         "workspace": ["Workspace"],
     },
 )
