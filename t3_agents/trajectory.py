@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from .errors import InputError
-from .storage import BlobStore, reject_unknown, require
+from .storage import BlobStore, from_record, require
 from .task import File, Task
 from .turns import Step, render_messages
 
 
 FORMAT = "t3-trajectory/1"
 END_REASONS = ("answer", "max_steps", "max_errors", "token_budget", "time_budget", "failed")
+STEP_COLUMNS = ("thought", "code", "observation", "error", "images", "tools", "output_ids")
+"""What a dataset row holds of a step; `output_ids` lets training see the ids of a run of a local model."""
 
 
 @dataclass
@@ -79,14 +81,10 @@ class Trajectory:
         self.check()
         return {
             "format": FORMAT,
+            **{f.name: getattr(self, f.name) for f in fields(self)},
             "task": self.task.to_dict(),
-            "system_prompt": self.system_prompt,
             "steps": [step.to_dict() for step in self.steps],
             "images": [image.to_dict() for image in self.images],
-            "answer": self.answer,
-            "end_reason": self.end_reason,
-            "verification": self.verification,
-            "provenance": self.provenance,
         }
 
     @classmethod
@@ -100,39 +98,27 @@ class Trajectory:
         Raises:
             InputError: naming the field that is missing, unknown, of a wrong type or inconsistent.
         """
-        version = require(record, "format", str, "trajectory")
-        if version != FORMAT:
-            raise InputError(f"The trajectory has format `{version}`; this version reads `{FORMAT}`.")
-        names = {f.name for f in fields(cls)}
-        reject_unknown(record, names | {"format"}, "trajectory")
-        trajectory = cls(
-            task=Task.from_dict(require(record, "task", dict, "trajectory"), blobs),
-            system_prompt=require(record, "system_prompt", str, "trajectory"),
-            steps=[Step.from_dict(step) for step in require(record, "steps", list, "trajectory")],
-            images=[File.from_dict(image, blobs) for image in require(record, "images", list, "trajectory")],
-            answer=require(record, "answer", (str, type(None)), "trajectory"),
-            end_reason=require(record, "end_reason", str, "trajectory"),
-            verification=require(record, "verification", dict, "trajectory", default={}),
-            provenance=require(record, "provenance", dict, "trajectory", default={}),
+        for name in ("system_prompt", "answer", "end_reason"):
+            require(record, name, object, "trajectory")
+        trajectory = from_record(
+            cls,
+            record,
+            "trajectory",
+            FORMAT,
+            task=lambda task: Task.from_dict(task, blobs),
+            steps=Step.from_dict,
+            images=lambda image: File.from_dict(image, blobs),
         )
         trajectory.check()
         return trajectory
 
     def stored_in(self, blobs: BlobStore) -> Trajectory:
         """The same trajectory with the bytes of its files and pictures in `blobs`."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        task = {f.name: getattr(self.task, f.name) for f in fields(self.task)}
-        task["files"] = tuple(file.stored_in(blobs) for file in self.task.files)
-        values["task"] = Task(**task)
-        values["images"] = [image.stored_in(blobs) for image in self.images]
-        return Trajectory(**values)
+        task = replace(self.task, files=tuple(file.stored_in(blobs) for file in self.task.files))
+        return replace(self, task=task, images=[image.stored_in(blobs) for image in self.images])
 
     def to_row(self) -> dict[str, Any]:
-        """The record as a row of the MM-Traj dataset: bytes included, structured columns for filtering.
-
-        `steps[].output_ids` keeps the produced token ids where the controller was a local model, so that training sees
-        the same ids.
-        """
+        """The record as a row of the MM-Traj dataset: bytes included, structured columns for filtering."""
         self.check()
         return {
             "id": self.task.id,
@@ -144,18 +130,7 @@ class Trajectory:
             ],
             "images": [{"path": image.path, "bytes": image.read_bytes()} for image in self.images],
             "messages": self.to_messages(),
-            "steps": [
-                {
-                    "thought": step.thought,
-                    "code": step.code,
-                    "observation": step.observation,
-                    "error": step.error,
-                    "images": step.images,
-                    "tools": step.tools,
-                    "output_ids": step.output_ids,
-                }
-                for step in self.actions
-            ],
+            "steps": [{name: getattr(step, name) for name in STEP_COLUMNS} for step in self.actions],
             "answer": self.answer,
             "ground_truth": self.task.ground_truth,
             "tools": sorted({tool for step in self.actions for tool in step.tools}),

@@ -11,10 +11,10 @@ import ast
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any
 
 from .errors import InputError
-from .storage import reject_unknown, require
+from .storage import from_record
 
 
 CODE_OPEN, CODE_CLOSE = "```py", "```<end_action>"
@@ -43,7 +43,7 @@ class Step:
         seconds (`float`): wall-clock time of the step.
     """
 
-    kind: Literal["action", "plan", "task"] = "action"
+    kind: str = "action"
     model_output: str = ""
     thought: str = ""
     code: str = ""
@@ -95,29 +95,9 @@ class Step:
         Raises:
             InputError: naming the field that is unknown or of a wrong type.
         """
-        reject_unknown(record, {f.name for f in fields(cls)}, "step")
-        types: dict[str, Any] = {
-            "kind": str,
-            "model_output": str,
-            "thought": str,
-            "code": str,
-            "observation": str,
-            "error": (str, type(None)),
-            "images": list,
-            "tools": list,
-            "output_ids": (list, type(None)),
-            "is_final": bool,
-            "input_tokens": int,
-            "output_tokens": int,
-            "seconds": (int, float),
-        }
-        values = {name: require(record, name, kind, "step") for name, kind in types.items() if name in record}
-        step = cls(**values)
+        step = from_record(cls, record, "step")
         if step.kind not in ("action", "plan", "task"):
             raise InputError(f"Field `kind` of the step must be action, plan or task, not `{step.kind}`.")
-        for name, kind in (("images", int), ("tools", str), ("output_ids", int)):
-            if any(not isinstance(value, kind) or isinstance(value, bool) for value in getattr(step, name) or []):
-                raise InputError(f"Field `{name}` of the step must be a list of {kind.__name__}.")
         return step
 
 

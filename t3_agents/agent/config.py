@@ -6,7 +6,7 @@ import copy
 import functools
 import importlib.resources
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import yaml
 from ..errors import InputError
 from ..hub.repos import AGENT_FILE
 from ..hub.safe_loading import GENERATION_SETTINGS, SAFE_IMPORTS, check_repo_id, check_template, read_json, strict_json
-from ..storage import reject_unknown, require
+from ..storage import from_record, require
 from ..turns import CODE_CLOSE, CODE_OPEN
 
 
@@ -101,23 +101,10 @@ class T3AgentConfig:
     @classmethod
     def from_record(cls, record: Any) -> T3AgentConfig:
         """The settings in the parsed content of `t3_agent.json`, see [`from_json`]."""
-        version = require(record, "format", str, AGENT_FILE)
-        if version != FORMAT:
-            raise InputError(f"{AGENT_FILE} has format `{version}`; this version reads `{FORMAT}`.")
-        del record["format"]
-        reject_unknown(record, {f.name for f in fields(cls)}, AGENT_FILE)
-        default = cls()
-        for f in fields(cls):
-            kinds: tuple[type, ...] = (type(getattr(default, f.name)),)
-            if "None" in f.type:
-                kinds = (type(None), int, float) if f.name != "instructions" else (type(None), str)
-            elif f.type == "float":
-                kinds = (int, float)
-            require(record, f.name, kinds, AGENT_FILE, default=getattr(default, f.name))
-        config = cls(**record)
-        if len(config.code_block_tags) != 2 or not all(isinstance(tag, str) for tag in config.code_block_tags):
+        config = from_record(cls, record, AGENT_FILE, FORMAT)
+        if len(config.code_block_tags) != 2:
             raise InputError(f"Field `code_block_tags` of the {AGENT_FILE} must be an opening and a closing tag.")
-        missing = sorted(set(load_prompt(default.prompt)) - set(config.prompt_templates))
+        missing = sorted(set(load_prompt(cls.prompt)) - set(config.prompt_templates))
         if config.prompt_templates and missing:
             raise InputError(f"Field `prompt_templates` of the {AGENT_FILE} has no `{missing[0]}`.")
         return config

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import io
 import time
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import nullcontext
@@ -27,6 +26,7 @@ from smolagents.utils import AgentError, AgentExecutionError, AgentGenerationErr
 from .. import tracing
 from ..errors import InputError
 from ..interruption import InterruptedTurn, Interruption, interruptible
+from ..media import encode_image
 from ..models.vlm import Generation, VLMModel, to_chat
 from ..sandbox import PAPER_IMPORTS, SandboxExecutor, SandboxLimits, require_sandbox
 from ..sandbox.local import TimedExecutor
@@ -480,9 +480,7 @@ def read_turn(step: Step, message: ChatMessage, tags: tuple[str, str], tools: Co
 
 def picture_file(picture: Image.Image, number: int) -> File:
     """A picture that came without a file, as one."""
-    buffer = io.BytesIO()
-    picture.convert("RGB").save(buffer, format="PNG")
-    return File.from_bytes(buffer.getvalue(), f"outputs/picture_{number}.png")
+    return File.from_bytes(encode_image(picture.convert("RGB")), f"outputs/picture_{number}.png")
 
 
 def check_executor(executor_type: str) -> None:
