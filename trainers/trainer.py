@@ -119,7 +119,7 @@ class TrajectoryTrainer(SFTTrainer):
         check_pictures(self.accelerator, inputs, bool(self.modules_to_save))
         weights = inputs.pop("loss_weights", None)
         logits, wanted = supervised_logits(model, self._plain_model(model), inputs)
-        losses = cross_entropy(logits.float(), wanted, reduction="none")
+        losses = cross_entropy(at_least_single(logits), wanted, reduction="none")
         total = (losses if weights is None else losses * weights).sum()
         count = wanted.numel() if num_items_in_batch is None else num_items_in_batch
         loss = total / max(int(count), 1)
@@ -193,9 +193,14 @@ def packing_problem(
         model.train(training)
     error = ((found - expected).abs().max() / expected.abs().max()).item()
     # Rounding of a few layers; a wrong mask or position changes logits by their own size.
-    if error > (1e-3 if model.dtype == torch.float32 else 0.1):
+    if error > (0.1 if model.dtype.itemsize == 2 else 1e-3):
         return f"logits of packed rows of {type(model).__name__} are off by {error:.1e}"
     return None
+
+
+def at_least_single(logits: torch.Tensor) -> torch.Tensor:
+    """The logits in single precision, or in double where the model has it."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 @torch.no_grad()
@@ -203,7 +208,7 @@ def _produced_logits(model: PreTrainedModel, batch: dict[str, Any]) -> torch.Ten
     inputs = {name: value.to(model.device) if torch.is_tensor(value) else value for name, value in batch.items()}
     inputs.pop("loss_weights", None)
     logits, _ = supervised_logits(model, model, inputs)
-    return logits.float()
+    return at_least_single(logits)
 
 
 def supervised_logits(

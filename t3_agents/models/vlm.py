@@ -145,7 +145,7 @@ class VLMModel(Model):
             base_revision (`str`, *optional*): commit of that model.
             revision (`str`, *optional*): commit of `pretrained_name_or_path`.
             device (`str`, *optional*): the best device that torch finds, by default.
-            dtype (`str`, *optional*): the checkpoint's own, by default; `float32` on a CPU.
+            dtype (`str`, *optional*): the checkpoint's own, by default; on a CPU `float32` for one in half precision.
             token (`str` or `bool`, *optional*): as in `huggingface_hub`.
             trust_remote_code (`bool`, *optional*, defaults to `False`): run code of the model's repo.
             quantization_config (`BitsAndBytesConfig`, *optional*): load the weights quantized, as in transformers.
@@ -166,8 +166,8 @@ class VLMModel(Model):
             folder = download_model(name, revision, token, code=trust_remote_code)
         check_folder(folder)
         device = device or best_device()
-        # CPUs without bf16 units run it some 50 times slower than fp32.
-        dtype = dtype or ("float32" if device == "cpu" else "auto")
+        if device != "cpu":
+            dtype = dtype or "auto"
         loading = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": trust_remote_code}
         if quantization_config is not None:
             loading |= {"quantization_config": quantization_config, "device_map": {"": device}}
@@ -269,6 +269,10 @@ def _load_whole(folder: Path, loading: dict[str, Any]) -> Any:
     """A model with all of its weights: transformers would draw random ones for what a checkpoint does not have."""
     from transformers import AutoModelForImageTextToText
 
+    if loading["dtype"] is None:
+        # CPUs without bf16 units run it some 50 times slower than fp32.
+        is_double = read_json(folder / "config.json").get("dtype") == "float64"
+        loading = {**loading, "dtype": "float64" if is_double else "float32"}
     model, info = AutoModelForImageTextToText.from_pretrained(folder, output_loading_info=True, **loading)
     missing = sorted(info["missing_keys"])
     if missing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import struct
 import wave
 import zipfile
@@ -11,9 +12,8 @@ import zlib
 from pathlib import Path
 
 from fpdf import FPDF
-from PIL import Image
 
-from tests.helpers import DATA
+from tests.helpers import DATA, noise
 
 
 FILES = DATA / "made_by_others"
@@ -78,7 +78,7 @@ def replaced(old: bytes, new: bytes):
 
 
 def pdf_with_a_broken_picture(folder: Path) -> str:
-    image = Image.effect_noise((400, 400), 80).convert("RGB")
+    image = noise(0, (400, 400), 80).convert("RGB")
     pdf = FPDF()
     pdf.set_compression(False)
     pdf.add_page()
@@ -88,7 +88,7 @@ def pdf_with_a_broken_picture(folder: Path) -> str:
     data = bytearray(pdf.output())
     start = data.index(b"/Subtype /Image")
     start = data.index(b"stream", start) + 200
-    data[start : start + 20_000] = os.urandom(20_000)
+    data[start : start + 20_000] = random.Random(0).randbytes(20_000)
     (folder / "picture.pdf").write_bytes(data)
     return "picture.pdf"
 

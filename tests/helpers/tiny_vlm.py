@@ -29,7 +29,8 @@ def turn(code: str, thought: str = "think") -> str:
 def make_tiny_vlm(folder: str | Path) -> Path:
     """Write the model and its processor to a folder that `VLMModel.from_pretrained` reads; the same every time.
 
-    The weights are large for random ones, so that what the model writes depends on all that it reads.
+    The weights are large for random ones, so that what the model writes depends on all that it reads; and in double
+    precision, so that two ways of computing one thing agree on every processor.
     """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -84,7 +85,7 @@ def make_tiny_vlm(folder: str | Path) -> Path:
     # Loading `transformers` classes may draw random numbers, so the seed is set where the weights are made.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = Idefics3ForConditionalGeneration(config).float().eval()
+        model = Idefics3ForConditionalGeneration(config).double().eval()
     model.generation_config.eos_token_id = ids.eos_token_id
     model.generation_config.pad_token_id = ids.pad_token_id
     folder = Path(folder)

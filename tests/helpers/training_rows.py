@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from t3_agents.task import File, Task
 from t3_agents.trajectory import Trajectory
 from t3_agents.turns import Step
+from tests.helpers import noise
 from tests.helpers.tiny_vlm import turn
 from trainers.sft import TrainConfig, build_trainer
 
@@ -29,11 +28,15 @@ TINY = {
     "report_to": "none",
 }
 """A recipe for the tiny model."""
+SAME = 1e-7
+"""Relative difference that two ways of computing one loss or gradient in double precision stay below; rounding is
+1e-15, and 1e-9 where it turns the last bit of a norm, which is computed in single precision inside the models."""
+SAME_SHARED = 1e-5
+"""The same for gradients of a shared prefix: its norms round the sum over the rows, of rows alone they round each."""
 
 
 def picture(number: int, path: str) -> File:
-    image = Image.effect_noise((48 + 8 * (number % 3), 40), 40 + number % 50).convert("RGB")
-    image.putpixel((0, 0), (number % 256, 0, 0))
+    image = noise(number, (48 + 8 * (number % 3), 40)).convert("RGB")
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return File.from_bytes(buffer.getvalue(), path)
@@ -96,9 +99,7 @@ def write_dataset(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
 def make_trainer(
     model_folder: Path, output: Path, rows: Sequence[dict[str, Any]], callbacks: Sequence[Any] = (), **recipe: Any
 ) -> Any:
-    """A trainer of the project on a freshly loaded model. Its adapter is not zero, so that every gradient counts."""
-    import torch
-
+    """A trainer of the project on a freshly loaded model, its adapter made by `fill_adapter`."""
     from t3_agents.models.vlm import VLMModel
 
     config = TrainConfig(dataset="rows", output=str(output), **{**TINY, **recipe})
@@ -106,12 +107,29 @@ def make_trainer(
     trainer = build_trainer(
         config, controller.model, controller.processor, make_dataset(rows), callbacks=list(callbacks)
     )
+    fill_adapter(trainer.model)
+    return trainer
+
+
+def fill_adapter(model: Any) -> None:
+    """Let an adapter be not zero, so that every gradient counts."""
+    import torch
+
     generator = torch.Generator().manual_seed(1)
-    for name, parameter in trainer.model.named_parameters():
+    for name, parameter in model.named_parameters():
         if "lora_B" in name:
             parameter.data.normal_(0, 0.1, generator=generator)
-    return trainer
 
 
 def trained_parameters(model: Any) -> dict[str, Any]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def assert_same(first: dict[str, Any], second: dict[str, Any], tolerance: float = SAME) -> None:
+    """Equal parameter by parameter, relative to the largest value of each."""
+    assert first.keys() == second.keys() and first
+    for name in first:
+        scale = first[name].abs().max().item()
+        assert scale > 0, f"{name} is not trained"
+        error = (first[name] - second[name]).abs().max().item() / scale
+        assert error < tolerance, f"{name}: {error}"

@@ -11,6 +11,7 @@ from t3_agents.errors import InputError
 from t3_agents.media import decode_image
 from t3_agents.storage import BlobStore, sha256_of
 from t3_agents.task import MAX_FILE_BYTES, File, Task
+from tests.helpers import noise
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ class TestFilesThatCannotBeUsed:
     def test_image_that_cannot_be_decoded(self, write, data):
         if data is None:
             buffer = BytesIO()
-            Image.effect_noise((64, 64), 50).save(buffer, format="PNG")
+            noise(0, (64, 64)).save(buffer, format="PNG")
             data = buffer.getvalue()[: len(buffer.getvalue()) // 2]
         assert "photo.png is not a readable image" in refused(write("photo.png", data))
 

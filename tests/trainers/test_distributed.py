@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.helpers import ROOT
-from tests.helpers.training_rows import TINY, make_row, write_dataset
+from tests.helpers.training_rows import SAME_SHARED, TINY, make_row, write_dataset
 from tests.helpers.training_runs import losses, read_log, weight_difference, write_recipe
 from trainers.checkpoints import COMPLETE
 from trainers.sft import TrainConfig, train
@@ -67,7 +67,7 @@ def start_two(config: str, recipe: Path, *options: str) -> subprocess.Popen:
 
 def run_two(config: str, recipe: Path) -> None:
     process = start_two(config, recipe)
-    _, problems = process.communicate(timeout=400)
+    _, problems = process.communicate(timeout=1200)
     assert process.returncode == 0, problems[-4000:]
 
 
@@ -78,9 +78,9 @@ def train_alone(recipe: dict, folder: Path) -> Path:
 
 
 def assert_same_run(folder: Path, alone: Path) -> None:
-    assert losses(folder) == pytest.approx(losses(alone), abs=1e-5)
+    assert losses(folder) == pytest.approx(losses(alone), rel=SAME_SHARED)
     assert [entry["tokens"] for entry in read_log(folder)] == [entry["tokens"] for entry in read_log(alone)]
-    assert weight_difference(folder / "agent", alone / "agent") < 1e-5
+    assert weight_difference(folder / "agent", alone / "agent") < SAME_SHARED
 
 
 @pytest.mark.slow
@@ -105,7 +105,7 @@ def test_two_processes_share_the_packs(recipe, tmp_path):
     run_two("ddp", write_recipe(tmp_path / "recipe.yaml", **recipe, output=str(tmp_path / "two")))
     found, alone = losses(tmp_path / "two"), losses(train_alone(recipe, tmp_path / "alone"))
     assert len(found) == len(alone) == 5
-    assert found[:4] == pytest.approx(alone[:4], abs=1e-5)
+    assert found[:4] == pytest.approx(alone[:4], rel=SAME_SHARED)
 
 
 @pytest.mark.slow
@@ -118,7 +118,7 @@ def test_two_processes_that_are_killed_go_on(recipe, pictures, tmp_path, config)
         recipe = {**recipe, "dataset": str(pictures)}
     folder = tmp_path / "two"
     file = write_recipe(tmp_path / "recipe.yaml", **recipe, output=str(folder))
-    process, deadline = start_two(config, file), time.monotonic() + 300
+    process, deadline = start_two(config, file), time.monotonic() + 1200
     while not (folder / "checkpoint-5" / COMPLETE).exists():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1][-4000:]
         time.sleep(0.002)
