@@ -239,8 +239,8 @@ class SlotDecoder:
             return
         try:
             logits = self._read_prompt(row)
-            self._rows.append(row)
             row.extend(logits, ())
+            self._rows.append(row)
         except Exception as error:
             if _is_out_of_memory(error) and (self._rows or self.tree.num_tokens):
                 self._make_do_with_less(row)
