@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.run_samples import make_trajectory, write_shard
-
-
-# `datasets` looks for the Hub when it resolves a local folder's name; these tests need no network.
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -232,7 +231,7 @@ def test_candidates_do_not_wait_for_each_other(tmp_path):
 
     def wait(candidate: Candidate) -> Candidate:
         if candidate.id == "gta-0-0":
-            assert others.wait(20)
+            assert others.wait(600)
         return candidate
 
     def count(candidate: Candidate) -> Candidate:
@@ -242,6 +241,5 @@ def test_candidates_do_not_wait_for_each_other(tmp_path):
             others.set()
         return candidate
 
-    begun = time.monotonic()
     make(tmp_path, num_tasks=15, concurrency=2, stages=[Stage("plan", wait), Stage("solve", count)]).run()
-    assert time.monotonic() - begun < 20 and seen[-1] == "gta-0-0" or "gta-0-0" in seen[5:]
+    assert "gta-0-0" in seen[5:]

@@ -106,10 +106,9 @@ class TestParseTurn:
         assert parse_turn(text) == (thought, code, blocks)
 
     def test_an_endless_turn_is_read_in_linear_time(self):
-        start = time.perf_counter()
+        # What goes back for each character would take hours.
         assert parse_turn("Thought: " + " \n" * 200_000 + "x")[2] == 0
         assert parse_turn("```py\n" * 20_000)[2] == 20_000
-        assert time.perf_counter() - start < 10
 
     def test_other_tags(self):
         assert parse_turn("a\n<code>\nx = 1\n</code>", ("<code>", "</code>")) == ("a", "x = 1", 1)
@@ -199,16 +198,14 @@ class TestObservations:
             "while True: pass",
             "for i in range(10**12): pass",
             "try:\n    while True: pass\nexcept Exception:\n    pass\nfinally:\n    print('over')",
-            "import time\nprint('start')\ntime.sleep(30)",
+            "import time\nprint('start')\ntime.sleep(10**6)",
         ],
         ids=["while", "for", "handler", "sleep"],
     )
     def test_endless_code_is_ended(self, code):
-        start = time.monotonic()
         agent, trajectory = run_code(code, "print('next')", code_timeout=0.5)
         assert "exceeded the maximum execution time of 0.5 seconds" in trajectory.steps[0].error
         assert trajectory.steps[1].observation == "next" and trajectory.answer == "done"
-        assert time.monotonic() - start < 10
 
     def test_a_server_that_cuts_the_closing_tag_changes_nothing(self):
         agent = make_agent("Thought: a\nCode:\n```py\nprint(1)\n", DONE)
@@ -311,9 +308,9 @@ class TestLimits:
         assert (trajectory.end_reason, len(trajectory.actions)) == ("token_budget", 3)
 
     def test_time(self):
-        agent = make_agent(model=WatchedModel([turn("print(1)")] * 9, seconds=0.5), time_budget=1.2)
+        agent = make_agent(model=WatchedModel([turn("print(1)")] * 9, seconds=0.5), time_budget=0.9)
         trajectory = agent.run_task(Task.create("?"))
-        assert trajectory.end_reason == "time_budget" and 2 <= len(trajectory.actions) <= 3
+        assert trajectory.end_reason == "time_budget" and len(trajectory.actions) <= 2
 
     def test_an_answer_in_the_last_step_counts(self):
         agent = make_agent(turn("print(1)"), DONE, max_steps=2, token_budget=30)

@@ -47,9 +47,8 @@ def test_leaving_ends_the_run():
     agent = T3Agent(tools=[], model=ScriptedModel([turn("print(1)"), *[turn("while True: pass")] * 5]))
     shown = solve(agent, "What?", [])
     next(shown)
-    begin = time.monotonic()
     shown.close()
-    assert time.monotonic() - begin < 20
+    assert agent.model.position <= 2, "the step that ran was cut, and none came after it"
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -19,26 +18,27 @@ from t3_agents.models.scripted import ScriptedModel
 from t3_agents.storage import read_rows
 from t3_agents.task import File, Task
 from tests.helpers import ROOT
-from tests.helpers.scripted_run import PatientModel, make_tasks, turn
+from tests.helpers.scripted_run import EndlessModel, make_tasks
+from tests.helpers.tiny_vlm import turn
 
 
 def agent_of(model):
     return T3Agent(tools=[], model=model, prompt="compact")
 
 
-def patient():
-    return agent_of(PatientModel(0))
+def endless():
+    return agent_of(EndlessModel())
 
 
 def ids(output):
     return [row["task"]["id"] for row in read_rows(Path(output) / TRAJECTORIES_FILE)]
 
 
-class SometimesBroken(PatientModel):
+class SometimesBroken(EndlessModel):
     """Raises for the tasks whose query holds one of the given words."""
 
     def __init__(self, *words):
-        super().__init__(0)
+        super().__init__()
         self.words = words
 
     def generate(self, messages, stop_sequences=None, **kwargs):
@@ -55,7 +55,7 @@ def test_results_come_in_the_order_of_the_tasks(tmp_path, workers):
 
     def make_agent():
         made.append(threading.get_ident())
-        return patient()
+        return endless()
 
     run = run_tasks(make_agent, iter(tasks), tmp_path / "run", workers, lambda *step: seen.append(step))
     assert [t.task for t in run] == tasks
@@ -69,30 +69,30 @@ def test_results_come_in_the_order_of_the_tasks(tmp_path, workers):
 
 
 def test_no_tasks(tmp_path):
-    assert run_tasks(patient, [], tmp_path / "run", 2) == []
+    assert run_tasks(endless, [], tmp_path / "run", 2) == []
 
 
 def test_finished_tasks_are_not_run_again(tmp_path):
     tasks = make_tasks(5)
-    first = run_tasks(patient, tasks[:3], tmp_path / "run")
+    first = run_tasks(endless, tasks[:3], tmp_path / "run")
 
     def refuse():
         raise AssertionError("an agent was made although nothing is left to do")
 
     assert run_tasks(refuse, tasks[:3], tmp_path / "run") == first
-    both = run_tasks(patient, reversed(tasks), tmp_path / "run", 2)
+    both = run_tasks(endless, reversed(tasks), tmp_path / "run", 2)
     assert [t.task.id for t in both] == [task.id for task in reversed(tasks)]
     assert len(ids(tmp_path / "run")) == 5
 
 
 def test_a_torn_last_line_is_run_again(tmp_path):
     tasks = make_tasks(4)
-    run_tasks(patient, tasks, tmp_path / "run")
+    run_tasks(endless, tasks, tmp_path / "run")
     shard = tmp_path / "run" / TRAJECTORIES_FILE
     lost = ids(tmp_path / "run")[-1]
     shard.write_bytes(shard.read_bytes()[:-40])
     assert lost not in ids(tmp_path / "run")
-    run = run_tasks(patient, tasks, tmp_path / "run")
+    run = run_tasks(endless, tasks, tmp_path / "run")
     assert [t.task for t in run] == tasks
     assert sorted(ids(tmp_path / "run")) == sorted(task.id for task in tasks)
 
@@ -107,7 +107,7 @@ def test_a_task_that_raises_becomes_a_row(tmp_path, workers):
     assert run[2].provenance["controller"] == "scripted"
     assert run[2].task == tasks[2] and run[2].answer is None
     # A failed task has had its turn.
-    assert run_tasks(patient, tasks, tmp_path / "run") == run
+    assert run_tasks(endless, tasks, tmp_path / "run") == run
 
 
 @tool
@@ -144,7 +144,7 @@ def test_files_and_pictures_are_kept(tmp_path, monkeypatch):
     assert [t.end_reason for t in run] == ["answer", "answer"]
     for name in ("red.png", "blue.png"):
         Path(name).unlink()
-    again = run_tasks(patient, tasks, tmp_path / "run")
+    again = run_tasks(endless, tasks, tmp_path / "run")
     assert [t.images[0].open_image().getpixel((0, 0)) for t in again] == [(255, 0, 0), (0, 0, 255)]
     assert again[0].images[0].source.is_relative_to(tmp_path / "run" / BLOBS_FOLDER)
     assert str(tmp_path) not in (tmp_path / "run" / TRAJECTORIES_FILE).read_text()
@@ -154,7 +154,7 @@ def test_a_missing_attachment_fails_its_task_only(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "gone.png")
     lost = Task.create("What is it?", [File.from_path(tmp_path / "gone.png")])
     (tmp_path / "gone.png").unlink()
-    run = run_tasks(patient, [lost, *make_tasks(1)], tmp_path / "run")
+    run = run_tasks(endless, [lost, *make_tasks(1)], tmp_path / "run")
     assert [t.end_reason for t in run] == ["failed", "answer"]
     assert run[0].task == lost and "gone.png" in run[0].provenance["failure"]
 
@@ -162,12 +162,12 @@ def test_a_missing_attachment_fails_its_task_only(tmp_path):
 def test_mistakes_are_refused(tmp_path):
     tasks = make_tasks(2)
     with pytest.raises(InputError, match="Two tasks have the id task-0"):
-        run_tasks(patient, [*tasks, tasks[0]], tmp_path / "run")
+        run_tasks(endless, [*tasks, tasks[0]], tmp_path / "run")
     with pytest.raises(InputError, match="at least 1"):
-        run_tasks(patient, tasks, tmp_path / "run", 0)
-    run_tasks(patient, tasks, tmp_path / "run")
+        run_tasks(endless, tasks, tmp_path / "run", 0)
+    run_tasks(endless, tasks, tmp_path / "run")
     with pytest.raises(RunFolderError, match="another task with the id task-1"):
-        run_tasks(patient, [Task(id="task-1", query="Something else?")], tmp_path / "run")
+        run_tasks(endless, [Task(id="task-1", query="Something else?")], tmp_path / "run")
 
 
 def test_an_agent_that_cannot_be_made_stops_the_run(tmp_path):
@@ -177,7 +177,7 @@ def test_an_agent_that_cannot_be_made_stops_the_run(tmp_path):
     with pytest.raises(InputError, match="no such controller"):
         run_tasks(make_agent, make_tasks(5), tmp_path / "run", 2)
     assert ids(tmp_path / "run") == []
-    assert len(run_tasks(patient, make_tasks(5), tmp_path / "run")) == 5
+    assert len(run_tasks(endless, make_tasks(5), tmp_path / "run")) == 5
 
 
 def test_an_error_of_the_caller_stops_the_run_and_keeps_its_rows(tmp_path):
@@ -187,49 +187,46 @@ def test_an_error_of_the_caller_stops_the_run_and_keeps_its_rows(tmp_path):
 
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        run_tasks(lambda: agent_of(PatientModel(0.02)), make_tasks(20), tmp_path / "run", 2, stop_after_two)
+        run_tasks(endless, make_tasks(20), tmp_path / "run", 2, stop_after_two)
     assert len(ids(tmp_path / "run")) == 2
     assert threading.active_count() == before
-    run = run_tasks(patient, make_tasks(20), tmp_path / "run")
+    run = run_tasks(endless, make_tasks(20), tmp_path / "run")
     assert [t.answer for t in run] == ["7"] * 20
     assert len(ids(tmp_path / "run")) == len(set(ids(tmp_path / "run"))) == 20
 
 
-def start(output, number, seconds, workers):
-    script = ROOT / "tests" / "helpers" / "scripted_run.py"
-    command = [sys.executable, str(script), str(output), str(number), str(seconds), str(workers)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def start(output, number, turns, workers):
+    command = [sys.executable, "-m", "tests.helpers.scripted_run", *map(str, (output, number, turns, workers))]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
 
 def test_kill_9_loses_only_what_was_in_flight(tmp_path):
-    process = start(tmp_path / "run", 40, 0.5, 2)
+    process = start(tmp_path / "run", 12, 6, 2)
     while process.stdout.readline().strip() != "4":
         assert process.poll() is None
     with pytest.raises(RunFolderError, match="Another process"):
-        run_tasks(patient, make_tasks(40), tmp_path / "run")
+        run_tasks(endless, make_tasks(12), tmp_path / "run")
     process.send_signal(signal.SIGKILL)
     process.wait()
     kept = ids(tmp_path / "run")
-    assert 4 <= len(kept) < 40
+    assert 4 <= len(kept) <= 6
     lines = (tmp_path / "run" / TRAJECTORIES_FILE).read_bytes()
-    run = run_tasks(patient, make_tasks(40), tmp_path / "run", 2)
-    assert [t.task.id for t in run] == [task.id for task in make_tasks(40)]
-    assert [t.answer for t in run] == ["7"] * 40
-    assert sorted(ids(tmp_path / "run")) == sorted(task.id for task in make_tasks(40))
+    run = run_tasks(endless, make_tasks(12), tmp_path / "run", 2)
+    assert [t.task.id for t in run] == [task.id for task in make_tasks(12)]
+    assert [t.answer for t in run] == ["7"] * 12
+    assert sorted(ids(tmp_path / "run")) == sorted(task.id for task in make_tasks(12))
     # What was there was left as it was, up to a torn line.
     whole = lines[: lines.rfind(b"\n") + 1]
     assert (tmp_path / "run" / TRAJECTORIES_FILE).read_bytes().startswith(whole)
 
 
 def test_ctrl_c_ends_the_process_at_once(tmp_path):
-    process = start(tmp_path / "run", 40, 0.05, 2)
+    process = start(tmp_path / "run", 12, 3, 2)
     while process.stdout.readline().strip() != "2":
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    begun = time.monotonic()
-    assert process.wait(timeout=20) in (-signal.SIGINT, 1, 130)
-    assert time.monotonic() - begun < 10
-    assert 2 <= len(ids(tmp_path / "run")) < 40
+    assert process.wait(timeout=600) in (-signal.SIGINT, 1, 130)  # a turn that is under way takes an hour
+    assert 2 <= len(ids(tmp_path / "run")) <= 3
     for line in (tmp_path / "run" / TRAJECTORIES_FILE).read_text().splitlines():
         json.loads(line)
 

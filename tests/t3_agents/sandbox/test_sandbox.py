@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import select
 import subprocess
 import sys
 import textwrap
@@ -71,9 +72,11 @@ class Slow(Tool):
     description = "Takes long."
     inputs = {}
     output_type = "string"
+    release, ended = threading.Event(), False
 
     def forward(self):
-        time.sleep(20)
+        self.release.wait(600)
+        type(self).ended = True
 
 
 TOOLS = [area, Flip(), Anything(), Slow(), FinalAnswerTool()]
@@ -258,10 +261,10 @@ class TestErrors:
         executor = SandboxExecutor([], workspace, SandboxLimits(seconds=0.5))
         executor.send_tools({each.name: each for each in TOOLS})
         executor("x = 1")
-        start = time.monotonic()
         with pytest.raises(ExecutionTimeoutError, match="maximum execution time of 0.5 seconds"):
             executor("try:\n    slow()\nexcept Exception:\n    pass\nwhile True: pass")
-        assert time.monotonic() - start < 5 and executor("x + area(1)").output == 3
+        assert executor("x + area(1)").output == 3 and not Slow.ended
+        Slow.release.set()
         executor.cleanup()
 
 
@@ -364,14 +367,11 @@ class TestPrints:
 
 
 class TestProcesses:
-    def test_a_fresh_executor_does_not_wait(self, workspace):
-        check_sandbox()
+    def test_a_process_starts_before_the_first_step(self, workspace):
         executor = SandboxExecutor([], workspace)
         executor.send_tools({"area": area})
-        time.sleep(1)  # a model writes its first turn
-        start = time.monotonic()
+        assert select.select([executor._sandbox._socket], [], [], 120)[0], "it reports without being asked"
         assert executor("area(2)").output == 4
-        assert time.monotonic() - start < 1
         executor.cleanup()
 
     def test_it_may_die_between_steps(self, executor):
@@ -433,7 +433,7 @@ class TestProcesses:
         executor("1")
         pid = executor._sandbox._pid
         del executor
-        end = time.monotonic() + 10
+        end = time.monotonic() + 120
         while Path(f"/proc/{pid}").exists() and time.monotonic() < end:
             time.sleep(0.05)
         assert not Path(f"/proc/{pid}").exists()
@@ -446,9 +446,10 @@ class TestProcesses:
             groups.add(str(executor._sandbox._process.pid))
             time.sleep(number / 4000)
             executor.cleanup()
-        time.sleep(1)
-        left = [path for path in Path("/proc").glob("[0-9]*/stat") if group_of(path) in groups]
-        assert left == []
+        end = time.monotonic() + 120
+        while left := [path for path in Path("/proc").glob("[0-9]*/stat") if group_of(path) in groups]:
+            assert time.monotonic() < end, left
+            time.sleep(0.05)
 
     def test_handles_are_given_back(self, workspace):
         executor = SandboxExecutor([], workspace)

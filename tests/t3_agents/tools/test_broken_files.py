@@ -19,23 +19,21 @@ from t3_agents.tools.inspect_file_as_text import InspectFileAsText
 from tests.helpers import broken_files as files
 
 
-SECONDS = 10
 MEGABYTES = 1024
 
 DRIVER = """
-import json, sys, time
+import json, sys
 from t3_agents.errors import T3Error
 from t3_agents.tools.inspect_file_as_text import InspectFileAsText
 from t3_agents.workspace import Workspace
 tool = InspectFileAsText()
 tool.workspace = Workspace(sys.argv[1])
 for path in sys.stdin:
-    start = time.monotonic()
     try:
         answer = {"text": tool(json.loads(path))}
     except T3Error as error:
         answer = {"error": str(error)}
-    print(json.dumps({**answer, "seconds": time.monotonic() - start}), flush=True)
+    print(json.dumps(answer), flush=True)
 """
 
 PASSWORD = "is protected with a password"
@@ -217,7 +215,7 @@ class Driver:
 def driver(tmp_path_factory):
     driver = Driver(tmp_path_factory.mktemp("workspace"))
     driver.folder = Path(driver.process.args[-1])
-    # The model of speech is loaded before anything is timed.
+    # The model of speech is loaded before memory is counted.
     assert "meeting" in driver.read(files.truncated("ffmpeg.mp3", 1)(driver.folder))[0]["text"]
     yield driver
     driver.process.stdin.close()
@@ -245,8 +243,8 @@ def test_broken_file(driver, write, text, error):
         assert "\n" not in said and len(said) < 300 and said.endswith(".")
     else:
         said, expected = answer["text"], text
-    print(f"{name}: {answer['seconds']:.2f} s, {megabytes:.0f} MB: {said[:200]!r}")
-    assert answer["seconds"] < SECONDS and megabytes < MEGABYTES
+    print(f"{name}: {megabytes:.0f} MB: {said[:200]!r}")
+    assert megabytes < MEGABYTES
     assert expected is not None and re.search(expected, said), said
     assert "root:" not in said
 
@@ -307,13 +305,13 @@ def test_the_reading_processes_end_with_a_killed_parent(tmp_path):
     assert driver.read("t.txt")[0]["text"] == "words"
     # The process that reads this is busy for seconds.
     print(json.dumps(files.csv_of_many_lines(tmp_path)), file=driver.process.stdin, flush=True)
-    root, deadline = psutil.Process(driver.process.pid), time.monotonic() + 5
+    root, deadline = psutil.Process(driver.process.pid), time.monotonic() + 120
     while len(below := root.children(recursive=True)) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert len(below) == 2
     driver.process.kill()
     driver.process.wait()
-    assert psutil.wait_procs(below, timeout=5)[1] == []
+    assert psutil.wait_procs(below, timeout=120)[1] == []
 
 
 def test_a_killed_reading_process_is_replaced(tmp_path):
