@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from hub_cards.publish import PushConfig, push_command
+from hub_cards.publish import PushConfig, run_push
 from t3_agents.errors import InputError
 from t3_agents.hub.repos import hub_errors
 from t3_agents.hub.upload import Push
@@ -71,6 +71,6 @@ def _index_in(push: Push) -> ShardIndex:
     return index.only({(name, entry.lfs.sha256) for name, entry in remote.items() if entry.lfs})
 
 
-def main(argv: list[str]) -> int:
+def main(config: PushConfig) -> int:
     """`t3 push dataset`: a command of its own, since the cards do not know the dataset's files."""
-    return push_command("dataset", push_dataset, argv)
+    return run_push(push_dataset, config)

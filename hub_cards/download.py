@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from t3_agents.errors import InputError, RunFolderError
 from t3_agents.hub.repos import hub_errors
 from t3_agents.hub.safe_loading import check_listing
-from t3_agents.options import parse_options
+from t3_agents.options import Positional
 
 
 @dataclass
 class PullConfig:
-    """Fetch from the Hub: `t3 pull USER/NAME FOLDER`. Code and pickle files are left there.
+    """Fetch a repo from the Hub. Code and pickle files are left there.
 
     Args:
         repo (`str`): `user/name`.
-        folder (`str`): where to put it; a download that was stopped goes on.
+        folder (`str`): where to put it; a download that was stopped resumes.
         revision (`str`, *optional*): branch, tag or commit.
         type (`str`, *optional*): `model` or `dataset`, when the name is that of both.
     """
 
-    repo: str
-    folder: str
+    repo: Positional[str]
+    folder: Positional[str]
     revision: str | None = None
-    type: str | None = None
+    type: Literal["model", "dataset"] | None = None
 
 
 # Everything that this package writes, and nothing that runs.
@@ -70,12 +71,7 @@ def pull(config: PullConfig) -> Path:
     return folder
 
 
-def main(argv: list[str]) -> int:
-    """`t3 pull`: parse the options, download, print the folder."""
-    if argv[:1] in (["-h"], ["--help"]):
-        parse_options(PullConfig, ["--help"], prog="t3 pull USER/NAME FOLDER")
-    if len(argv) < 2 or any(argument.startswith("-") for argument in argv[:2]):
-        raise InputError("Write `t3 pull USER/NAME FOLDER`, then options.")
-    config = parse_options(PullConfig, ["--repo", argv[0], "--folder", argv[1], *argv[2:]], prog="t3 pull")
+def main(config: PullConfig) -> int:
+    """`t3 pull`: download, print the folder."""
     print(pull(config))
     return 0

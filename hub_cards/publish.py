@@ -10,16 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from t3_agents.errors import InputError
 from t3_agents.hub.repos import AGENT_FILE, AGENT_FILES, MODEL_FILES
 from t3_agents.hub.upload import Push, describe
-from t3_agents.options import parse_options
+from t3_agents.options import Positional
 from t3_agents.storage import write_atomic
 
 
 @dataclass
 class PushConfig:
-    """Push to the Hub: `t3 push agent|dataset|results|report|space SOURCE USER/NAME`.
+    """Push to the Hub.
 
     Args:
         source (`str`): folder of the agent, run or dataset; for a Space, the repo that its agent was pushed to.
@@ -33,12 +32,12 @@ class PushConfig:
         dataset (`str`, *optional*): Hub id of the dataset: that an agent was tuned on, or of a benchmark.
         results (`list[str]`, *optional*): folders of finished evaluations, for the card of an agent.
         untuned (`list[str]`, *optional*): the same for the controller before tuning.
-        license (`str`, *optional*): Hub id of the licence.
+        license (`str`, *optional*): Hub id of the license.
         collection (`str`, *optional*): title of a collection of yours that gets the repo, the dataset and the paper.
     """
 
-    source: str
-    repo: str
+    source: Positional[str]
+    repo: Positional[str]
     private: bool | None = None
     revision: str | None = None
     create_pr: bool = False
@@ -174,15 +173,14 @@ def collect(title: str, repo: str, repo_type: str, dataset: str | None) -> str:
     return collection.url
 
 
-def run_push(prepare: Callable[[PushConfig, Path], Push], config: PushConfig) -> str:
-    """Prepare a push in a scratch folder, list it, and carry it out unless it is a dry run.
+def run_push(prepare: Callable[[PushConfig, Path], Push], config: PushConfig) -> int:
+    """Prepare a push in a scratch folder, list it, and carry it out unless it is a dry run; the exit status.
+
+    Prints the address of the commit or pull request; of the repo when nothing traveled.
 
     Args:
         prepare (`Callable`): fills a scratch folder and says where it goes, such as [`push_agent`].
         config ([`PushConfig`]): what to push where.
-
-    Returns:
-        `str`: address of the commit or pull request; of the repo when nothing travelled.
 
     Raises:
         InputError: when there is nothing to push, or the Hub refuses it.
@@ -192,12 +190,14 @@ def run_push(prepare: Callable[[PushConfig, Path], Push], config: PushConfig) ->
         changes = push.plan()
         if config.dry_run:
             print(describe(changes))
-            return f"{config.repo} (nothing was sent)"
+            print(f"{config.repo} (nothing was sent)")
+            return 0
         print(describe(changes).splitlines()[-1].replace(" would travel", ""))
         address = push.send(changes)
         if config.collection:
             print(collect(config.collection, config.repo, push.repo_type, config.dataset))
-    return address
+    print(address)
+    return 0
 
 
 def _page(repo: str, path: str) -> str:
@@ -206,31 +206,21 @@ def _page(repo: str, path: str) -> str:
     return f"{constants.ENDPOINT}/{repo}/blob/main/{path}"
 
 
-KINDS = {"agent": push_agent, "report": push_report, "results": push_results, "space": push_space}
+def agent(config: PushConfig) -> int:
+    """`t3 push agent SOURCE REPO`."""
+    return run_push(push_agent, config)
 
 
-def main(argv: list[str]) -> int:
-    """`t3 push`: parse the options, push, print the address."""
-    if argv and argv[0] in KINDS:
-        return push_command(argv[0], KINDS[argv[0]], argv[1:])
-    if "-h" in argv or "--help" in argv:
-        return push_command("agent|dataset|results|report|space SOURCE USER/NAME", push_agent, ["--help"])
-    raise InputError(f"Write `t3 push {'|'.join(sorted([*KINDS, 'dataset']))} SOURCE USER/NAME`, then options.")
+def report(config: PushConfig) -> int:
+    """`t3 push report SOURCE REPO`."""
+    return run_push(push_report, config)
 
 
-def push_command(what: str, prepare: Callable[[PushConfig, Path], Push], argv: list[str]) -> int:
-    """What `t3 push KIND` does for any kind, see [`run_push`]."""
-    if "-h" in argv or "--help" in argv:
-        parse_options(PushConfig, ["--help"], prog=f"t3 push {what}")
-    if len(argv) < 2 or any(argument.startswith("-") for argument in argv[:2]):
-        raise InputError(f"Write `t3 push {what} SOURCE USER/NAME`, then options.")
-    flags = ("--create_pr", "--create-pr", "--dry_run", "--dry-run", "--private")
-    rest = [f"{a}=true" if a in flags and not _is_value(argv, n) else a for n, a in enumerate(argv)][2:]
-    config = parse_options(PushConfig, ["--source", argv[0], "--repo", argv[1], *rest], prog=f"t3 push {what}")
-    print(run_push(prepare, config))
-    return 0
+def results(config: PushConfig) -> int:
+    """`t3 push results SOURCE REPO`."""
+    return run_push(push_results, config)
 
 
-def _is_value(argv: list[str], number: int) -> bool:
-    """Whether `true` or `false` follows a flag."""
-    return number + 1 < len(argv) and argv[number + 1].lower() in ("true", "false")
+def space(config: PushConfig) -> int:
+    """`t3 push space SOURCE REPO`."""
+    return run_push(push_space, config)

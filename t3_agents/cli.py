@@ -2,76 +2,123 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
 import importlib
 import os
 import sys
 import warnings
 from collections.abc import Callable
 from importlib.metadata import version
+from typing import get_type_hints
 
 
 COMMANDS = {
-    "build": ("dataset_builder.build", "Build a dataset with the offline teacher: so many tasks of each family."),
-    "chat": ("t3_agents.commands.chat", "Talk to an agent in the browser."),
-    "doctor": ("t3_agents.commands.doctor", "Look at this machine: versions, devices, tools, and what to install."),
-    "dpo": ("trainers.dpo", "Tune an agent on pairs of a right and a wrong next step."),
-    "eval": ("t3_agents.commands.evaluate", "Measure an agent on GTA, GAIA or held-out tasks; compare runs."),
-    "export": ("dataset_builder.formats.export_command", "Write the rows of a run in other formats."),
-    "import": ("dataset_builder.formats.import_command", "Read trajectories of other formats into a run."),
-    "improve": ("trainers.improve", "Tune an agent on its own verified samples, round by round."),
-    "pull": ("hub_cards.download", "Fetch an agent, dataset or report from the Hub."),
-    "push": ("hub_cards.publish", "Push an agent, results, a report or a Space to the Hub."),
-    "push dataset": ("dataset_builder.publish", "Push a run or an exported dataset to the Hub."),
-    "quickstart": ("t3_agents.commands.quickstart", "The whole way once, offline: build, tune, measure, report."),
-    "run": ("t3_agents.commands.run", "Ask an agent one question, with files."),
-    "serve": ("t3_agents.commands.serve", "Serve an agent's controller over the OpenAI protocol."),
-    "synth": ("dataset_builder.synthesis.commands", "Synthesize tasks and trajectories with a teacher."),
-    "train": ("trainers.sft", "Tune a controller on trajectories with TRL and PEFT."),
-    "view": ("t3_agents.commands.view", "Read the trajectories of a run in the browser."),
+    "build": ("dataset_builder.build:main", "Build a dataset with the offline teacher: so many tasks of each family."),
+    "chat": ("t3_agents.commands.chat:main", "Talk to an agent in the browser."),
+    "doctor": (
+        "t3_agents.commands.doctor:main",
+        "Look at this machine: versions, devices, tools, what to install.",
+    ),
+    "dpo": ("trainers.dpo:main", "Tune an agent on pairs of a right and a wrong next step."),
+    "eval compare": ("t3_agents.commands.evaluate:compare", "Compare two scored runs on the same tasks."),
+    "eval export": ("t3_agents.commands.evaluate:export", "Write a scored run as a log of inspect_ai."),
+    "eval gaia": ("t3_agents.commands.evaluate:gaia", "Measure an agent on GAIA, by the rules of its leaderboard."),
+    "eval gta": ("t3_agents.commands.evaluate:gta", "Measure an agent on GTA, by the benchmark's own rules."),
+    "eval report": ("t3_agents.commands.evaluate:report", "Write report.md and report.html with every trajectory."),
+    "eval scenarios": ("t3_agents.commands.evaluate:scenarios", "Measure an agent on held-out tasks of a dataset."),
+    "eval score": ("t3_agents.commands.evaluate:score", "Score a run again without running it."),
+    "export": ("dataset_builder.formats.export_command:main", "Write the rows of a run in other formats."),
+    "import": ("dataset_builder.formats.import_command:main", "Read trajectories of other formats into a run."),
+    "improve": ("trainers.improve:main", "Tune an agent on its own verified samples, round by round."),
+    "pull": ("hub_cards.download:main", "Fetch an agent, dataset or report from the Hub."),
+    "push agent": ("hub_cards.publish:agent", "Push a tuned agent with its card to the Hub."),
+    "push dataset": ("dataset_builder.publish:main", "Push a run or an exported dataset to the Hub."),
+    "push report": ("hub_cards.publish:report", "Push the redacted trajectories of a run to the Hub."),
+    "push results": ("hub_cards.publish:results", "Push the results of an evaluation to the repo of an agent."),
+    "push space": ("hub_cards.publish:space", "Push a Space that runs an agent of the Hub."),
+    "quickstart": ("t3_agents.commands.quickstart:main", "The whole way once, offline: build, tune, measure, report."),
+    "run": ("t3_agents.commands.run:main", "Ask an agent one question, with files."),
+    "serve": ("t3_agents.commands.serve:main", "Serve an agent's controller over the OpenAI protocol."),
+    "synth": ("dataset_builder.synthesis.commands:main", "Synthesize tasks and trajectories with a teacher."),
+    "train": ("trainers.sft:main", "Tune a controller on trajectories with TRL and PEFT."),
+    "view": ("t3_agents.commands.view:main", "Read the trajectories of a run in the browser."),
 }
-"""Each command's module, which has `main(argv) -> int`, and its help. A command of two words wins over one."""
+"""Each command's function and its help. A command of two words wins over one. The type of the function's argument is
+the dataclass of the command's options; the function returns the exit status."""
 
 
-def load_command(argv: list[str]) -> tuple[Callable[[list[str]], int], list[str]] | None:
-    """The `main` of the command that `argv` begins with, and the arguments behind it; None when there is none."""
-    for words in (2, 1):
-        name = " ".join(argv[:words])
-        if name in COMMANDS:
-            return importlib.import_module(COMMANDS[name][0]).main, argv[words:]
-    return None
+def parse(argv: list[str]) -> Callable[[], int]:
+    """The command that `argv` names, with its options, ready to run.
+
+    Raises:
+        InputError: when there is no such command, or an option cannot be used.
+    """
+    from .options import parse_options
+
+    name = command_name(argv)
+    module, _, function = COMMANDS[name][0].partition(":")
+    command = getattr(importlib.import_module(module), function)
+    hints = get_type_hints(command)
+    argv = argv[len(name.split()) :]
+    if hints.get("argv") == list[str]:
+        return functools.partial(command, argv)
+    return functools.partial(command, parse_options(hints["config"], argv, f"t3 {name}"))
+
+
+def command_name(argv: list[str]) -> str:
+    """The command that `argv` begins with.
+
+    Raises:
+        InputError: when there is none.
+    """
+    from .errors import InputError
+
+    words = " ".join(argv[:2]), argv[0]
+    if name := next((name for name in words if name in COMMANDS), None):
+        return name
+    group = _group(argv[0])
+    word = words[0] if group and not argv[1].startswith("-") else words[1]
+    near = difflib.get_close_matches(
+        word, [name for name in group or COMMANDS if name.count(" ") == word.count(" ")], 1
+    )
+    hint = f"did you mean `t3 {near[0]}`?" if near else f"choose one of: {', '.join(group or COMMANDS)}."
+    raise InputError(f"There is no command `{word}`; {hint}")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a sub-command; returns its exit status. A [`T3Error`] is printed as one sentence, with status 2."""
     argv = sys.argv[1:] if argv is None else argv
-    if not argv or argv[0] in ("-h", "--help"):
-        print(usage())
-        return 0
-    if argv[0] == "--version":
+    if argv == ["--version"]:
         print(version("t3-agents"))
         return 0
-    if argv[0] not in COMMANDS:
-        print(f"t3: there is no command `{argv[0]}`; choose one of: {', '.join(COMMANDS)}.", file=sys.stderr)
-        return 2
+    names = list(COMMANDS) if argv in ([], ["-h"], ["--help"]) else _group(argv[0])
+    if names and (len(argv) < 2 or argv[1] in ("-h", "--help")) and "".join(argv[:1]) not in COMMANDS:
+        print(usage(names))
+        return 0
     from .errors import T3Error
 
     _quiet()
+    prog = "t3"
     try:
-        command, rest = load_command(argv)
-        return command(rest)
+        prog = f"t3 {command_name(argv)}"
+        return parse(argv)()
     except T3Error as error:
-        print(f"t3 {argv[0]}: {error}", file=sys.stderr)
+        print(f"{prog}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"t3 {argv[0]}: stopped; run the same command to resume.", file=sys.stderr)
+        print(f"{prog}: stopped; run the same command to resume.", file=sys.stderr)
         return 130
     except OSError as error:
         # A full disk, a folder without write permission: one sentence is enough for these.
-        print(
-            f"t3 {argv[0]}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}",
-            file=sys.stderr,
-        )
+        place = f": {error.filename}" if error.filename else ""
+        print(f"{prog}: {error.strerror or error}{place}", file=sys.stderr)
         return 1
+
+
+def _group(word: str) -> list[str]:
+    """Commands of two words that begin with this one."""
+    return [name for name in COMMANDS if name.startswith(f"{word} ")]
 
 
 def _quiet() -> None:
@@ -83,14 +130,14 @@ def _quiet() -> None:
         warnings.simplefilter("ignore")
 
 
-def usage() -> str:
-    """Help text: every command with what it does."""
-    width = max(map(len, COMMANDS))
+def usage(names: list[str]) -> str:
+    """Help text: commands with what they do."""
+    width = max(map(len, names))
     return "\n".join(
         [
             "usage: t3 COMMAND [--config FILE.yaml] [--option VALUE ...]",
             "",
-            *(f"  {name:<{width}}  {help}" for name, (_, help) in COMMANDS.items()),
+            *(f"  {name:<{width}}  {COMMANDS[name][1]}" for name in names),
             "",
             "t3 COMMAND --help lists its options.",
         ]

@@ -50,7 +50,7 @@ def command(tiny_vlm, tmp_path_factory) -> Callable[..., list[str]]:
             "output": output,
             "controller": tiny_vlm,
             "recipe": recipe,
-            "families": json.dumps(FAMILIES),
+            "families": FAMILIES,
             "train": 2,
             "test": 1,
             "max-new-tokens": 8,
@@ -58,7 +58,11 @@ def command(tiny_vlm, tmp_path_factory) -> Callable[..., list[str]]:
             "seed": 3,
             **options,
         }
-        flags = [text for name, value in values.items() for text in (f"--{name}", str(value))]
+        flags = [
+            text
+            for name, value in values.items()
+            for text in (f"--{name}", *map(str, value if isinstance(value, list) else [value]))
+        ]
         return [sys.executable, "-m", "t3_agents.cli", "quickstart", *flags]
 
     return command
@@ -201,7 +205,7 @@ def test_the_same_command_again_changes_no_row(finished, command, environment):
     assert "Loading weights" not in result.stderr
 
 
-@pytest.mark.parametrize(("option", "value"), [("seed", 4), ("train", 3), ("families", '["match_scores"]')])
+@pytest.mark.parametrize(("option", "value"), [("seed", 4), ("train", 3), ("families", ["match_scores"])])
 def test_other_settings_on_the_same_folder_are_refused(finished, command, environment, option, value):
     before = contents(finished)
     result = run(command(finished, **{option: value}), environment)
@@ -214,7 +218,7 @@ def test_other_settings_on_the_same_folder_are_refused(finished, command, enviro
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
-        ("families", '["no_family"]', "no_family"),
+        ("families", "no_family", "no_family"),
         ("train", "many", "many"),
         pytest.param("controller", "no/folder", "no/folder", marks=pytest.mark.slow),
     ],
@@ -227,7 +231,7 @@ def test_wrong_options_end_in_a_sentence(command, environment, tmp_path, option,
 
 @pytest.mark.slow
 def test_families_without_pictures_have_a_report_too(command, environment, tmp_path):
-    result = run(command(tmp_path / "run", families='["match_scores"]'), environment)
+    result = run(command(tmp_path / "run", families="match_scores"), environment)
     assert result.returncode == 0, result.stderr
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["vision"]["images"]["n"] == report["vision"]["blanked"]["n"] == report["tuned"]["unseen"]["n"] == 0

@@ -340,12 +340,12 @@ def read_recipe(recipe: str, options: dict[str, Any]) -> TrainConfig:
         options (`dict`): by name; they win over the file.
     """
     argv = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    return parse_options(TrainConfig, ["--config", recipe, *argv], prog="t3 train", configs=RECIPES)
+    return parse_options(TrainConfig, ["--config", recipe, *argv], prog="t3 train")
 
 
 def main(argv: list[str]) -> int:
     """`t3 train`: parse the options, tune, print a table."""
-    config = parse_options(TrainConfig, argv, prog="t3 train", configs=RECIPES)
+    config = parse_options(TrainConfig, argv, prog="t3 train")
     if config.show_mask:
         show_masks(config)
         return 0

@@ -19,7 +19,6 @@ from .progress import Progress
 from .run_folder import IN_FLIGHT, KEPT, QUERIES, TASKS_FILE, journal_files, progress_of
 
 
-CONFIGS = Path(__file__).parent / "configs"
 LOG_WIDTH = 120
 
 
@@ -36,7 +35,7 @@ def main(argv: list[str]) -> int:
         from . import contamination
 
         return contamination.main(argv[1:])
-    config = parse_options(SynthConfig, argv, prog="t3 synth", configs=CONFIGS)
+    config = parse_options(SynthConfig, argv, prog="t3 synth")
     config.check()
     if config.teacher == SCENARIOS:
         from ..scenarios.at_scale import ScenarioRunConfig, print_comparison, synthesise_scenarios

@@ -8,9 +8,10 @@ import importlib.resources
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
+from jsonargparse.typing import PositiveFloat, PositiveInt
 
 from ..errors import InputError
 from ..hub.repos import AGENT_FILE
@@ -20,6 +21,39 @@ from ..turns import CODE_CLOSE, CODE_OPEN
 
 
 FORMAT = "t3-agent/1"
+
+
+Executor = Literal["sandbox", "local", "docker", "e2b", "modal", "blaxel"]
+
+
+@dataclass(kw_only=True)
+class AgentOptions:
+    """How a command runs an agent.
+
+    Args:
+        agent (`str`): folder or Hub id of a saved agent, or of a bare controller (`embedded`, any vision-language
+            model).
+        toolbox (`str`, *optional*, defaults to `"embedded"`): tools of a bare controller.
+        prompt (`str`, *optional*, defaults to `"compact"`): prompt of a bare controller.
+        api_base (`str`, *optional*): URL of an OpenAI-compatible server that runs the controller, see `t3 serve`; its
+            key is taken from `OPENAI_API_KEY`.
+        api_model (`str`, *optional*): the controller's name there, where the server lists several.
+        executor (`str`, *optional*, defaults to `"sandbox"`): where model-written code runs: `sandbox`, `docker`,
+            `e2b`, `modal`, `blaxel`, or `local`, which is no security boundary.
+        max_steps (`int`, *optional*, defaults to 8): steps of a task.
+        max_new_tokens (`int`, *optional*): tokens per turn; the agent's own setting by default.
+        time_budget (`float`, *optional*): seconds of a task.
+    """
+
+    agent: str
+    toolbox: str = "embedded"
+    prompt: str = "compact"
+    api_base: str | None = None
+    api_model: str | None = None
+    executor: Executor = "sandbox"
+    max_steps: PositiveInt = 8
+    max_new_tokens: PositiveInt | None = None
+    time_budget: PositiveFloat | None = None
 
 
 def load_prompt(name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from importlib.metadata import version
-from typing import Any
+from typing import Any, get_args
 
 from jinja2 import StrictUndefined, Template
 from PIL import Image
@@ -35,10 +35,10 @@ from ..tools.base import WorkspaceTool
 from ..trajectory import Trajectory
 from ..turns import CODE_CLOSE, CODE_OPEN, Step, execution_error, render_messages, shorten
 from ..workspace import Workspace
-from .config import load_prompt
+from .config import Executor, load_prompt
 
 
-EXECUTORS = ("sandbox", "docker", "e2b", "modal", "blaxel", "local")
+EXECUTORS = get_args(Executor)
 
 
 class TaskAgent(CodeAgent):

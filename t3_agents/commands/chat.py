@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..agent.config import AgentOptions
 from ..errors import MissingExtraError, T3Error
-from ..options import parse_options
 from ..task import File, Task
 from ..trajectory import Trajectory
-from .run import agent_or_default
+from .run import DEFAULT_AGENT, load
 
 
 if TYPE_CHECKING:
@@ -23,35 +23,21 @@ if TYPE_CHECKING:
     from ..turns import Step
 
 
-@dataclass
-class ChatConfig:
+@dataclass(kw_only=True)
+class ChatConfig(AgentOptions):
     """Talk to an agent in the browser. Every message is a task of its own.
 
     Args:
-        agent (`str`, *optional*): folder or Hub id of a saved agent or of a controller; by default the agent that
-            `t3 quickstart` tuned.
+        agent (`str`, *optional*, defaults to `"runs/quickstart/train/agent"`): folder or Hub id of a saved agent, or
+            of a bare controller; by default the agent that `t3 quickstart` tuned.
         host (`str`, *optional*, defaults to `"127.0.0.1"`): address to listen at; another one lets others run the
             agent.
         port (`int`, *optional*, defaults to 7860): port to listen at.
-        api_base (`str`, *optional*): URL of an OpenAI-compatible server that runs the controller, see `t3 serve`.
-        api_model (`str`, *optional*): the controller's name there, where the server lists several.
-        toolbox (`str`, *optional*, defaults to `"embedded"`): tools of a bare controller.
-        prompt (`str`, *optional*, defaults to `"compact"`): prompt of a bare controller.
-        max_steps (`int`, *optional*, defaults to 8): steps.
-        time_budget (`float`, *optional*): seconds of a task.
-        executor (`str`, *optional*, defaults to `"sandbox"`): where code runs, see `t3 run --help`.
     """
 
-    agent: str | None = None
+    agent: str = DEFAULT_AGENT
     host: str = "127.0.0.1"
     port: int = 7860
-    api_base: str | None = None
-    api_model: str | None = None
-    toolbox: str = "embedded"
-    prompt: str = "compact"
-    max_steps: int = 8
-    time_budget: float | None = None
-    executor: str = "sandbox"
 
 
 def build_app(agent: T3Agent | str) -> gradio.Blocks:
@@ -134,20 +120,7 @@ def _shown(number: int, step: Step) -> str:
     return f"{shown}\n\n```\n{seen}\n```" if seen else shown
 
 
-def main(argv: list[str]) -> int:
+def main(config: ChatConfig) -> int:
     """`t3 chat`: load the agent and serve the app until it is interrupted."""
-    config = parse_options(ChatConfig, argv, prog="t3 chat")
-    name = agent_or_default(config.agent)
-    from ..agent.agent import load_agent
-    from ..agent.loop import check_executor
-    from ..models.vlm import use_fastest_num_threads
-
-    check_executor(config.executor)
-    use_fastest_num_threads()
-    limits = {"max_steps": config.max_steps, "time_budget": config.time_budget}
-    server = {"api_base": config.api_base, "api_model": config.api_model}
-    agent = load_agent(
-        name, toolbox=config.toolbox, prompt=config.prompt, executor_type=config.executor, **server, **limits
-    )
-    build_app(agent).launch(server_name=config.host, server_port=config.port)
+    build_app(load(config)).launch(server_name=config.host, server_port=config.port)
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import inspect
 import json
@@ -56,14 +55,22 @@ class Check:
     needed: bool = False
 
 
-def main(argv: list[str]) -> int:
-    """`t3 doctor [--json]`: status 1 when something is missing that the defaults need."""
-    parser = argparse.ArgumentParser(prog="t3 doctor", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
-    options = parser.parse_args(argv)
+@dataclass
+class DoctorConfig:
+    """Look at this machine: versions, devices, executor, tools and what to install for each missing part.
+
+    Args:
+        json (`bool`, *optional*, defaults to `False`): print one JSON object instead of tables.
+    """
+
+    json: bool = False
+
+
+def main(config: DoctorConfig) -> int:
+    """`t3 doctor`: status 1 when something is missing that the defaults need."""
     checks = examine()
     broken = [check for check in checks if check.needed and check.state == "missing"]
-    if options.json:
+    if config.json:
         report = {"format": "t3-doctor/1", "ok": not broken, "checks": [asdict(check) for check in checks]}
         print(json.dumps(report, indent=2, ensure_ascii=False))
     else:

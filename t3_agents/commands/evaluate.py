@@ -8,35 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..options import parse_options
+from ..evaluation.config import (
+    CompareConfig,
+    EvalConfig,
+    ExportConfig,
+    GAIAConfig,
+    GTAConfig,
+    ReportConfig,
+    RunConfig,
+    ScoreConfig,
+)
+from ..options import check_options
 from ..storage import SETTINGS_FILE, RunFolder, require, write_atomic
 from ..tracing import start_tracing, stop_tracing
 
 
 if TYPE_CHECKING:
     from smolagents import CodeAgent
-
-    from ..evaluation.config import RunConfig, ScoreConfig
-
-USAGE = """\
-usage: t3 eval BENCHMARK --agent AGENT --output FOLDER [--option VALUE ...]
-       t3 eval score RUN [--option VALUE ...]
-       t3 eval compare RUN RUN
-       t3 eval report RUN [RUN ...]
-       t3 eval export RUN FILE.eval
-
-  scenarios  held-out tasks of a dataset that `t3 build` made
-  gta        GTA, by the benchmark's own rules
-  gaia       GAIA, by the rules of its leaderboard
-  score      score a run again without running it
-  compare    compare two scored runs on the same tasks
-  report     write report.md and report.html, with every trajectory, into the run's folder
-  export     write a scored run as a log of inspect_ai, which datasets reads too
-
-t3 eval BENCHMARK --help lists its options."""
-
-
-_ON_RUNS = ("score", "compare", "report", "export")
 
 
 def evaluate(config: RunConfig, make_agent: Callable[[], CodeAgent] | None = None) -> dict[str, Any]:
@@ -152,12 +140,11 @@ def score_run(config: ScoreConfig) -> dict[str, Any]:
 
 def _score(folder: Path, settings: dict[str, Any], config: ScoreConfig) -> dict[str, Any]:
     from ..evaluation.benchmark import SUITES, prices_of
-    from ..evaluation.gta.scoring import check_scoring
     from ..evaluation.results import make_results, read_trajectories, write_results
     from ..evaluation.statistics import RESAMPLES
 
     suite = SUITES[settings["benchmark"]][0](settings)
-    check_scoring(config.scoring)
+    check_options(config)
     prices = prices_of(config)
     trajectories = read_trajectories(folder)
     scores, details = suite.score(trajectories, config, prices)
@@ -195,26 +182,22 @@ def _agent_of(trajectories: Sequence[Any], name: str) -> dict[str, Any]:
     }
 
 
-def main(argv: list[str]) -> int:
-    """`t3 eval`: run a benchmark, score a run again, or compare two runs; prints a table."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE)
-        return 0
-    # Without a name, the options are those of the scenarios.
-    command, argv = (argv[0], argv[1:]) if not argv[0].startswith("-") else ("scenarios", argv)
-    if command == "score":
-        return _main_score(argv)
-    if command == "compare":
-        return _main_compare(argv)
-    if command == "report":
-        return _main_report(argv)
-    if command == "export":
-        return _main_export(argv)
-    from ..evaluation.benchmark import SUITES
+def scenarios(config: EvalConfig) -> int:
+    """`t3 eval scenarios`."""
+    return _measure(config)
 
-    if command not in SUITES:
-        raise InputError(f"There is no benchmark `{command}`; choose one of: {', '.join([*SUITES, *_ON_RUNS])}.")
-    config = parse_options(SUITES[command][1], argv, prog=f"t3 eval {command}")
+
+def gta(config: GTAConfig) -> int:
+    """`t3 eval gta`."""
+    return _measure(config)
+
+
+def gaia(config: GAIAConfig) -> int:
+    """`t3 eval gaia`."""
+    return _measure(config)
+
+
+def _measure(config: RunConfig) -> int:
     from ..models.vlm import use_fastest_num_threads
     from ..reports.console import print_results
 
@@ -228,48 +211,35 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _main_score(argv: list[str]) -> int:
-    from ..evaluation.config import ScoreConfig
+def score(config: ScoreConfig) -> int:
+    """`t3 eval score RUN`."""
     from ..reports.console import print_results
 
-    config = parse_options(ScoreConfig, _named(argv, "run"), prog="t3 eval score")
     print_results(score_run(config), config.run)
     return 0
 
 
-def _main_compare(argv: list[str]) -> int:
+def compare(config: CompareConfig) -> int:
+    """`t3 eval compare FIRST SECOND`."""
     from ..evaluation.compare import compare_runs
-    from ..evaluation.config import CompareConfig
     from ..reports.console import print_comparison
 
-    config = parse_options(CompareConfig, _named(argv, "first", "second"), prog="t3 eval compare")
     print_comparison(compare_runs(config.first, config.second))
     return 0
 
 
-def _main_report(argv: list[str]) -> int:
-    from ..evaluation.config import ReportConfig
+def report(config: ReportConfig) -> int:
+    """`t3 eval report RUN [OTHER ...]`."""
     from ..reports.eval_report import write_report
 
-    config = parse_options(ReportConfig, _named(argv, "run", *("compare_with+" for _ in argv)), prog="t3 eval report")
-    paths = write_report(config.run, config.compare_with, config.questions)
+    paths = write_report(config.run, config.others, config.questions)
     print(f"Report: {paths.html}   {paths.markdown}")
     return 0
 
 
-def _main_export(argv: list[str]) -> int:
-    from ..evaluation.config import ExportConfig
+def export(config: ExportConfig) -> int:
+    """`t3 eval export RUN --output FILE`."""
     from ..reports.inspect_log import export_inspect_log
 
-    config = parse_options(ExportConfig, _named(argv, "run", "output"), prog="t3 eval export")
     print(f"Log: {export_inspect_log(config.run, config.output, config.questions)}")
     return 0
-
-
-def _named(argv: list[str], *names: str) -> list[str]:
-    """Leading arguments without a name as options of these names."""
-    plain = next((place for place, text in enumerate(argv) if text.startswith("-")), len(argv))
-    if plain > len(names):
-        raise InputError(f"`{argv[len(names)]}` is one argument too many.")
-    given = [text for name, value in zip(names, argv[:plain], strict=False) for text in (f"--{name}", value)]
-    return given + argv[plain:]

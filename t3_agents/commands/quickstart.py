@@ -17,11 +17,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..cli import load_command
+from jsonargparse.typing import PositiveInt
+
 from ..cli import main as main_command
+from ..cli import parse
 from ..errors import InputError, T3Error
 from ..models.embedded import EMBEDDED
-from ..options import parse_options
+from ..options import check_options
 from ..storage import RunFolder, write_atomic
 
 
@@ -59,11 +61,11 @@ PACKAGES = (
 
 @dataclass
 class QuickstartConfig:
-    """Run the whole way on a small scale: data, evaluation, tuning, evaluation, report.
+    """The whole way once, offline: build data, measure, tune, measure again, report.
 
     Args:
-        output (`str`, *optional*, defaults to `"runs/quickstart"`): folder of the run. The same command on it goes on
-            where it was stopped.
+        output (`str`, *optional*, defaults to `"runs/quickstart"`): folder of the run. The same command on it resumes
+            a stopped run.
         controller (`str`, *optional*, defaults to `"embedded"`): folder or Hub id of the vision-language model to
             tune.
         recipe (`str`, *optional*, defaults to `"embedded"`): recipe of the tuning, a name or a YAML file.
@@ -71,10 +73,7 @@ class QuickstartConfig:
         train (`int`, *optional*, defaults to 13): training tasks per family.
         test (`int`, *optional*, defaults to 4): held-out tasks per family.
         max_new_tokens (`int`, *optional*, defaults to 64): tokens per turn in both evaluations.
-        max_consecutive_errors (`int`, *optional*, defaults to 2): failed steps in a row that end a task, in both
-            evaluations.
         num_workers (`int`, *optional*, defaults to 2): processes that build the data.
-        batch (`int`, *optional*, defaults to 16): tasks evaluated at the same time.
         seed (`int`, *optional*, defaults to 0): of data and tuning.
     """
 
@@ -82,12 +81,10 @@ class QuickstartConfig:
     controller: str = EMBEDDED
     recipe: str = "embedded"
     families: list[str] = field(default_factory=lambda: list(FAMILIES))
-    train: int = 13
-    test: int = 4
-    max_new_tokens: int = 64
-    max_consecutive_errors: int = 2
-    num_workers: int = 2
-    batch: int = 16
+    train: PositiveInt = 13
+    test: PositiveInt = 4
+    max_new_tokens: PositiveInt = 64
+    num_workers: PositiveInt = 2
     seed: int = 0
 
     def check(self) -> None:
@@ -96,6 +93,7 @@ class QuickstartConfig:
         Raises:
             InputError: when the controller or the recipe is a path that does not lead to one.
         """
+        check_options(self)
         controller, recipe = Path(self.controller), Path(self.recipe)
         local = controller.is_absolute() or controller.exists() or self.controller.startswith(".")
         if self.controller != EMBEDDED and local and not (controller / "config.json").is_file():
@@ -105,7 +103,7 @@ class QuickstartConfig:
 
     def settings(self) -> dict[str, Any]:
         """What decides the result of a run."""
-        return {name: value for name, value in asdict(self).items() if name not in ("output", "num_workers", "batch")}
+        return {name: value for name, value in asdict(self).items() if name not in ("output", "num_workers")}
 
 
 class Stages:
@@ -163,7 +161,7 @@ class Stages:
         os.environ.setdefault("OMP_NUM_THREADS", threads)
         with log.open("w") as output:
             process = subprocess.Popen(
-                [sys.executable, "-c", f"import {__name__} as q; q.run_beside()", command, *_argv(options)],
+                [sys.executable, "-c", f"import {__name__} as q; q.run_beside()", *_argv(command, options)],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -212,28 +210,32 @@ def quickstart(config: QuickstartConfig) -> Path:
             dataset = _publish(folder / "build" / "dataset", folder / "dataset")
         agent = folder / "train" / "agent"
         untuned = _evaluation(config, folder, config.controller, "untuned")
-        with stages.beside("untuned", "eval", untuned, folder / "untuned.log"):
+        with stages.beside("untuned", "eval scenarios", untuned, folder / "untuned.log"):
             with stages.stage("train", "Trajectory tuning, and beside it the evaluation of the untuned controller"):
                 options = {"config": config.recipe, "dataset": dataset, "output": folder / "train"}
                 _call("train", {**options, "seed": config.seed, "controller": config.controller})
-        blanked = {**_evaluation(config, folder, agent, "blanked"), "subset": "vision", "blank": "true"}
+        blanked = {**_evaluation(config, folder, agent, "blanked"), "subset": "vision", "blank": True}
         looks = any(task.origin.get("vision_only") for task in load_tasks(dataset))
-        beside = stages.beside("vision", "eval", blanked, folder / "blanked.log") if looks else nullcontext()
+        beside = stages.beside("vision", "eval scenarios", blanked, folder / "blanked.log") if looks else nullcontext()
         with beside, stages.stage("tuned", "Evaluation of the tuned agent, and beside it with every picture blanked"):
-            _call("eval", _evaluation(config, folder, agent, "tuned"))
+            _call("eval scenarios", _evaluation(config, folder, agent, "tuned"))
         with stages.stage("report", "Report"):
             _report(config, folder, stages)
     return folder / "report.md"
 
 
-def _argv(options: dict[str, Any]) -> list[str]:
-    return [text for name, value in options.items() for text in (f"--{name}", str(value))]
+def _argv(command: str, options: dict[str, Any]) -> list[str]:
+    """The command line; options are texts, numbers, lists, or true."""
+    argv = command.split()
+    for name, value in options.items():
+        values = value if isinstance(value, list) else [] if value is True else [value]
+        argv += [f"--{name}", *map(str, values)]
+    return argv
 
 
 def _call(command: str, options: dict[str, Any]) -> None:
     """Run a command as the shell would."""
-    run, argv = load_command([command, *_argv(options)])
-    status = run(argv)
+    status = parse(_argv(command, options))()
     if status:
         raise T3Error(f"A stage ended with status {status}; its message is above.")
 
@@ -252,7 +254,7 @@ def run_beside() -> None:
 def _build_arguments(config: QuickstartConfig, folder: Path) -> dict[str, Any]:
     return {
         "output": folder / "build",
-        "families": json.dumps(config.families),
+        "families": config.families,
         "train": config.train,
         "validation": 0,
         "test": config.test,
@@ -267,8 +269,7 @@ def _evaluation(config: QuickstartConfig, folder: Path, agent: Any, name: str) -
         "dataset": folder / "dataset",
         "output": folder / name,
         "max_new_tokens": config.max_new_tokens,
-        "max_consecutive_errors": config.max_consecutive_errors,
-        "num_workers": config.batch,
+        "max_consecutive_errors": 2,
     }
 
 
@@ -319,7 +320,7 @@ def _report(config: QuickstartConfig, folder: Path, stages: Stages) -> None:
     print(f"\nReport: {folder / 'report.md'}   Agent: {folder / 'train' / 'agent'}   Dataset: {folder / 'dataset'}")
 
 
-def main(argv: list[str]) -> int:
-    """`t3 quickstart`: parse the options and run all stages."""
-    quickstart(parse_options(QuickstartConfig, argv, prog="t3 quickstart"))
+def main(config: QuickstartConfig) -> int:
+    """`t3 quickstart`: run all stages."""
+    quickstart(config)
     return 0

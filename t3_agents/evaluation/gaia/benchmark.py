@@ -21,6 +21,7 @@ from t3_agents.trajectory import Trajectory
 from t3_agents.turns import Step
 
 from ..baselines import AgentWrapper
+from ..config import GAIAConfig
 from ..error_types import error_type
 from ..results import TaskScore
 from ..rows import LoadedTasks, attachment
@@ -28,7 +29,7 @@ from ..scoring import base_score
 from .scoring import answers_match
 
 
-HUB_ID = "gaia-benchmark/GAIA"
+HUB_ID = GAIAConfig.dataset
 SPLITS = ("validation", "test")
 LEVELS = ("1", "2", "3")
 SUBMISSION_FILE = "submission.jsonl"

@@ -17,6 +17,7 @@ from t3_agents.tools.gta import GTA_TO_PAPER
 from t3_agents.trajectory import Trajectory
 from t3_agents.verifiers import calls_in_place, tools_called
 
+from ..config import GTAConfig
 from ..error_types import error_type
 from ..results import TaskScore
 from ..rows import LoadedTasks, attachment, unpack
@@ -25,7 +26,7 @@ from . import scoring as gta_scoring
 from .scoring import Embed, Turn, assistant_turns, call_of
 
 
-HUB_ID = "Jize1/GTA"
+HUB_ID = GTAConfig.dataset
 DATASET_FILE, TOOLS_FILE = "dataset.json", "toolmeta.json"
 
 

@@ -19,7 +19,7 @@ SECRET = "secret-value-that-must-not-be-shown"
 
 
 def run(*arguments, before="", **environment):
-    code = f"import sys\n{before}\nfrom t3_agents.commands.doctor import main\nsys.exit(main({list(arguments)}))"
+    code = f"import sys\n{before}\nfrom t3_agents.cli import main\nsys.exit(main(['doctor', *{arguments}]))"
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, timeout=120
     )

@@ -12,7 +12,7 @@ import pytest
 
 from t3_agents.agent.agent import T3Agent
 from t3_agents.cli import main as t3
-from t3_agents.commands.view import main, make_server, page_of
+from t3_agents.commands.view import make_server, page_of
 from t3_agents.errors import InputError
 from t3_agents.evaluation.run import run_tasks
 from t3_agents.models.scripted import ScriptedModel
@@ -95,7 +95,7 @@ def test_the_command_serves_until_it_is_interrupted(run):
 
 
 def test_the_page_as_a_file(run, tmp_path, capsys):
-    assert main([str(run), "--output", str(tmp_path / "page.html")]) == 0
+    assert t3(["view", str(run), "--output", str(tmp_path / "page.html")]) == 0
     html = (tmp_path / "page.html").read_text()
     assert html.startswith("<!doctype html>") and "Which colour has it?" in html
     assert str(tmp_path) not in html

@@ -211,10 +211,10 @@ def test_the_commands(runs, tmp_path, capsys):
     assert t3(["eval", "report", first, second]) == 0
     assert "report.html" in capsys.readouterr().out
     assert "user/second" in (runs / "first" / "report.md").read_text()
-    assert t3(["eval", "report", first, "--questions", "false"]) == 0
+    assert t3(["eval", "report", first, "--no-questions"]) == 0
     page = (runs / "first" / "report.html").read_text()
     assert "secret-" not in page and "user/second" not in page
-    assert t3(["eval", "export", first, str(tmp_path / "log.eval")]) == 0
+    assert t3(["eval", "export", first, "--output", str(tmp_path / "log.eval")]) == 0
     assert (tmp_path / "log.eval").is_file()
     assert t3(["eval", "report", str(tmp_path)]) == 2
     assert "holds no run" in capsys.readouterr().err
