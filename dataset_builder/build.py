@@ -7,7 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jsonargparse.typing import PositiveInt, restricted_number_type
+
 from t3_agents.errors import InputError
+from t3_agents.options import check_options
 from t3_agents.progress import WorkProgress
 from t3_agents.storage import BlobStore, RunFolder, Shard
 
@@ -21,15 +24,18 @@ if TYPE_CHECKING:
 FIRST_INDEX = {"test": 0, "validation": 1_000_000, "train": 2_000_000}
 """Number of the first task of a split within its family: no number is in two splits, whatever their sizes are. The
 order is the order of the work: of two equal tasks the one in the test split stays."""
+NumTasks = restricted_number_type(
+    "NumTasks", int, [(">=", 0), ("<=", 1_000_000)], docstring="int restricted to be from 0 to 1,000,000"
+)
 
 
 @dataclass
 class BuildConfig:
-    """Build an MM-Traj dataset with the offline teacher.
+    """Build a dataset with the offline teacher: so many tasks of each family.
 
     Args:
         output (`str`, *optional*, defaults to `"mm-traj"`): folder of the run; the finished dataset is
-            `<output>/dataset`. The same command on the same folder goes on where it was stopped.
+            `<output>/dataset`. The same command on it resumes a stopped run.
         families (`list[str]`, *optional*): names of scenario families; all of them when empty.
         train (`int`, *optional*, defaults to 100): tasks per family for the train split. A family that is kept unseen
             has none.
@@ -41,11 +47,11 @@ class BuildConfig:
 
     output: str = "mm-traj"
     families: list[str] = field(default_factory=list)
-    train: int = 100
-    validation: int = 10
-    test: int = 10
+    train: NumTasks = 100
+    validation: NumTasks = 10
+    test: NumTasks = 10
     seed: int = 0
-    num_workers: int = 1
+    num_workers: PositiveInt = 1
 
     def check(self) -> None:
         """Check the values that do not depend on the scenarios.
@@ -53,19 +59,15 @@ class BuildConfig:
         Raises:
             InputError: naming the option and what it takes.
         """
-        for name in FIRST_INDEX:
-            if not 0 <= getattr(self, name) <= 1_000_000:
-                raise InputError(f"`{name}` is {getattr(self, name)}: give a number of tasks from 0 to 1,000,000.")
+        check_options(self)
         if not self.train + self.validation + self.test:
             raise InputError("All splits have 0 tasks: give `train`, `validation` or `test` a number.")
-        if self.num_workers < 1:
-            raise InputError(f"`num_workers` is {self.num_workers}: give 1 or more.")
 
 
 def build_dataset(config: BuildConfig, output: str | Path | None = None) -> Path:
     """Make, solve and verify the tasks of a config and export what passed.
 
-    Finished rows are on disk one by one: after a crash the same call goes on, and gives the same dataset.
+    Finished rows are on disk one by one: after a crash the same call resumes, and gives the same dataset.
 
     Args:
         config ([`BuildConfig`]): what to build.
@@ -204,11 +206,8 @@ def print_summary(dataset: Path) -> None:
     Console().print(table)
 
 
-def main(argv: list[str]) -> int:
+def main(config: BuildConfig) -> int:
     """The command `t3 build`."""
-    from t3_agents.options import parse_options
-
-    config = parse_options(BuildConfig, argv, prog="t3 build")
     dataset = build_dataset(config)
     print_summary(dataset)
     print(dataset)

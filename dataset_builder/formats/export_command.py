@@ -1,16 +1,17 @@
-"""Export the rows of a run to other formats: `t3 export RUN --format mm-traj|atif|sharegpt --output FOLDER`."""
+"""Export the rows of a run to other formats: the command `t3 export RUN`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from t3_agents.options import parse_options
+from t3_agents.options import Positional
 from t3_agents.progress import WorkProgress
 
 
 @dataclass
 class ExportConfig:
-    """Export a run folder: `t3 export runs/mm-traj --format sharegpt --output out`.
+    """Write the rows of a run in other formats.
 
     Args:
         run (`str`): folder of `t3 build`, `t3 synth` or `t3 import`.
@@ -19,16 +20,13 @@ class ExportConfig:
         output (`str`): folder to make.
     """
 
-    run: str
-    format: str
+    run: Positional[str]
+    format: Literal["mm-traj", "atif", "sharegpt"]
     output: str
 
 
-def main(argv: list[str]) -> int:
+def main(config: ExportConfig) -> int:
     """The command `t3 export RUN`."""
-    argv = ["--run", *argv] if argv and not argv[0].startswith("-") else argv
-    config = parse_options(ExportConfig, argv, prog="t3 export RUN")
-
     from .export_rows import export_rows
 
     with WorkProgress() as progress:

@@ -1,36 +1,36 @@
-"""Import trajectories of other formats: `t3 import mm-traj|atif|sharegpt FILE --images FOLDER --output RUN`."""
+"""Import trajectories of other formats: the command `t3 import FORMAT INPUT`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from t3_agents.errors import InputError
-from t3_agents.options import parse_options
+from t3_agents.options import Positional
 from t3_agents.progress import WorkProgress
 
 
 @dataclass
 class ImportConfig:
-    """Import trajectories: `t3 import mm-traj rows.json --images images.zip --output runs/released`.
+    """Read trajectories of other formats into a run.
 
     Args:
         format (`str`): `mm-traj` (the released training data), `atif` (Agent Trajectory Interchange Format) or
             `sharegpt` (LLaMA-Factory, ms-swift).
         input (`str`): file with the rows (JSON or JSON Lines), or a folder of documents.
-        output (`str`): folder of the run; the finished dataset is `<output>/dataset`. The same command on the same
-            folder goes on where it was stopped.
+        output (`str`): folder of the run; the finished dataset is `<output>/dataset`. The same command on it resumes a
+            stopped run.
         images (`str`, *optional*): folder or zip archive of the pictures; the folder of the rows by default.
         missing (`str`, *optional*, defaults to `"drop"`): what becomes of a row with a file that is not there or
             cannot be read: `drop`, or `keep` without the file.
         split (`str`, *optional*, defaults to `"train"`): split of rows that do not name one.
     """
 
-    format: str
-    input: str
+    format: Positional[Literal["mm-traj", "atif", "sharegpt"]]
+    input: Positional[str]
     output: str
     images: str | None = None
-    missing: str = "drop"
+    missing: Literal["drop", "keep"] = "drop"
     split: str = "train"
 
 
@@ -55,8 +55,6 @@ def run_import(config: ImportConfig) -> Path:
     from .import_sharegpt import read_sharegpt
 
     readers = {"mm-traj": read_mm_traj, "atif": read_atif, "sharegpt": read_sharegpt}
-    if config.format not in readers:
-        raise InputError(f"There is no format `{config.format}`; choose one of: {', '.join(readers)}.")
     folder = Path(config.output)
     with WorkProgress() as progress:
         bar = progress.add_task("Rows", total=None)
@@ -81,9 +79,7 @@ def run_import(config: ImportConfig) -> Path:
     return export_run(folder)
 
 
-def main(argv: list[str]) -> int:
+def main(config: ImportConfig) -> int:
     """The command `t3 import FORMAT INPUT`."""
-    if len(argv) >= 2 and not argv[0].startswith("-") and not argv[1].startswith("-"):
-        argv = ["--format", argv[0], "--input", argv[1], *argv[2:]]
-    print(run_import(parse_options(ImportConfig, argv, prog="t3 import FORMAT INPUT")))
+    print(run_import(config))
     return 0

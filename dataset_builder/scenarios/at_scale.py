@@ -12,7 +12,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from jsonargparse.typing import PositiveInt, restricted_number_type
+
 from t3_agents.errors import InputError
+from t3_agents.options import check_options
 from t3_agents.progress import WorkProgress
 from t3_agents.storage import BlobStore, RunFolder, Shard, write_atomic
 
@@ -27,6 +30,9 @@ FIRST_INDEX = 3_000_000
 """Number of the first task of a family; `t3 build` holds none from here on."""
 _OCR_COST = 4
 """A task with a call of the OCR takes about as long as this many without one."""
+NumRows = restricted_number_type(
+    "NumRows", int, [(">=", 1), ("<=", 1_000_000)], docstring="int restricted to be from 1 to 1,000,000"
+)
 
 
 @dataclass
@@ -35,23 +41,16 @@ class ScenarioRunConfig:
 
     Args:
         output (`str`, *optional*, defaults to `"mm-traj-scenarios"`): folder of the run; the finished dataset is
-            `<output>/dataset`. The same command on the same folder goes on where it was stopped.
+            `<output>/dataset`. The same command on it resumes a stopped run.
         num_tasks (`int`, *optional*, defaults to 1000): verified rows in all splits together.
         seed (`int`, *optional*, defaults to 0): seed of the collection.
         num_workers (`int`, *optional*, defaults to 2): processes; the result does not depend on their number.
     """
 
     output: str = "mm-traj-scenarios"
-    num_tasks: int = 1000
+    num_tasks: NumRows = 1000
     seed: int = 0
-    num_workers: int = 2
-
-    def check(self) -> None:
-        """Raises [`InputError`] for a value that cannot be used."""
-        if not 1 <= self.num_tasks <= 1_000_000:
-            raise InputError(f"`num_tasks` is {self.num_tasks}: give a number of rows from 1 to 1,000,000.")
-        if self.num_workers < 1:
-            raise InputError(f"`num_workers` is {self.num_workers}: give 1 or more.")
+    num_workers: PositiveInt = 2
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def synthesise_scenarios(config: ScenarioRunConfig, output: str | Path | None = 
         InputError: when an option cannot be used, or most tasks of a family fail the verifiers.
         RunFolderError: when the folder holds a run with other settings, or another process works in it.
     """
-    config.check()
+    check_options(config)
     folder = Path(output or config.output)
     settings = {"command": "synth", "teacher": "scenarios", **asdict(config)}
     del settings["output"], settings["num_workers"]

@@ -1,4 +1,4 @@
-"""Synthesise tasks, files and trajectories with a teacher; also `status RUN`, `inspect RUN ID` and `contamination`."""
+"""Synthesize tasks, files and trajectories with a teacher, and look at such a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from t3_agents.errors import InputError, MissingExtraError, T3Error
 from t3_agents.progress import LINE_SECONDS
 from t3_agents.storage import SETTINGS_FILE, RunFolder, write_atomic
 
-from .config import SCENARIOS, SynthConfig
+from .config import SCENARIOS, InspectConfig, StatusConfig, SynthConfig
 from .progress import Progress
 from .run_folder import IN_FLIGHT, KEPT, QUERIES, TASKS_FILE, journal_files, progress_of
 
@@ -22,20 +22,8 @@ from .run_folder import IN_FLIGHT, KEPT, QUERIES, TASKS_FILE, journal_files, pro
 LOG_WIDTH = 120
 
 
-def main(argv: list[str]) -> int:
+def main(config: SynthConfig) -> int:
     """The command `t3 synth`."""
-    from t3_agents.options import parse_options
-
-    if argv[:1] == ["status"]:
-        folder = _run_of(argv[1:], "t3 synth status RUN", 1)
-        return scenario_status(folder) if _is_of_scenarios(folder) else status(folder)
-    if argv[:1] == ["inspect"]:
-        return inspect(_run_of(argv[1:], "t3 synth inspect RUN ID", 2), argv[2])
-    if argv[:1] == ["contamination"]:
-        from . import contamination
-
-        return contamination.main(argv[1:])
-    config = parse_options(SynthConfig, argv, prog="t3 synth")
     config.check()
     if config.teacher == SCENARIOS:
         from ..scenarios.at_scale import ScenarioRunConfig, print_comparison, synthesise_scenarios
@@ -61,7 +49,7 @@ def synthesise(config: SynthConfig) -> int:
     with RunFolder(folder, config.settings()):
         stopped: T3Error | None = None
         try:
-            if config.executor == "ray":
+            if config.backend == "ray":
                 from .ray_backend import run_with_ray
 
                 write_atomic(folder / TASKS_FILE, f"{config.num_tasks}\n")
@@ -102,10 +90,13 @@ def _run_here(config: SynthConfig, folder: Path) -> None:
         teacher.endpoint.close()
 
 
-def status(folder: Path) -> int:
-    """Show how far a run is, also while it is running; the exit status."""
+def status(config: StatusConfig) -> int:
+    """`t3 synth status RUN`: show how far a run is, also while it is running."""
     from rich.console import Console
 
+    folder = _run_of(config.run)
+    if _is_of_scenarios(folder):
+        return _scenario_status(folder)
     console = Console()
     (console if console.is_terminal else Console(width=LOG_WIDTH)).print(progress_of(folder).table())
     waiting = len(journal_files(folder, f"{IN_FLIGHT}/*.json"))
@@ -113,8 +104,7 @@ def status(folder: Path) -> int:
     return 0
 
 
-def scenario_status(folder: Path) -> int:
-    """Show how far a run of the offline teacher is, also while it is running; the exit status."""
+def _scenario_status(folder: Path) -> int:
     from rich.console import Console
     from rich.table import Table
 
@@ -127,8 +117,8 @@ def scenario_status(folder: Path) -> int:
     return 0
 
 
-def inspect(folder: Path, name: str) -> int:
-    """Show the whole story of one candidate; the exit status.
+def inspect(config: InspectConfig) -> int:
+    """`t3 synth inspect RUN ID`: show the whole story of one candidate.
 
     Raises:
         InputError: when the run has no such candidate.
@@ -139,16 +129,14 @@ def inspect(folder: Path, name: str) -> int:
     from .story import tell
 
     console = Console(soft_wrap=True)
-    for title, text in tell(folder, name):
+    for title, text in tell(_run_of(config.run), config.id):
         console.print(f"[bold]{escape(title)}[/bold]")
         console.print(escape(text), highlight=False)
     return 0
 
 
-def _run_of(argv: list[str], usage: str, number: int) -> Path:
-    if len(argv) != number or argv[0].startswith("-"):
-        raise InputError(f"Usage: {usage}")
-    folder = Path(argv[0])
+def _run_of(run: str) -> Path:
+    folder = Path(run)
     if not (folder / SETTINGS_FILE).is_file() or not (journal_files(folder, QUERIES) or _is_of_scenarios(folder)):
         raise InputError(f"{folder} is no folder of a run: give the one that was its `--output`.")
     return folder

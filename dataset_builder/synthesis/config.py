@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
 
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from t3_agents.agent.config import Executor
 from t3_agents.errors import InputError
+from t3_agents.options import Positional, check_options
 
 
 SCENARIOS = "scenarios"
@@ -21,20 +25,20 @@ _ANYTIME = {
     "input_price",
     "output_price",
     "num_workers",
-    "executor",
+    "backend",
     "gta",
     "gaia",
 }
-"""Options that may be another when a run goes on: they change how much is done and how, not what comes out."""
+"""Options that may change when a run resumes: they change how much is done and how, not what comes out."""
 
 
 @dataclass
 class SynthConfig:
-    """Synthesise tasks, files and trajectories with a teacher.
+    """Synthesize tasks, files and trajectories with a teacher.
 
     Args:
-        output (`str`, *optional*, defaults to `"synth"`): folder of the run. The same command on the same folder goes
-            on where it was stopped; a larger `num_tasks` adds to it, but not with the offline teacher.
+        output (`str`, *optional*, defaults to `"synth"`): folder of the run. The same command on it resumes a stopped
+            run; a larger `num_tasks` adds to it, but not with the offline teacher.
         teacher (`str`, *optional*, defaults to `"scenarios"`): URL of an OpenAI-compatible endpoint, whose key is in
             the environment variable `OPENAI_API_KEY`; or `scenarios`, the offline teacher.
         model (`str`, *optional*): name of the model at the endpoint.
@@ -53,13 +57,14 @@ class SynthConfig:
             encoder of the extra `eval`) or `words` (hashed words, no model).
         image_corpus (`str`, *optional*): captioned pictures, a folder or Hub id that `datasets` loads; by default
             pictures that this package draws.
-        image_column (`str`, *optional*, defaults to `"image"`), caption_column (`str`, *optional*, defaults to
-            `"caption"`): its columns.
+        image_column (`str`, *optional*, defaults to `"image"`): its column of pictures.
+        caption_column (`str`, *optional*, defaults to `"caption"`): its column of captions.
         max_files (`int`, *optional*, defaults to 3): files of a task.
         toolbox (`str`, *optional*, defaults to `"embedded"`): tools of the solving agent.
         prompt (`str`, *optional*, defaults to `"compact"`): its system prompt.
         max_steps (`int`, *optional*, defaults to 8): steps of a trajectory.
-        code_executor (`str`, *optional*, defaults to `"sandbox"`): where the agent's code runs, see `T3Agent`.
+        executor (`str`, *optional*, defaults to `"sandbox"`): where model-written code runs: `sandbox`, `docker`,
+            `e2b`, `modal`, `blaxel`, or `local`, which is no security boundary.
         temperature (`float`, *optional*, defaults to 0): of the teacher.
         reply_tokens (`int`, *optional*, defaults to 2048): tokens of one reply.
         concurrency (`int`, *optional*, defaults to 16): candidates, and so calls, under way at a time; fewer while the
@@ -69,11 +74,13 @@ class SynthConfig:
         max_retries (`int`, *optional*, defaults to 8): times that a call is repeated.
         token_budget (`int`, *optional*): tokens, read and written, after which the run stops.
         money_budget (`float`, *optional*): money after which the run stops.
-        input_price (`float`, *optional*, defaults to 0), output_price (`float`, *optional*, defaults to 0): money per
-            million tokens read and written.
-        gta (`str`, *optional*), gaia (`str`, *optional*): folders or Hub ids of the benchmarks; queries that are near
-            to one of their questions are then listed in the report.
-        executor (`str`, *optional*, defaults to `"threads"`): `threads`, or `ray` for several machines.
+        input_price (`float`, *optional*, defaults to 0): price of a million input tokens.
+        output_price (`float`, *optional*, defaults to 0): price of a million output tokens.
+        gta (`str`, *optional*): folder, zip or Hub id of GTA; queries that are near to one of its questions are listed
+            in the report.
+        gaia (`str`, *optional*): the same for GAIA, a folder or Hub id.
+        backend (`str`, *optional*, defaults to `"local"`): what works: threads of this process (`local`), or `ray` on
+            several machines.
         num_workers (`int`, *optional*, defaults to 2): processes of the offline teacher or of Ray.
     """
 
@@ -81,57 +88,51 @@ class SynthConfig:
     teacher: str = SCENARIOS
     model: str | None = None
     other_models: list[str] | None = None
-    num_tasks: int = 100
-    flavour: str = "gta"
+    num_tasks: PositiveInt = 100
+    flavour: Literal["gta", "gaia"] = "gta"
     seed: int = 0
-    seeds_per_batch: int = 20
-    queries_per_batch: int = 10
-    duplicate_threshold: float = 0.9
-    embedding: str = "embedded"
+    seeds_per_batch: PositiveInt = 20
+    queries_per_batch: PositiveInt = 10
+    duplicate_threshold: ClosedUnitInterval = 0.9
+    embedding: Literal["embedded", "words"] = "embedded"
     image_corpus: str | None = None
     image_column: str = "image"
     caption_column: str = "caption"
-    max_files: int = 3
+    max_files: NonNegativeInt = 3
     toolbox: str = "embedded"
     prompt: str = "compact"
-    max_steps: int = 8
-    code_executor: str = "sandbox"
-    temperature: float = 0.0
-    reply_tokens: int = 2048
-    concurrency: int = 16
-    timeout: float = 300.0
-    max_retries: int = 8
-    token_budget: int | None = None
-    money_budget: float | None = None
-    input_price: float = 0.0
-    output_price: float = 0.0
+    max_steps: PositiveInt = 8
+    executor: Executor = "sandbox"
+    temperature: NonNegativeFloat = 0.0
+    reply_tokens: PositiveInt = 2048
+    concurrency: PositiveInt = 16
+    timeout: PositiveFloat = 300.0
+    max_retries: NonNegativeInt = 8
+    token_budget: PositiveInt | None = None
+    money_budget: PositiveFloat | None = None
+    input_price: NonNegativeFloat = 0.0
+    output_price: NonNegativeFloat = 0.0
     gta: str | None = None
     gaia: str | None = None
-    executor: str = "threads"
-    num_workers: int = 2
+    backend: Literal["local", "ray"] = "local"
+    num_workers: PositiveInt = 2
 
     def check(self) -> None:
-        """Check what does not depend on other parts.
+        """Check the values, also that each one that is given counts.
 
         Raises:
             InputError: naming the option and what it takes.
         """
-        for name in ("num_tasks", "seeds_per_batch", "queries_per_batch", "max_steps", "reply_tokens", "concurrency"):
-            _check(name, getattr(self, name), getattr(self, name) >= 1, "a number from 1")
-        _check("num_workers", self.num_workers, self.num_workers >= 1, "a number from 1")
-        _check("max_files", self.max_files, self.max_files >= 0, "a number from 0")
-        _check("max_retries", self.max_retries, self.max_retries >= 0, "a number from 0")
-        _check("timeout", self.timeout, self.timeout > 0, "seconds above 0")
-        _check("duplicate_threshold", self.duplicate_threshold, 0 < self.duplicate_threshold <= 1, "0 to 1")
-        _check("temperature", self.temperature, self.temperature >= 0, "a number from 0")
-        for name in ("input_price", "output_price"):
-            _check(name, getattr(self, name), getattr(self, name) >= 0, "a price from 0")
-        for name in ("token_budget", "money_budget"):
-            value = getattr(self, name)
-            _check(name, value, value is None or value > 0, "a budget above 0")
+        check_options(self)
+        given = {f.name for f in fields(self) if getattr(self, f.name) != f.default}
+        if self.teacher == SCENARIOS:
+            unused, why = given - {"output", "num_tasks", "seed", "num_workers"}, "the offline teacher does not use it"
+        else:
+            unused, why = given & {"num_workers"} if self.backend == "local" else set(), "it needs `--backend ray`"
+        if unused:
+            raise InputError(f"`{sorted(unused)[0]}` has no effect here: {why}.")
         if self.money_budget is not None and not self.input_price + self.output_price:
             raise InputError("`money_budget` needs prices: give `input_price` and `output_price` per million tokens.")
-        _check("executor", self.executor, self.executor in ("threads", "ray"), "threads or ray")
         if self.teacher == SCENARIOS:
             return
         if not self.teacher.startswith(("http://", "https://")):
@@ -142,13 +143,32 @@ class SynthConfig:
     def settings(self) -> dict[str, Any]:
         """What decides the content of a run; it is pinned in its folder."""
         pinned = {name: value for name, value in asdict(self).items() if name not in _ANYTIME}
-        if self.executor == "ray":
-            pinned |= {"executor": "ray", "num_workers": self.num_workers}  # each worker has its part of the batches
+        if self.backend == "ray":
+            pinned |= {"backend": "ray", "num_workers": self.num_workers}  # each worker has its part of the batches
         if self.teacher != SCENARIOS:
             pinned["teacher"] = "endpoint"  # it may move to another address
         return {"command": "synth", **pinned}
 
 
-def _check(name: str, value: Any, good: bool, wanted: str) -> None:
-    if not good:
-        raise InputError(f"`{name}` is {value}: give {wanted}.")
+@dataclass
+class StatusConfig:
+    """Show how far a run is, also while it is running.
+
+    Args:
+        run (`str`): folder of the run.
+    """
+
+    run: Positional[str]
+
+
+@dataclass
+class InspectConfig:
+    """Show the whole story of one candidate.
+
+    Args:
+        run (`str`): folder of the run.
+        id (`str`): id of the candidate.
+    """
+
+    run: Positional[str]
+    id: Positional[str]

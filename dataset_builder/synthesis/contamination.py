@@ -6,11 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from jsonargparse.typing import ClosedUnitInterval
 
 from t3_agents.errors import InputError
+from t3_agents.options import Positional
 from t3_agents.storage import write_atomic
 from t3_agents.tools.local.text import words_of
 
@@ -26,21 +28,22 @@ REPORT_FILE = "contamination.json"
 
 @dataclass
 class ContaminationConfig:
-    """Report the kept queries of a run that are near questions of GTA or GAIA.
+    """Find kept queries of a run that are near questions of GTA or GAIA.
 
     Args:
         run (`str`): folder of the run. The report is written to `contamination.json` in it.
         gta (`str`, *optional*): files of GTA: folder, zip or Hub id.
         gaia (`str`, *optional*): files of GAIA: folder or Hub id.
         threshold (`float`, *optional*, defaults to 0.8): cosine similarity from which on a query counts as near.
-        embedding (`str`, *optional*, defaults to `"embedded"`): see [`TextEmbedding`].
+        embedding (`str`, *optional*, defaults to `"embedded"`): how texts are compared: `embedded` (the
+            sentence encoder of the extra `eval`) or `words` (hashed words, no model).
     """
 
-    run: str
+    run: Positional[str]
     gta: str | None = None
     gaia: str | None = None
-    threshold: float = 0.8
-    embedding: str = "embedded"
+    threshold: ClosedUnitInterval = 0.8
+    embedding: Literal["embedded", "words"] = "embedded"
 
 
 @dataclass(frozen=True)
@@ -194,11 +197,9 @@ def report_on(config: ContaminationConfig) -> Contamination:
     return report
 
 
-def main(argv: list[str]) -> int:
+def main(config: ContaminationConfig) -> int:
     """The command `t3 synth contamination`; the exit status is 1 when something near was found."""
-    from t3_agents.options import parse_options
-
-    report = report_on(parse_options(ContaminationConfig, argv, prog="t3 synth contamination"))
+    report = report_on(config)
     for entry in report.near:
         print(
             f"{entry.query_id} is {'copied from' if entry.copied else 'near'} {entry.benchmark} {entry.question_id} "

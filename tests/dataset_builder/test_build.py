@@ -15,8 +15,9 @@ import pytest
 from datasets import load_dataset
 from huggingface_hub import DatasetCard
 
-from dataset_builder.build import FIRST_INDEX, BuildConfig, build_dataset, build_family, main, solve_task
+from dataset_builder.build import FIRST_INDEX, BuildConfig, build_dataset, build_family, solve_task
 from dataset_builder.scenarios import Scenario, make_task
+from t3_agents.cli import main
 from t3_agents.errors import InputError, RunFolderError
 from t3_agents.storage import BlobStore, read_rows
 from tests.helpers import ROOT
@@ -161,8 +162,8 @@ def test_number_of_workers_is_no_setting(built):
     "changes, message",
     [
         ({"families": ["nothing"]}, "no scenario family `nothing`"),
-        ({"train": -1}, "`train` is -1"),
-        ({"num_workers": 0}, "`num_workers` is 0"),
+        ({"train": -1}, "`--train` takes a whole number from 0 to 1,000,000, not `-1`"),
+        ({"num_workers": 0}, "`--num-workers` takes a whole number above 0"),
         ({"train": 0, "validation": 0, "test": 0}, "All splits have 0 tasks"),
         ({"families": ["area_share"], "test": 0}, "kept unseen"),
     ],
@@ -210,7 +211,7 @@ def test_command_reads_a_config_file(built, tmp_path, capsys):
     file.write_text(
         f"output: {built.parent}\nfamilies: [{', '.join(FAMILIES)}]\ntrain: 3\nvalidation: 1\ntest: 2\nseed: 5\n"
     )
-    assert main(["--config", str(file)]) == 0
+    assert main(["build", "--config", str(file)]) == 0
     printed = capsys.readouterr().out
     assert "14 rows, 0 rejected" in printed and printed.strip().endswith("dataset")
 

@@ -56,7 +56,7 @@ class TestHelp:
         *text, modules = done.stdout.rstrip().split("\n")
         assert modules == "[]"
         for name in COMMANDS:
-            (line,) = [line for line in text if line.startswith(f"  {name} ")]
+            (line,) = [line for line in text if line.startswith(f"  {name}  ")]
             assert line.endswith(".") and len(line.split()) > 3
 
     def test_no_arguments_are_a_call_for_help(self, t3):

@@ -78,7 +78,7 @@ def paper_stages(config: SynthConfig, teacher: Teacher, controller: Callable[[],
     from .queries import NearDuplicates, check_query, generate_queries, load_seeds
     from .verification import verify_query_files, verify_trajectory
 
-    check_executor(config.code_executor)
+    check_executor(config.executor)
     require_sandbox()
     toolbox = make_toolbox(config.toolbox)
     embed = TextEmbedding(config.embedding)
@@ -106,7 +106,7 @@ class AgentPool:
     """An agent for each thread.
 
     Args:
-        config ([`SynthConfig`]): `toolbox`, `prompt`, `max_steps` and `code_executor` count.
+        config ([`SynthConfig`]): `toolbox`, `prompt`, `max_steps` and `executor` count.
         controller (`Callable`): gives the model of an agent.
     """
 
@@ -134,7 +134,7 @@ class AgentPool:
             prompt=self.config.prompt,
             max_steps=self.config.max_steps,
             code_timeout=CODE_SECONDS,
-            executor_type=self.config.code_executor,
+            executor_type=self.config.executor,
         )
 
 

@@ -23,13 +23,14 @@ from dataset_builder.scenarios.at_scale import (
     _Job,
     make_rows,
     rows_by_split,
+    synthesise_scenarios,
 )
 from dataset_builder.scenarios.families.framing import _FRAMES, _NAMES, framed, query_key
 from dataset_builder.scenarios.families.words import FIRST_NAMES, LAST_NAMES
 from dataset_builder.scenarios.mixture import FamilyProfile, solve_mixture, whole_numbers
 from dataset_builder.statistics import paper_distances
-from dataset_builder.synthesis.commands import main
 from hub_cards.dataset_card import PAPER_DOMAINS, PAPER_FILE_TYPES, PAPER_STEPS, PAPER_TOOLS
+from t3_agents.cli import parse
 from t3_agents.errors import InputError
 from t3_agents.storage import RunFolder, read_rows
 from tests.helpers import ROOT
@@ -160,24 +161,22 @@ def test_a_run_can_be_looked_at(tmp_path, capsys):
         (tmp_path / PLAN_FILE).write_text(json.dumps(plan))
         make_rows(_Job(tmp_path, 0, QUOTAS), lambda: None)
     assert rows_by_split(tmp_path) == {"train": (11, 7, 0), "validation": (0, 0, 0), "test": (0, 0, 0)}
-    assert main(["status", str(tmp_path)]) == 0
+    assert parse(["synth", "status", str(tmp_path)])() == 0
     assert re.search(r"train\W+11\W+7\W+0", capsys.readouterr().out)
     row = rows_of(tmp_path)[0]
-    assert main(["inspect", str(tmp_path), row["task"]["id"]]) == 0
+    assert parse(["synth", "inspect", str(tmp_path), row["task"]["id"]])() == 0
     story = " ".join(capsys.readouterr().out.split())
     for text in (row["task"]["query"], row["steps"][0]["code"], "trajectory: accepted"):
         assert " ".join(text.split()) in story
     with pytest.raises(InputError, match="no candidate"):
-        main(["inspect", str(tmp_path), "0" * 16])
+        parse(["synth", "inspect", str(tmp_path), "0" * 16])()
     with pytest.raises(InputError, match="no folder of a run"):
-        main(["status", str(tmp_path / "shards")])
+        parse(["synth", "status", str(tmp_path / "shards")])()
 
 
 def test_options_are_checked():
-    with pytest.raises(InputError, match="num_tasks"):
-        ScenarioRunConfig(num_tasks=0).check()
-    with pytest.raises(InputError, match="num_workers"):
-        ScenarioRunConfig(num_workers=0).check()
+    with pytest.raises(InputError, match="num-tasks"):
+        synthesise_scenarios(ScenarioRunConfig(num_tasks=0))
 
 
 def start(output: Path, num_tasks: int) -> subprocess.Popen:

@@ -2,11 +2,11 @@ import json
 
 import pytest
 
-from dataset_builder.synthesis.commands import main
 from dataset_builder.synthesis.contamination import REPORT_FILE, find_contamination, load_questions
 from dataset_builder.synthesis.corpus.embedding import TextEmbedding
 from dataset_builder.synthesis.run_folder import KEPT, RunFolderStore
 from dataset_builder.synthesis.stages.queries import load_seeds
+from t3_agents.cli import parse
 from t3_agents.errors import InputError
 from tests.dataset_builder.synthesis.test_candidate import make_candidate
 
@@ -75,13 +75,13 @@ def test_a_run_is_compared_by_the_command(tmp_path, capsys):
     store.close()
     write_gaia(tmp_path / "near", candidate.query + " Round it.")
     write_gaia(tmp_path / "far", "Who painted the ceiling?")
-    options = ["contamination", "--run", str(run), "--embedding", "words"]
-    assert main([*options, "--gaia", str(tmp_path / "far")]) == 0
+    options = ["synth", "contamination", str(run), "--embedding", "words"]
+    assert parse([*options, "--gaia", str(tmp_path / "far")])() == 0
     assert "0 of 1 queries are near" in capsys.readouterr().out
-    assert main([*options, "--gaia", str(tmp_path / "near")]) == 1
+    assert parse([*options, "--gaia", str(tmp_path / "near")])() == 1
     assert candidate.query in capsys.readouterr().out
     report = json.loads((run / REPORT_FILE).read_text())
     assert report["near"][0]["question_id"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no kept rows"):
-        main(["contamination", "--run", str(tmp_path / "empty"), "--gaia", str(tmp_path / "near")])
+        parse(["synth", "contamination", str(tmp_path / "empty"), "--gaia", str(tmp_path / "near")])()

@@ -23,7 +23,7 @@ NUM_TASKS = 24
 
 def make_config(url: str, folder: Path, **options) -> SynthConfig:
     values = {"num_tasks": NUM_TASKS, "num_workers": 2, "concurrency": 4, "flavour": "gaia", "embedding": "words"}
-    return SynthConfig(teacher=url, output=str(folder), model=MODEL, executor="ray", **{**values, **options})
+    return SynthConfig(teacher=url, output=str(folder), model=MODEL, backend="ray", **{**values, **options})
 
 
 def check_outcomes(folder: Path, num_tasks: int) -> Counter:

@@ -330,8 +330,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("options", "words"),
         [
-            ({"scoring": "strict"}, "no scoring `strict`"),
-            ({"mode": "steps"}, "no mode `steps`"),
+            ({"scoring": "strict"}, "one of official, paper, not `strict`"),
+            ({"mode": "steps"}, "one of end_to_end, step_by_step, not `steps`"),
             ({"mode": "step_by_step", "scoring": "paper"}, "whole runs"),
             ({"seeds": []}, "seeds"),
             ({"seeds": [1, 1]}, "seeds"),
