@@ -14,10 +14,10 @@ from typing import Any
 
 from t3_agents.errors import MissingExtraError, T3Error
 from t3_agents.interruption import InterruptedTurn, Interruption, interruptible
+from t3_agents.models.endpoint import EndpointError, WrongEndpoint
 
 from .batches import QueryBatches, QueuedQuery
 from .candidate import Candidate, Dropped, Rejected
-from .endpoint import TeacherError, WrongEndpoint
 from .progress import Progress
 from .run_folder import FAILED, KEPT, REJECTED, RunFolderStore, read_events
 from .usage import BudgetSpent, Usage, metered
@@ -314,7 +314,7 @@ def _as_work(query: QueuedQuery) -> Work:
 
 
 def _is_outage(error: Exception) -> bool:
-    return isinstance(error, TeacherError) and error.outage
+    return isinstance(error, EndpointError) and error.outage
 
 
 def _outcome_of(error: Exception) -> str:

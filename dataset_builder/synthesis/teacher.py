@@ -1,4 +1,4 @@
-"""Teachers: models that are asked for structured replies, behind an endpoint or as a smolagents model."""
+"""The teacher: a model behind an endpoint that is asked for structured replies."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ from smolagents.monitoring import TokenUsage
 
 from t3_agents.errors import InputError
 from t3_agents.media import data_url, encode_image, to_rgb
+from t3_agents.models.endpoint import Endpoint, EndpointError, RefusedRequest, tokens_of, wire_messages
 
-from .endpoint import Endpoint, RefusedRequest, TeacherError
 from .replies import ReplyError, Schema, json_schema, parse_reply
 from .usage import Ledger, Prices, Usage
 
-
-__all__ = ["Answer", "EndpointTeacher", "ModelTeacher", "ReplyError", "Teacher", "TeacherError", "TeacherModel"]
 
 MAX_SIDE = 1024
 """Pixels of the longest side of a picture that is sent."""
@@ -79,7 +77,7 @@ class Teacher(ABC):
     def complete(
         self,
         stage: str,
-        messages: list[dict[str, Any]],
+        messages: list[ChatMessage | dict],
         schema: type[Schema] | None = None,
         stop: Sequence[str] = (),
         max_tokens: int | None = None,
@@ -88,14 +86,14 @@ class Teacher(ABC):
 
         Args:
             stage (`str`): for whom, in the ledger.
-            messages (`list[dict]`): `{"role", "content"}` with text or parts; pictures are
+            messages (`list[ChatMessage]`): `{"role", "content"}` with text or parts; pictures are
                 `{"type": "image", "image": PIL image}`.
             schema (`type[BaseModel]`, *optional*): shape of the reply, where the model can be held to it.
             stop (`Sequence[str]`, *optional*): strings that end the reply.
             max_tokens (`int`, *optional*): tokens that the reply may have.
 
         Raises:
-            TeacherError: when no reply can be had.
+            EndpointError: when no reply can be had.
             BudgetSpent: when the run may use no more.
         """
 
@@ -117,7 +115,7 @@ class Teacher(ABC):
 
         Raises:
             ReplyError: when the repaired reply does not fit either.
-            TeacherError: when no reply can be had.
+            EndpointError: when no reply can be had.
             BudgetSpent: when the run may use no more.
             WrongEndpoint: when the endpoint refuses the key or the model's name.
         """
@@ -206,14 +204,14 @@ class EndpointTeacher(Teacher):
     def complete(
         self,
         stage: str,
-        messages: list[dict[str, Any]],
+        messages: list[ChatMessage | dict],
         schema: type[Schema] | None = None,
         stop: Sequence[str] = (),
         max_tokens: int | None = None,
     ) -> Completion:
         request: dict[str, Any] = {
             "model": self.model,
-            "messages": [_encode(message) for message in messages],
+            "messages": [_plain(message) for message in wire_messages(messages, picture_url)],
             "temperature": self.temperature,
             "max_tokens": max_tokens or self.max_tokens,
         }
@@ -230,7 +228,7 @@ class EndpointTeacher(Teacher):
             completion = self._read(stage, reply, attempts)
             if self._is_mine(completion.model):
                 return completion
-        raise TeacherError(
+        raise EndpointError(
             f"`{completion.model}` answers in the place of `{self.model}`: name it in `other_models` if it may."
         )
 
@@ -247,9 +245,7 @@ class EndpointTeacher(Teacher):
             return self.endpoint.post("chat/completions", request)
 
     def _read(self, stage: str, reply: dict[str, Any], attempts: int) -> Completion:
-        used = reply.get("usage") if isinstance(reply.get("usage"), dict) else {}
-        tokens = [used.get(name) for name in ("prompt_tokens", "completion_tokens")]
-        usage = self._count(stage, *(number if isinstance(number, int) else 0 for number in tokens), attempts)
+        usage = self._count(stage, *(tokens_of(reply) or (0, 0)), attempts)
         choices = reply.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
         message = choice.get("message")
@@ -264,41 +260,6 @@ class EndpointTeacher(Teacher):
 
     def _is_mine(self, name: str) -> bool:
         return name.startswith(self.model) or name in self.other_models
-
-
-class ModelTeacher(Teacher):
-    """Any smolagents model as a teacher, such as a local [`~t3_agents.models.vlm.VLMModel`].
-
-    Args:
-        model ([`~smolagents.Model`]): it must bear calls from as many threads as the run has workers.
-        ledger ([`Ledger`], *optional*), prices ([`Prices`], *optional*): see [`Teacher`].
-    """
-
-    def __init__(self, model: Model, ledger: Ledger | None = None, prices: Prices | None = None):
-        super().__init__(ledger, prices)
-        self.model = model
-
-    @property
-    def name(self) -> str:
-        return self.model.model_id or type(self.model).__name__
-
-    def complete(
-        self,
-        stage: str,
-        messages: list[dict[str, Any]],
-        schema: type[Schema] | None = None,
-        stop: Sequence[str] = (),
-        max_tokens: int | None = None,
-    ) -> Completion:
-        self.ledger.check()
-        chat = [ChatMessage(role=MessageRole(message["role"]), content=_parts(message)) for message in messages]
-        try:
-            reply = self.model.generate(chat, stop_sequences=list(stop) or None)
-        except InputError as error:  # the conversation is too long, say
-            raise TeacherError(str(error)) from error
-        used = reply.token_usage or TokenUsage(0, 0)
-        usage = self._count(stage, used.input_tokens, used.output_tokens, attempts=1)
-        return Completion(str(reply.content or ""), self.name, usage, attempts=1)
 
 
 class TeacherModel(Model):
@@ -328,17 +289,13 @@ class TeacherModel(Model):
 
         Raises:
             InputError: when structured output or tool calls are asked for.
-            TeacherError: when no turn can be had.
+            EndpointError: when no turn can be had.
             BudgetSpent: when the run may use no more.
         """
         if response_format or tools_to_call_from:
             raise InputError("A teacher writes plain text turns: use it with code agents.")
-        plain = [
-            {"role": message.role.value, "content": message.content} if isinstance(message, ChatMessage) else message
-            for message in messages
-        ]
         stops = stop_sequences or []
-        completion = self.teacher.complete(self.stage, plain, stop=stops, max_tokens=self.max_tokens)
+        completion = self.teacher.complete(self.stage, messages, stop=stops, max_tokens=self.max_tokens)
         places = [place for stop in stops if (place := completion.text.find(stop)) >= 0]
         text = completion.text[: min(places)] if places else completion.text
         usage = TokenUsage(completion.usage.input_tokens, completion.usage.output_tokens)
@@ -349,20 +306,12 @@ def _with_cut(reason: str, completion: Completion) -> str:
     return f"{reason} It was cut at the limit of tokens." if completion.cut else reason
 
 
-def _parts(message: dict[str, Any]) -> list[dict[str, Any]]:
-    content = message["content"]
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content
-
-
-def _encode(message: dict[str, Any]) -> dict[str, Any]:
-    """A message as the protocol has it: pictures as data URLs, text alone as a string."""
-    parts = [
-        {"type": "image_url", "image_url": {"url": picture_url(part["image"])}} if part["type"] == "image" else part
-        for part in _parts(message)
-    ]
-    if all(part["type"] == "text" for part in parts):
-        return {"role": message["role"], "content": "\n\n".join(part["text"] for part in parts)}
-    return {"role": message["role"], "content": parts}
+def _plain(message: dict[str, Any]) -> dict[str, Any]:
+    """A message of text alone as a string, which servers of text models want."""
+    parts = message["content"]
+    if any(part["type"] != "text" for part in parts):
+        return message
+    return {"role": message["role"], "content": "\n\n".join(part["text"] for part in parts)}
 
 
 def picture_url(image: Image.Image) -> str:

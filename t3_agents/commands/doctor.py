@@ -26,7 +26,6 @@ _PYTHON = (3, 11)
 _OPTIONAL = {
     "trl": "train",
     "gguf": "embedded",
-    "openai": "endpoints",
     "diffusers": "diffusion",
     "mcpadapt": "mcp",
     "av": "video",

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import logging
-import os
 from typing import Any
 
-from smolagents.models import ChatMessage, MessageRole, OpenAIModel
+from smolagents.models import ChatMessage, MessageRole, Model
 from smolagents.monitoring import TokenUsage
 
-from ..errors import InputError, MissingExtraError
-from ..interruption import Interruption, current_interruption
+from ..errors import InputError
+from ..media import data_url, encode_image
 from ..tracing import model_call, record_usage
+from .endpoint import (
+    BrokenReply,
+    Endpoint,
+    EndpointError,
+    RefusedRequest,
+    WrongEndpoint,
+    tokens_of,
+    wire_messages,
+)
 
 
 logger = logging.getLogger(__name__)
@@ -21,8 +29,11 @@ SERVED_NAME = "t3-agent"
 SETTINGS = ("temperature", "top_p", "seed", "frequency_penalty", "presence_penalty")
 """Generation settings that the protocol knows by the names of transformers or by its own."""
 
+MAX_CONCURRENCY = 64
+"""Turns under way at a time; fewer while the server is overloaded."""
 
-class ServerModel(OpenAIModel):
+
+class ServerModel(Model):
     """A vision-language model behind vLLM, SGLang, `transformers serve` or another OpenAI-compatible server.
 
     Pictures go as data URLs. Turns are streamed, so that one ends at its stop string, also where the server knows
@@ -43,7 +54,6 @@ class ServerModel(OpenAIModel):
 
     Raises:
         InputError: when a setting is unknown, or it cannot be said which model is meant.
-        MissingExtraError: when the OpenAI client is not installed.
     """
 
     def __init__(
@@ -61,27 +71,11 @@ class ServerModel(OpenAIModel):
         unknown = sorted(set(generation) - set(SETTINGS))
         if unknown:
             raise InputError(f"A server takes no setting {', '.join(unknown)}; it takes {', '.join(SETTINGS)}.")
-        self.api_base = api_base
-        self.timeout = timeout
         self.knows_stops = True
         self.generation = {"do_sample": do_sample, **generation, "max_new_tokens": max_new_tokens}
-        # Servers of one's own need no key, but the client refuses to start without one.
-        api_key = api_key or os.environ.get("OPENAI_API_KEY", "none")
-        super().__init__(
-            model_id=model_id,
-            api_base=api_base,
-            api_key=api_key,
-            client_kwargs={"timeout": timeout, "max_retries": max_retries},
-            retry=False,  # the client repeats calls itself, with shorter pauses
-        )
+        super().__init__(model_id=model_id)
+        self.endpoint = Endpoint(api_base, api_key, timeout, MAX_CONCURRENCY, max_retries)
         self.model_id = model_id or self._listed_model()
-
-    def create_client(self) -> Any:
-        try:
-            import openai
-        except ImportError as error:
-            raise MissingExtraError("openai", "serve", "A model behind a server") from error
-        return openai.OpenAI(**self.client_kwargs)
 
     def generate(
         self,
@@ -108,118 +102,74 @@ class ServerModel(OpenAIModel):
                 be used; the message says why.
             InterruptedTurn: when the run in this thread is cancelled or out of time, see [`interruptible`].
         """
-        import openai
-
         if response_format or tools_to_call_from:
             raise InputError(
                 "ServerModel writes plain text turns: use it with code agents, without structured outputs."
             )
-        interruption = current_interruption() or Interruption()
         settings = {**self.generation, **kwargs}
-        try:
-            with model_call(self.model_id, settings) as span:
-                content, usage = self._turn(messages, stop_sequences or [], settings, interruption)
-                record_usage(span, content, usage.input_tokens, usage.output_tokens)
-        except openai.APITimeoutError as error:
-            interruption.check()
-            raise InputError(f"The server at {self.api_base} said nothing for {self.timeout:g} seconds.") from error
-        except openai.APIError as error:
-            raise InputError(self._reason(error)) from error
+        with model_call(self.model_id, settings) as span:
+            try:
+                content, usage = self._turn(messages, stop_sequences or [], settings)
+            except EndpointError as error:
+                too_long = any(words in str(error) for words in ("context", "too long"))
+                start = f"The conversation is too long for `{self.model_id}`: " if too_long else ""
+                raise InputError(f"{start}{error}") from error
+            record_usage(span, content, usage.input_tokens, usage.output_tokens)
         return ChatMessage(role=MessageRole.ASSISTANT, content=content, token_usage=usage)
 
     def _turn(
-        self,
-        messages: list[ChatMessage | dict],
-        stop_sequences: list[str],
-        settings: dict[str, Any],
-        interruption: Interruption,
+        self, messages: list[ChatMessage | dict], stop_sequences: list[str], settings: dict[str, Any]
     ) -> tuple[str, TokenUsage]:
-        import openai
-
-        while True:
-            interruption.check()
-            sent = (stop_sequences or None) if self.knows_stops else None
-            try:
-                stream = self._stream(messages, sent, settings, interruption.seconds_left())
-                return self._read(stream, stop_sequences, interruption)
-            except (openai.APIStatusError, openai.APIConnectionError):
-                raise
-            except openai.APIError as error:
-                # Said in the stream. `transformers serve` 5.23 takes stop strings but fails on them with pictures'
-                # processors; here they are looked for anyway.
-                if not sent:
-                    raise
-                logger.info("The server fails on stop strings (%s); they are kept from it.", error)
-                self.knows_stops = False
-
-    def _stream(
-        self,
-        messages: list[ChatMessage | dict],
-        stop_sequences: list[str] | None,
-        settings: dict[str, Any],
-        seconds_left: float | None,
-    ) -> Any:
         settings = dict(settings)
         if not settings.pop("do_sample"):
             settings["temperature"] = 0
-        request = self._prepare_completion_kwargs(
-            messages=messages,
-            stop_sequences=stop_sequences,
-            model=self.model_id,
-            custom_role_conversions=self.custom_role_conversions or None,
-            convert_images_to_image_urls=True,
-            max_tokens=settings.pop("max_new_tokens"),
+        request = {
+            "model": self.model_id,
+            "messages": wire_messages(messages, lambda image: data_url(encode_image(image), "image/png")),
+            "max_tokens": settings.pop("max_new_tokens"),
+            "stream_options": {"include_usage": True},
             **settings,
-        )
-        timeout = self.timeout if seconds_left is None else min(self.timeout, seconds_left)
-        return self.client.with_options(timeout=timeout).chat.completions.create(
-            **request, stream=True, stream_options={"include_usage": True}
-        )
+        }
+        if stop_sequences and self.knows_stops:
+            try:
+                return self._read({**request, "stop": stop_sequences}, stop_sequences)
+            except BrokenReply as error:
+                # `transformers serve` 5.23 takes stop strings but fails on them with pictures' processors; here they
+                # are looked for anyway.
+                logger.info("The server fails on stop strings (%s); they are kept from it.", error)
+                self.knows_stops = False
+        return self._read(request, stop_sequences)
 
-    def _read(self, stream: Any, stop_sequences: list[str], interruption: Interruption) -> tuple[str, TokenUsage]:
-        """Text up to the first stop string, and what was used; closing the stream lets the server stop too."""
-        text, usage, chunks = "", None, 0
-        with stream:
-            for chunk in stream:
-                interruption.check()
-                usage = chunk.usage or usage
-                if not chunk.choices or not chunk.choices[0].delta.content:
+    def _read(self, request: dict[str, Any], stop_sequences: list[str]) -> tuple[str, TokenUsage]:
+        """Text up to the first stop string, and what was used."""
+        text, tokens, pieces = "", None, 0
+        with self.endpoint.stream("chat/completions", request) as stream:
+            for piece in stream:
+                tokens = tokens_of(piece) or tokens
+                choice = (piece.get("choices") or [{}])[0]
+                # A server that does not stream gives a whole message.
+                written = (choice.get("delta") or choice.get("message") or {}).get("content")
+                if not written:
                     continue
-                text += chunk.choices[0].delta.content
-                chunks += 1
+                text += written
+                pieces += 1
                 places = [place for stop in stop_sequences if (place := text.find(stop)) >= 0]
                 if places:
                     text = text[: min(places)]
                     break
         # A server sends what was used last; after a cut, or from one that sends nothing, pieces stand for tokens.
-        if usage is None:
-            return text, TokenUsage(0, chunks)
-        return text, TokenUsage(usage.prompt_tokens, usage.completion_tokens)
-
-    def _reason(self, error: Any) -> str:
-        import openai
-
-        words = " ".join(str(error).split())
-        if isinstance(error, openai.APIConnectionError):
-            return f"There is no server at {self.api_base}: start one with `t3 serve`, or check the URL."
-        if isinstance(error, openai.AuthenticationError):
-            return f"The server at {self.api_base} wants a key: set OPENAI_API_KEY."
-        if isinstance(error, openai.BadRequestError) and ("context" in words or "too long" in words):
-            return f"The conversation is too long for `{self.model_id}`: {words}"
-        return f"The server at {self.api_base} refuses a turn of `{self.model_id}`: {words}"
+        return text, TokenUsage(*(tokens or (0, pieces)))
 
     def _listed_model(self) -> str:
-        import openai
-
         try:
-            names = [model.id for model in self.client.models.list()]
-        except openai.APIConnectionError as error:
-            raise InputError(self._reason(error)) from error
-        except openai.APIError:  # `transformers serve` lists nothing while it is offline
+            names = [model["id"] for model in self.endpoint.get("models").get("data") or []]
+        except (RefusedRequest, WrongEndpoint):  # `transformers serve` lists nothing while it is offline
             names = []
+        except EndpointError as error:
+            raise InputError(str(error)) from error
         if SERVED_NAME in names:
             return SERVED_NAME
         if len(names) != 1:
             offer = f"offers {', '.join(names[:10])}" if names else "lists no models"
-            raise InputError(f"The server at {self.api_base} {offer}: name the model with `--api-model`.")
+            raise InputError(f"The server at {self.endpoint.api_base} {offer}: name the model with `--api-model`.")
         return names[0]

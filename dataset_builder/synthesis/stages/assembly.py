@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from t3_agents.models.endpoint import Endpoint
+
 from ..candidate import Candidate
 from ..config import SynthConfig
-from ..endpoint import Endpoint
 from ..pipeline import Pipeline, Stage, Stages
 from ..progress import Progress
 from ..teacher import EndpointTeacher, Teacher
@@ -38,7 +38,6 @@ def endpoint_teacher(config: SynthConfig, ledger: Ledger) -> EndpointTeacher:
     """
     endpoint = Endpoint(
         config.teacher,
-        os.environ.get("OPENAI_API_KEY"),
         timeout=config.timeout,
         max_concurrency=config.concurrency,
         max_retries=config.max_retries,

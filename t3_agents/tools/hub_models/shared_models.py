@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from PIL import Image, ImageOps
 from smolagents.models import Model
 
-from t3_agents.errors import InputError, MissingExtraError
+from t3_agents.errors import InputError
+from t3_agents.models.server import ServerModel
 from t3_agents.models.vlm import VLMModel, best_device
 
 
@@ -138,27 +139,18 @@ def chat_model(
         name (`str`): folder or Hub id of a vision-language model, or the model's name at an endpoint.
         api_base (`str`, *optional*): URL of an OpenAI-compatible server; its key is taken from `OPENAI_API_KEY`.
         device (`str`, *optional*), dtype (`str`, *optional*): of a local model.
-        generation: settings of `generate`, or of the endpoint's `chat.completions`.
+        generation: settings of `generate`, such as `max_new_tokens`.
 
     Raises:
         InputError: when the model cannot be loaded.
-        MissingExtraError: when an endpoint is asked for and `openai` is not installed.
     """
-    key = ("chat", name, api_base, device, dtype, tuple(sorted(generation.items())))
-    if api_base is None:
-        return load_once(key, lambda: VLMModel.from_pretrained(name, device=device, dtype=dtype, **generation))
 
-    def connect() -> Model:
-        from smolagents import OpenAIModel
+    def load() -> Model:
+        if api_base is not None:
+            return ServerModel(name, api_base=api_base, **generation)
+        return VLMModel.from_pretrained(name, device=device, dtype=dtype, **generation)
 
-        # Servers of one's own need no key, the client refuses to start without one.
-        api_key = os.environ.get("OPENAI_API_KEY", "none")
-        try:
-            return OpenAIModel(model_id=name, api_base=api_base, api_key=api_key, **generation)
-        except ModuleNotFoundError:
-            raise MissingExtraError("openai", "endpoints", "A model at an endpoint") from None
-
-    return load_once(key, connect)
+    return load_once(("chat", name, api_base, device, dtype, tuple(sorted(generation.items()))), load)
 
 
 def choose_model(
@@ -188,9 +180,7 @@ def choose_model(
                 '`model="<Hub id or folder>"`.'
             )
         return controller
-    if api_base is not None:
-        return chat_model(model, api_base=api_base, max_tokens=max_new_tokens)
-    return chat_model(model, device=device, dtype=dtype, max_new_tokens=max_new_tokens)
+    return chat_model(model, api_base, device, dtype, max_new_tokens=max_new_tokens)
 
 
 def ask(model: Model, question: str, images: Sequence[Image.Image] = ()) -> str:

@@ -10,7 +10,7 @@ from dataset_builder.synthesis.stages import files
 from dataset_builder.synthesis.stages.made_files import check_made_file
 from t3_agents.errors import InputError
 from t3_agents.sandbox import SandboxLimits
-from tests.helpers.replies import teacher_of
+from tests.helpers.replies import Replies
 from tests.helpers.teacher_programs import HOSTILE_PROGRAMS, file_program
 
 
@@ -23,8 +23,8 @@ def candidate_of(*names, content=TABLE):
 
 
 def made(*names, replies):
-    teacher = teacher_of(*replies)
-    return files.make_files(candidate_of(*names), teacher, corpus=None), teacher.model
+    teacher = Replies(*replies)
+    return files.make_files(candidate_of(*names), teacher, corpus=None), teacher
 
 
 @pytest.mark.parametrize("kind", ["csv", "xlsx", "docx", "pdf", "pptx", "json", "html", "md", "txt", "xml"])

@@ -15,7 +15,7 @@ from dataset_builder.synthesis.corpus.image_corpus import MAX_PIXELS, ImageCorpu
 from dataset_builder.synthesis.stages import files
 from t3_agents.errors import InputError
 from t3_agents.media import decode_image
-from tests.helpers.replies import teacher_of
+from tests.helpers.replies import Replies
 
 
 WORDS = TextEmbedding("words")
@@ -149,7 +149,7 @@ def test_the_drawn_corpus_has_true_captions_and_is_kept(tmp_path):
 def test_pictures_of_a_plan_come_from_the_corpus(tmp_path):
     plan = (PlannedFile("harbour.jpg", "jpg", "a boat on the lake"),)
     candidate = Candidate("gta-0-0", "gta", "What colour has the boat in the picture?", plan=plan)
-    made = files.make_files(candidate, teacher_of({}), corpus_of(ROWS, tmp_path))
+    made = files.make_files(candidate, Replies({}), corpus_of(ROWS, tmp_path))
     assert made.files[0].path == "files/harbour.jpg"
     assert made.files[0].open_image().size == (48, 32)
     (source,) = made.provenance["make_files"]["sources"]
@@ -157,6 +157,6 @@ def test_pictures_of_a_plan_come_from_the_corpus(tmp_path):
     json.dumps(made.to_dict())
     damaged = corpus_of([(encoded(size=(200, 200))[:700], "a boat on a lake")], tmp_path)
     with pytest.raises(Rejected, match="no picture of the corpus can be opened for harbour.jpg"):
-        files.make_files(candidate, teacher_of({}), damaged)
+        files.make_files(candidate, Replies({}), damaged)
     with pytest.raises(InputError, match="no image corpus"):
-        files.make_files(candidate, teacher_of({}), None)
+        files.make_files(candidate, Replies({}), None)

@@ -10,11 +10,11 @@ import pytest
 
 from dataset_builder.synthesis.batches import NoQueries
 from dataset_builder.synthesis.candidate import Candidate, Failed, Rejected
-from dataset_builder.synthesis.endpoint import TeacherError
 from dataset_builder.synthesis.pipeline import Pipeline, Stage, Stages
 from dataset_builder.synthesis.run_folder import IN_FLIGHT, OUTCOMES, candidate_id_of
 from dataset_builder.synthesis.usage import BudgetSpent
 from t3_agents.errors import RunFolderError
+from t3_agents.models.endpoint import EndpointError
 from t3_agents.storage import RunFolder, read_rows
 from t3_agents.trajectory import Trajectory
 from t3_agents.turns import Step
@@ -154,11 +154,11 @@ def test_a_teacher_that_is_down_stops_the_run_and_fails_no_candidate(tmp_path):
 
     def call(candidate: Candidate) -> Candidate:
         if down:
-            raise TeacherError("no connection.", outage=True)
+            raise EndpointError("no connection.", outage=True)
         return plan(candidate)
 
     stages = [Stage("plan", call), STAGES[1]]
-    with pytest.raises(TeacherError, match="no connection"):
+    with pytest.raises(EndpointError, match="no connection"):
         make(tmp_path, stages=stages).run()
     assert "failed" not in outcomes(tmp_path).values()
     down = False
@@ -170,7 +170,7 @@ def test_a_teacher_that_is_down_stops_the_run_and_fails_no_candidate(tmp_path):
 def test_one_request_that_never_comes_back_fails_its_candidate_alone(tmp_path):
     def call(candidate: Candidate) -> Candidate:
         if candidate.id == "gta-1-0":
-            raise TeacherError("no word for 2 seconds.", outage=True)
+            raise EndpointError("no word for 2 seconds.", outage=True)
         return plan(candidate)
 
     make(tmp_path, concurrency=1, stages=[Stage("plan", call), STAGES[1]]).run()

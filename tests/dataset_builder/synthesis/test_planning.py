@@ -2,7 +2,7 @@ import pytest
 
 from dataset_builder.synthesis import Candidate, Failed, Rejected
 from dataset_builder.synthesis.stages.planning import plan_files
-from tests.helpers.replies import teacher_of
+from tests.helpers.replies import Replies
 
 
 def candidate_of(flavour="gaia"):
@@ -15,7 +15,7 @@ def file(name, kind, content="a table of spending with rows"):
 
 def test_a_plan_gets_safe_names_and_known_kinds():
     files = [file("../Our costs (2024).XLSX", "Excel"), file("photo.jpeg", "image")]
-    planned = plan_files(candidate_of(), teacher_of({"from_web": [" price of flour ", ""], "files": files}))
+    planned = plan_files(candidate_of(), Replies({"from_web": [" price of flour ", ""], "files": files}))
     assert [(entry.name, entry.kind) for entry in planned.plan] == [
         ("Our_costs_2024.xlsx", "xlsx"),
         ("photo.jpg", "jpg"),
@@ -37,17 +37,17 @@ def test_a_plan_gets_safe_names_and_known_kinds():
 )
 def test_a_plan_that_cannot_be_carried_out_is_rejected(plan, reason):
     with pytest.raises(Rejected, match=reason) as caught:
-        plan_files(candidate_of(), teacher_of(plan))
+        plan_files(candidate_of(), Replies(plan))
     assert caught.value.candidate.provenance["plan_files"]["model"] == "replies-1"
 
 
 def test_a_picture_task_needs_a_picture():
     with pytest.raises(Rejected, match="no picture"):
-        plan_files(candidate_of("gta"), teacher_of({"files": [file("a.csv", "csv")]}))
+        plan_files(candidate_of("gta"), Replies({"files": [file("a.csv", "csv")]}))
 
 
 def test_a_reply_that_cannot_be_used_is_a_failure_with_its_reason():
     with pytest.raises(Failed) as caught:
-        plan_files(candidate_of(), teacher_of("Ich weiss es nicht."))
+        plan_files(candidate_of(), Replies("Ich weiss es nicht."))
     assert caught.value.stage == "plan_files"
     assert caught.value.candidate.provenance["plan_files"]["problem"] == caught.value.reason

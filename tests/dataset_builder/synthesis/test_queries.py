@@ -16,7 +16,7 @@ from dataset_builder.synthesis.stages.queries import (
 )
 from t3_agents.errors import InputError
 from t3_agents.tools.toolbox import TOOLBOXES, make_toolbox
-from tests.helpers.replies import teacher_of
+from tests.helpers.replies import Replies
 
 
 TOOLBOX = make_toolbox("embedded")
@@ -73,7 +73,7 @@ def test_wrong_seeds_are_refused(text, words):
 
 
 def test_generated_queries_carry_their_origin():
-    teacher = teacher_of(
+    teacher = Replies(
         written(
             ("How much did  the\nbakery spend on flour?", ["inspect_file_as_text", "magic"], "Finance"),
             ("Which wells were above the limit in my report?", [], "plumbing"),
@@ -91,16 +91,16 @@ def test_generated_queries_carry_their_origin():
     assert {seeds[key].split for key in first.seed_queries} == {"test"}
     assert first.provenance["queries"]["model"] == "replies-1"
     assert first.provenance["queries"]["input_tokens"] == 100
-    asked = teacher.model.asked[0]
+    asked = teacher.asked[0]
     assert all(tool.name in asked for tool in TOOLBOX)
     assert all(seeds[key].query in asked for key in first.seed_queries)
 
 
 def test_a_reply_that_is_no_batch_of_queries_is_refused_after_one_repair():
-    teacher = teacher_of("I would rather not.")
+    teacher = Replies("I would rather not.")
     with pytest.raises(ReplyError):
         generate_queries(teacher, CONFIG, load_seeds(), TOOLBOX, batch=0)
-    assert len(teacher.model.asked) == 2
+    assert len(teacher.asked) == 2
 
 
 @pytest.mark.parametrize(

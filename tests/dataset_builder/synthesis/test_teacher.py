@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from PIL import Image
 from pydantic import BaseModel
-from smolagents.models import ChatMessage, MessageRole, Model
+from smolagents.models import ChatMessage, MessageRole
 
-from dataset_builder.synthesis.endpoint import Endpoint, Limit, TeacherError, WrongEndpoint
 from dataset_builder.synthesis.replies import ReplyError, parse_reply
-from dataset_builder.synthesis.teacher import EndpointTeacher, ModelTeacher
+from dataset_builder.synthesis.teacher import EndpointTeacher
 from dataset_builder.synthesis.usage import BudgetSpent, Ledger, Prices, metered
+from t3_agents.models.endpoint import Endpoint, EndpointError, Limit, WrongEndpoint
 
 
 class Colour(BaseModel):
@@ -159,18 +159,18 @@ def test_a_server_that_hangs_or_is_not_there_is_an_outage():
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Silent) as silent:
         threading.Thread(target=silent.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{silent.server_address[1]}/v1"
-        with pytest.raises(TeacherError, match=r"no word for 0\.2 seconds") as caught:
+        with pytest.raises(EndpointError, match=r"no word for 0\.2 seconds") as caught:
             teacher(url, retries=1, timeout=0.2).ask("paint", "Which colour?", Colour)
         assert caught.value.outage
         ended.set()
         silent.shutdown()
-    with pytest.raises(TeacherError, match="no connection"):
+    with pytest.raises(EndpointError, match="no connection"):
         teacher(url, retries=1).ask("paint", "Which colour?", Colour)
 
 
 def test_requests_that_are_refused_are_not_repeated():
     with server((400, {}, {"error": "this picture is forbidden"})) as (url, requests):
-        with pytest.raises(TeacherError, match="forbidden") as caught:
+        with pytest.raises(EndpointError, match="forbidden") as caught:
             teacher(url).ask("paint", "Which colour?", Colour)
         assert len(requests) == 1 and not caught.value.outage
     with server((401, {}, {"error": "no key"})) as (url, _), pytest.raises(WrongEndpoint, match="OPENAI_API_KEY"):
@@ -188,7 +188,7 @@ def test_an_endpoint_without_schemas_is_told_them_in_words():
 
 def test_another_model_is_refused_unless_it_is_named():
     with server((200, {}, chat(GOOD, "cheaper"))) as (url, requests):
-        with pytest.raises(TeacherError, match="`cheaper` answers in the place of `m`"):
+        with pytest.raises(EndpointError, match="`cheaper` answers in the place of `m`"):
             teacher(url).ask("paint", "Which colour?", Colour)
         assert len(requests) == 3
         assert teacher(url, other_models=["cheaper"]).ask("paint", "?", Colour).model == "cheaper"
@@ -214,16 +214,6 @@ def test_the_limit_falls_at_overload_and_rises_again():
     for _ in range(20):
         limit.succeeded()
     assert limit.value == 16
-
-
-def test_a_smolagents_model_can_be_a_teacher():
-    class Painter(Model):
-        def generate(self, messages: list[ChatMessage], **kwargs: Any) -> ChatMessage:
-            assert "JSON schema" in messages[-1].content[-1]["text"]
-            return ChatMessage(role=MessageRole.ASSISTANT, content=f"Of course: {GOOD}")
-
-    answer = ModelTeacher(Painter(model_id="painter")).ask("paint", "Which colour?", Colour)
-    assert answer.value.name == "red" and answer.model == "painter"
 
 
 def test_turns_of_an_agent_share_the_ledger_and_end_at_their_stop():

@@ -6,17 +6,17 @@ import pytest
 from smolagents.models import Model
 
 from dataset_builder.synthesis import Candidate, Failed, Rejected
-from dataset_builder.synthesis.endpoint import TeacherError
 from dataset_builder.synthesis.stages.solving import solve
 from dataset_builder.synthesis.stages.verification import verify_query_files, verify_trajectory
 from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError
+from t3_agents.models.endpoint import EndpointError
 from t3_agents.task import File
 from t3_agents.tools.toolbox import make_toolbox
 from t3_agents.trajectory import Trajectory
 from t3_agents.turns import Step
 from t3_agents.verifiers import FORM, verify
-from tests.helpers.replies import teacher_of
+from tests.helpers.replies import Replies
 from tests.helpers.tiny_vlm import turn
 
 
@@ -52,16 +52,16 @@ def picture(make_picture):
 
 
 def solved(*turns):
-    teacher = teacher_of(*turns)
+    teacher = Replies(*turns)
     return solve(candidate_of(), T3Agent(make_toolbox("embedded"), teacher.as_model("solve"), "compact", max_steps=4))
 
 
 def test_the_verifier_sees_query_texts_and_pictures(make_picture):
-    teacher = teacher_of(GOOD_FILES)
+    teacher = Replies(GOOD_FILES)
     judged = verify_query_files(candidate_of(picture(make_picture)), teacher)
-    asked = teacher.model.asked[0]
+    asked = teacher.asked[0]
     assert all(word in asked for word in ("flour and sugar cost", "flour", "120", "costs.csv", "shop.png", "price of"))
-    assert teacher.model.pictures == [1]
+    assert teacher.pictures == [1]
     (verdict,) = judged.verdicts
     assert verdict.accepted
     assert verdict.reason == "It is all there."
@@ -72,7 +72,7 @@ def test_the_verifier_sees_query_texts_and_pictures(make_picture):
 def test_one_no_rejects_and_keeps_the_reason():
     no = {**GOOD_FILES, "enough_information": False, "reason": "There is no price of eggs."}
     with pytest.raises(Rejected, match="enough_information: There is no price of eggs.") as caught:
-        verify_query_files(candidate_of(), teacher_of(no))
+        verify_query_files(candidate_of(), Replies(no))
     (verdict,) = caught.value.candidate.verdicts
     assert not verdict.accepted
     assert verdict.checks["enough_information"] is False
@@ -82,7 +82,7 @@ def test_one_no_rejects_and_keeps_the_reason():
 @pytest.mark.parametrize("reply", ["Yes.", '{"files_match": true, "enough_inf', {"files_match": "perhaps"}])
 def test_a_verdict_that_is_none_is_a_failure(reply):
     with pytest.raises(Failed):
-        verify_query_files(candidate_of(), teacher_of(reply))
+        verify_query_files(candidate_of(), Replies(reply))
 
 
 def test_a_task_is_solved_with_real_tools_and_judged():
@@ -90,9 +90,9 @@ def test_a_task_is_solved_with_real_tools_and_judged():
     assert candidate.trajectory.answer == "165"
     assert candidate.provenance["solve"]["input_tokens"] == 200
     assert candidate.provenance["solve"]["attempts"] == 2
-    teacher = teacher_of(GOOD_STEPS)
+    teacher = Replies(GOOD_STEPS)
     judged = verify_trajectory(candidate, teacher)
-    asked = teacher.model.asked[0]
+    asked = teacher.asked[0]
     assert all(word in asked for word in ("I read the table.", "inspect_file_as_text", "flour", "Answer: 165"))
     assert [verdict.stage for verdict in judged.verdicts] == ["check_form", "verify_trajectory"]
     assert judged.trajectory.verification["verify_trajectory"] == {"passed": True, "reasons": ["Every step is right."]}
@@ -102,7 +102,7 @@ def test_a_task_is_solved_with_real_tools_and_judged():
 def test_a_verdict_against_a_trajectory_is_kept_in_its_record():
     no = {**GOOD_STEPS, "answer_supported": False, "reason": "The sum is wrong."}
     with pytest.raises(Rejected, match="answer_supported: The sum is wrong.") as caught:
-        verify_trajectory(solved(LOOK, turn("final_answer(99)", "I add them.")), teacher_of(no))
+        verify_trajectory(solved(LOOK, turn("final_answer(99)", "I add them.")), Replies(no))
     verification = caught.value.candidate.trajectory.verification
     assert verification["verify_trajectory"] == {"passed": False, "reasons": ["The sum is wrong."]}
     assert verification["check_form"]["passed"]
@@ -129,10 +129,10 @@ def test_a_verdict_against_a_trajectory_is_kept_in_its_record():
     ],
 )
 def test_the_form_is_checked_before_the_teacher_is_asked(turns, check, reason):
-    teacher = teacher_of(GOOD_STEPS)
+    teacher = Replies(GOOD_STEPS)
     with pytest.raises(Rejected, match=reason) as caught:
         verify_trajectory(solved(*turns), teacher)
-    assert not teacher.model.asked
+    assert not teacher.asked
     (verdict,) = caught.value.candidate.verdicts
     assert verdict.checks[check] is False
     assert caught.value.candidate.trajectory.verification["check_form"]["passed"] is False
@@ -159,7 +159,7 @@ def test_what_only_looks_like_a_path_passes(text):
 
 def test_a_candidate_that_was_not_solved_is_refused():
     with pytest.raises(InputError, match="no trajectory yet"):
-        verify_trajectory(candidate_of(), teacher_of(GOOD_STEPS))
+        verify_trajectory(candidate_of(), Replies(GOOD_STEPS))
 
 
 class Broken(Model):
@@ -174,8 +174,8 @@ class Broken(Model):
 
 
 def test_an_outage_is_not_the_candidates_fault():
-    outage = TeacherError("nobody answers", outage=True)
-    with pytest.raises(TeacherError, match="nobody answers"):
+    outage = EndpointError("nobody answers", outage=True)
+    with pytest.raises(EndpointError, match="nobody answers"):
         solve(candidate_of(), T3Agent(make_toolbox("embedded"), Broken(outage), "compact"))
     with pytest.raises(Failed, match="no memory left"):
         solve(candidate_of(), T3Agent(make_toolbox("embedded"), Broken(RuntimeError("no memory left")), "compact"))

@@ -55,7 +55,6 @@ class ChatHandler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def endpoint():
-    pytest.importorskip("openai")
     with ChatServer() as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server

@@ -1,37 +1,43 @@
-"""Calls to an OpenAI-compatible endpoint from many threads, as many at a time as it bears."""
+"""The one client of the OpenAI protocol: calls from many threads, with retries and adaptive concurrency."""
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import threading
 import time
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
+from PIL import Image
+from smolagents.models import ChatMessage
 
-from t3_agents.errors import InputError, T3Error
-from t3_agents.interruption import Interruption, current_interruption
+from ..errors import InputError, T3Error
+from ..interruption import Interruption, current_interruption
 
 
-BUSY = {408, 425, 429, 500, 502, 503, 504, 529}
-"""Statuses after which a call is repeated; so it is after others from 500 on."""
+BUSY = {408, 409, 425, 429}
+"""Statuses below 500 after which a call is repeated; so it is after all from 500 on."""
+OVERLOADED = {408, 429, 503, 529}
+"""Statuses that say that there are too many calls."""
 MAX_PAUSE = 60.0
 """Longest pause before a call is repeated, seconds, also where the server asks for more."""
 CONNECT_SECONDS = 20.0
 """How long a connection may take to be made."""
 
 
-class TeacherError(T3Error):
-    """A teacher did not do its part for reasons of transport, or refuses this request.
+class EndpointError(T3Error):
+    """A server gave no reply for reasons of transport, or refuses this request.
 
     Args:
         reason (`str`): in one sentence.
-        outage (`bool`): nobody got an answer while this call was tried, so the endpoint is down rather than the
-            request wrong.
+        outage (`bool`, *optional*, defaults to `False`): nobody got an answer while this call was tried, so the
+            endpoint is down rather than the request wrong.
     """
 
     def __init__(self, reason: str, outage: bool = False):
@@ -39,8 +45,12 @@ class TeacherError(T3Error):
         self.outage = outage
 
 
-class RefusedRequest(TeacherError):
+class RefusedRequest(EndpointError):
     """The server says that this request is wrong; repeating it would not help."""
+
+
+class BrokenReply(EndpointError):
+    """A reply that had begun reports an error of the server."""
 
 
 class WrongEndpoint(InputError):
@@ -110,7 +120,7 @@ class Endpoint:
 
     Args:
         api_base (`str`): URL, such as `https://api.openai.com/v1`.
-        api_key (`str`, *optional*): key.
+        api_key (`str`, *optional*): key; by default that of the environment variable `OPENAI_API_KEY`, if any.
         timeout (`float`, *optional*, defaults to 300): seconds without a word from the server before a call fails.
         max_concurrency (`int`, *optional*, defaults to 16): calls under way at a time; fewer when it is overloaded.
         max_retries (`int`, *optional*, defaults to 8): times that a call is repeated.
@@ -140,6 +150,7 @@ class Endpoint:
         self.successes = 0
         self._closed = threading.Event()
         self._headers = {"Content-Type": "application/json"}
+        api_key = api_key or os.environ.get("OPENAI_API_KEY")
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
         # urllib3 rather than httpx: with 64 threads it takes half of the processor's time for each call.
@@ -158,19 +169,46 @@ class Endpoint:
         Raises:
             WrongEndpoint: when the key or the model's name is wrong, so no request will ever succeed.
             RefusedRequest: when the server refuses this request.
-            TeacherError: when it fails after all repetitions.
+            EndpointError: when it fails after all repetitions.
             InterruptedTurn: when the run in this thread is cancelled or out of time.
         """
-        body = json.dumps(request, ensure_ascii=False).encode(errors="replace")
+        return self._call("POST", path, request)
+
+    def get(self, path: str) -> dict[str, Any]:
+        """What lies at a path, such as `models`; errors are those of [`post`]."""
+        return self._call("GET", path)[0]
+
+    @contextmanager
+    def stream(self, path: str, request: dict[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
+        """Send a request and read its reply piece by piece; leaving the block ends it, at the server too.
+
+        A server that does not stream gives its whole reply as the only piece. Errors are those of [`post`], and:
+
+        Raises:
+            BrokenReply: when the server reports an error after the reply has begun.
+        """
+        response, _ = self._call("POST", path, {**request, "stream": True}, is_stream=True)
+        try:
+            yield self._pieces(response, current_interruption() or Interruption())
+        finally:
+            self.limit.leave()
+            response.close()
+
+    def _call(
+        self, method: str, path: str, request: dict[str, Any] | None = None, is_stream: bool = False
+    ) -> tuple[Any, int]:
+        """The reply, and how often the request was sent. That of a stream is open, and its place still taken."""
+        body = None if request is None else json.dumps(request, ensure_ascii=False).encode(errors="replace")
         successes, problem = self.successes, ""
         interruption = current_interruption() or Interruption()
         for attempt in range(self.max_retries + 1):
             self.limit.enter(interruption)
-            begun = time.monotonic()
+            begun, reply = time.monotonic(), None
             try:
-                reply, problem, pause = self._send(path, body, begun, interruption)
+                reply, problem, pause = self._send(method, path, body, is_stream, begun, interruption)
             finally:
-                self.limit.leave()
+                if reply is None or not is_stream:
+                    self.limit.leave()
             if reply is not None:
                 self.successes += 1
                 self.limit.succeeded()
@@ -178,60 +216,85 @@ class Endpoint:
             if attempt < self.max_retries:
                 pause = max(pause, self.first_pause * 2**attempt * random.uniform(0.5, 1.0))
                 self._rest(min(pause, MAX_PAUSE), interruption)
-        raise TeacherError(
-            f"The endpoint failed {self.max_retries + 1} times: {problem}", outage=self.successes == successes
-        )
+        times = f" {self.max_retries + 1} times" if self.max_retries else ""
+        raise EndpointError(f"{self.api_base} failed{times}: {problem}", outage=self.successes == successes)
 
     def _send(
-        self, path: str, body: bytes, begun: float, interruption: Interruption
-    ) -> tuple[dict[str, Any] | None, str, float]:
+        self, method: str, path: str, body: bytes | None, is_stream: bool, begun: float, interruption: Interruption
+    ) -> tuple[Any, str, float]:
         """The reply, or what was wrong and the pause that the server asks for."""
         left = interruption.seconds_left()
         timeout = self.timeout if left is None else min(self.timeout, left)
         try:
             response = self._pool.request(
-                "POST",
+                method,
                 f"{self.api_base}/{path}",
                 body=body,
                 headers=self._headers,
                 timeout=urllib3.Timeout(connect=min(timeout, CONNECT_SECONDS), read=timeout),
                 retries=False,
+                preload_content=not is_stream,
             )
+            if is_stream and response.status == 200:
+                return response, "", 0.0
+            data = response.data
         except urllib3.exceptions.ReadTimeoutError:
             interruption.check()
             self.limit.overloaded(begun)
-            return None, f"no word for {timeout:g} seconds.", 0.0
+            return None, _silence(timeout), 0.0
         except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError):
             self.limit.overloaded(begun)
-            return None, "no connection.", 0.0
+            return None, "no connection; start the server, an agent's own with `t3 serve`, or check the URL.", 0.0
         except urllib3.exceptions.HTTPError as error:
-            return None, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", 0.0
+            return None, _problem(error), 0.0
+        words = " ".join(data[:2000].decode(errors="replace").split())[:300]
         if response.status in BUSY or response.status >= 500:
             pause = _retry_after(response)
-            if response.status in (408, 429, 503, 529):
+            if response.status in OVERLOADED:
                 self.limit.overloaded(begun, pause)
-            return None, f"status {response.status}. {_words(response)}", pause
+            return None, f"status {response.status}. {words}", pause
         if response.status in (401, 404):
             raise WrongEndpoint(
                 f"{self.api_base} refuses with status {response.status}: check the URL, OPENAI_API_KEY and the "
-                f"model's name. {_words(response)}"
+                f"model's name. {words}"
             )
         if response.status != 200:
-            raise RefusedRequest(f"The endpoint refuses the request ({response.status}): {_words(response)}")
+            raise RefusedRequest(f"{self.api_base} refuses the request ({response.status}): {words}")
         try:
-            reply = json.loads(response.data)
+            reply = json.loads(data)
         except ValueError:
             return None, "the reply is not JSON.", 0.0
         if not isinstance(reply, dict) or reply.get("error"):
             return None, f"the reply is an error: {str(reply)[:200]}", 0.0
         return reply, "", 0.0
 
+    def _pieces(self, response: urllib3.BaseHTTPResponse, interruption: Interruption) -> Iterator[dict[str, Any]]:
+        """The events of a stream (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+        is_stream = "event-stream" in response.headers.get("content-type", "")
+        try:
+            for line in _lines(response) if is_stream else [b"data:" + response.data]:
+                interruption.check()
+                content = line[5:].strip() if line.startswith(b"data:") else b""
+                if content == b"[DONE]":
+                    return
+                if not content:
+                    continue
+                piece = json.loads(content)
+                if not isinstance(piece, dict) or piece.get("error"):
+                    raise BrokenReply(f"{self.api_base} failed in the middle of a reply: {str(piece)[:300]}")
+                yield piece
+        except (urllib3.exceptions.HTTPError, ValueError) as error:
+            interruption.check()
+            silent = isinstance(error, urllib3.exceptions.ReadTimeoutError)
+            problem = _silence(self.timeout) if silent else _problem(error)
+            raise EndpointError(f"{self.api_base} failed in the middle of a reply: {problem}") from None
+
     def _rest(self, seconds: float, interruption: Interruption) -> None:
         left = interruption.seconds_left()
         self._closed.wait(seconds if left is None else min(seconds, left))
         interruption.check()
         if self._closed.is_set():
-            raise TeacherError("The connection was closed.", outage=True)
+            raise EndpointError("The connection was closed.", outage=True)
 
     def close(self) -> None:
         """End the pauses of calls that are to be repeated, and the connections."""
@@ -249,18 +312,61 @@ def _pool_for(url: str, size: int) -> urllib3.PoolManager:
 
 
 def _retry_after(response: urllib3.BaseHTTPResponse) -> float:
-    """Seconds that the server asks to wait (RFC 9110, 10.2.3); a date counts from the server's own clock."""
-    value = response.headers.get("retry-after", "")
+    """Seconds that the server asks to wait (RFC 9110, 10.2.3)."""
     try:
-        return min(MAX_PAUSE, max(0.0, float(value)))
-    except ValueError:
-        pass
-    try:
-        then, now = (parsedate_to_datetime(response.headers[name]) for name in ("retry-after", "date"))
-        return min(MAX_PAUSE, max(0.0, (then - now).total_seconds()))
-    except (KeyError, ValueError, TypeError):
+        return min(MAX_PAUSE, urllib3.Retry().get_retry_after(response) or 0.0)
+    except urllib3.exceptions.InvalidHeader:
         return 0.0
 
 
-def _words(response: urllib3.BaseHTTPResponse) -> str:
-    return " ".join(response.data[:2000].decode(errors="replace").split())[:300]
+def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    """Lines as soon as they come."""
+    rest = b""
+    while data := response.read1(2**16):
+        *lines, rest = (rest + data).split(b"\n")
+        yield from lines
+    yield rest
+
+
+def _silence(seconds: float) -> str:
+    return f"no word for {seconds:g} seconds."
+
+
+def _problem(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def tokens_of(reply: dict[str, Any]) -> tuple[int, int] | None:
+    """Tokens read and written by the `usage` of a reply or a piece of one; `None` where it says nothing."""
+    usage = reply.get("usage")
+    if not isinstance(usage, dict):
+        return None
+    read, written = (usage.get(name) for name in ("prompt_tokens", "completion_tokens"))
+    return read if isinstance(read, int) else 0, written if isinstance(written, int) else 0
+
+
+def wire_messages(
+    messages: Sequence[ChatMessage | dict], url_of: Callable[[Image.Image], str]
+) -> list[dict[str, Any]]:
+    """Messages as the protocol has them; neighbors of one role are joined, as templates want it.
+
+    Args:
+        messages (`Sequence[ChatMessage]`): `role`, and `content` that is text or parts; pictures are
+            `{"type": "image", "image": PIL image}`.
+        url_of (`Callable`): the data URL of a picture.
+    """
+    wired: list[dict[str, Any]] = []
+    for message in messages:
+        role, content = (message[n] if isinstance(message, dict) else getattr(message, n) for n in ("role", "content"))
+        role = str(getattr(role, "value", role))
+        role = {"tool-call": "assistant", "tool-response": "user"}.get(role, role)
+        parts = content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
+        parts = [
+            {"type": "image_url", "image_url": {"url": url_of(part["image"])}} if part["type"] == "image" else part
+            for part in parts
+        ]
+        if wired and wired[-1]["role"] == role:
+            wired[-1]["content"] += parts
+        else:
+            wired.append({"role": role, "content": parts})
+    return wired
