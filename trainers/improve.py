@@ -148,7 +148,7 @@ def why_stop(rounds: Sequence[dict[str, Any]], limit: int) -> str | None:
 
 
 def _run_round(config: ImproveConfig, number: int) -> dict[str, Any]:
-    from t3_agents.commands.evaluate import evaluate
+    from t3_agents.evaluation.run import evaluate
 
     from .rejection_sampling import select, step_pairs, write_pairs, write_trajectories
 
@@ -212,7 +212,7 @@ def _tune(config: TrainConfig) -> Path:
 
 def _measure(config: ImproveConfig, agent: str | Path, number: int) -> dict[str, Any]:
     """AnsAcc on the held-out tasks with its interval."""
-    from t3_agents.commands.evaluate import evaluate
+    from t3_agents.evaluation.run import evaluate
 
     results = evaluate(config.evaluation(agent, _folder(config, number) / "eval", split=config.eval_split))
     if "ans_acc" not in results["metrics"]:

@@ -42,8 +42,8 @@ def page_of(run: str | Path) -> str:
     Raises:
         InputError: when there are no trajectories in it, or one cannot be read.
     """
+    from ..evaluation.results import Attempt, ScoredRun, in_reading_order
     from ..evaluation.run import BLOBS_FOLDER, TRAJECTORIES_FILE
-    from ..evaluation.scored_run import Attempt, ScoredRun, in_reading_order
     from ..reports.page import render_page
     from ..storage import BlobStore, read_rows
     from ..trajectory import Trajectory

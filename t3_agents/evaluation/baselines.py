@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from smolagents import CodeAgent, Tool
@@ -26,6 +25,7 @@ from ..trajectory import Trajectory
 from ..turns import Step, called_tools
 from ..verifiers import FINAL_ANSWER
 from ..workspace import Workspace
+from .config import RunConfig
 
 
 class PlainAgent:
@@ -239,32 +239,11 @@ class AgentFactory:
     """Makes agents that share one model, loaded at the first call: a finished run needs none.
 
     Args:
-        name (`str` or `Path`): folder or Hub id of a saved agent or of a vision-language model.
-        toolbox (`str`), prompt (`str`): of a bare controller.
-        api_base (`str`, *optional*), api_model (`str`, *optional*): server that runs the controller, see
-            [`load_agent`].
-        max_new_tokens (`int`, *optional*): tokens per turn.
-        temperature (`float`, *optional*): sample at this temperature; greedy by default.
-        max_batch_size (`int`, *optional*, defaults to 16): requests that a local model takes together.
-        limits: settings of [`T3Agent`], such as `max_steps`.
+        config ([`RunConfig`]): options of the run; a local model takes the requests of all its workers together.
     """
 
-    def __init__(
-        self,
-        name: str | Path,
-        toolbox: str,
-        prompt: str,
-        api_base: str | None = None,
-        api_model: str | None = None,
-        max_new_tokens: int | None = None,
-        temperature: float | None = None,
-        max_batch_size: int = 16,
-        **limits: Any,
-    ):
-        self.name, self.toolbox, self.prompt = name, toolbox, prompt
-        self.server = {"api_base": api_base, "api_model": api_model}
-        self.max_new_tokens, self.temperature, self.max_batch_size = max_new_tokens, temperature, max_batch_size
-        self.limits = limits
+    def __init__(self, config: RunConfig):
+        self.config = config
         self._model: Model | None = None
         self._lock = threading.Lock()
 
@@ -274,26 +253,32 @@ class AgentFactory:
         Raises:
             InputError: when nothing can be loaded under the name.
         """
+        config = self.config
         with self._lock:
             agent = load_agent(
-                self.name,
+                config.agent,
                 model=self._model,
-                toolbox=self.toolbox,
-                prompt=self.prompt,
-                **self.server,
-                **self.limits,
+                toolbox=config.toolbox,
+                prompt=config.prompt,
+                api_base=config.api_base,
+                api_model=config.api_model,
+                max_steps=config.max_steps,
+                max_consecutive_errors=config.max_consecutive_errors,
+                token_budget=config.token_budget,
+                time_budget=config.time_budget,
+                executor_type=config.executor,
             )
             if self._model is None:
                 self._model = agent.model
                 self._configure(agent.model)
-            if self.temperature is not None:
+            if config.temperature is not None:
                 agent.model.generation["seed"] = seed
             return agent
 
     def _configure(self, model: VLMModel | ServerModel) -> None:
         if isinstance(model, VLMModel):
-            model.engine.max_batch_size = self.max_batch_size
-        if self.max_new_tokens is not None:
-            model.generation["max_new_tokens"] = self.max_new_tokens
-        if self.temperature is not None:
-            model.generation.update(do_sample=True, temperature=self.temperature)
+            model.engine.max_batch_size = self.config.num_workers
+        if self.config.max_new_tokens is not None:
+            model.generation["max_new_tokens"] = self.config.max_new_tokens
+        if self.config.temperature is not None:
+            model.generation.update(do_sample=True, temperature=self.config.temperature)

@@ -1,50 +1,61 @@
-"""The benchmarks behind one interface: their tasks, what wraps an agent, and how runs are scored."""
+"""What a benchmark is: options, tasks, what wraps an agent, how runs are scored, and what reports show of it.
+
+A benchmark is a subclass of [`Benchmark`] in a module or folder of its own, and a line in `BENCHMARKS` of `run.py`.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
-
-from smolagents import CodeAgent
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..agent.agent import T3Agent
 from ..errors import InputError
-from ..task import Task
+from ..hub.wheel_weights import cache_dir
+from ..media import decode_image, media_type_of
+from ..storage import sha256_of
+from ..task import MAX_FILE_BYTES, File, Task, check_workspace_path
 from ..trajectory import Trajectory
 from .baselines import PlainAgent, RecordedAgent
-from .config import EvalConfig, GAIAConfig, GTAConfig, RunConfig, ScoreConfig
-from .embedding import Embedding, load_embedding
-from .gaia import benchmark as gaia
-from .gta import benchmark as gta
-from .gta.steps import StepAgent, score_steps, step_tasks
+from .config import RunConfig, ScoreConfig
 from .results import TaskScore
-from .rows import LoadedTasks
-from .scenarios import blank_images, load_scenarios, score_scenarios
 
 
-Prices = tuple[float, float] | None
+if TYPE_CHECKING:
+    from smolagents import CodeAgent
 
 
-def prices_of(config: ScoreConfig) -> Prices:
-    """Prices of a million input and output tokens, where they are given.
-
-    Raises:
-        InputError: when only one of them is.
-    """
-    if (config.input_price is None) != (config.output_price is None):
-        raise InputError("The cost needs both prices: give `--input-price` and `--output-price`.")
-    return None if config.input_price is None else (config.input_price, config.output_price)
+MAX_ARCHIVE_BYTES = 8 * 2**30
+"""Unpacked size above which an archive is refused."""
 
 
-class Suite(ABC):
+class Benchmark(ABC):
     """A benchmark.
 
     Args:
         settings (`dict`): settings of the run, as its folder holds them.
+
+    Attributes:
+        name (`str`): its name on the command line and in results.
+        options (`type[RunConfig]`): options of a run.
+        scorings (`tuple[str, ...]`): names of the rules by which it can be scored, the default first.
+        metrics (`dict[str, str]`): names of its metrics as people write them.
+        is_private (`bool`): its authors ask that questions and answers are kept out of what is published.
     """
 
-    scoring = "official"
+    name: ClassVar[str]
+    options: ClassVar[type[RunConfig]]
+    scorings: ClassVar[tuple[str, ...]] = ("official",)
+    metrics: ClassVar[Mapping[str, str]] = {"ans_acc": "AnsAcc", "tool_acc": "ToolAcc", "code_exec": "CodeExec"}
+    is_private: ClassVar[bool] = False
 
     def __init__(self, settings: dict[str, Any]):
         self.settings = settings
@@ -59,23 +70,20 @@ class Suite(ABC):
 
     def wrap(self, agent: T3Agent | CodeAgent, seed: int) -> Any:
         """An agent as the runner takes it."""
-        plain = agent
-        if not isinstance(agent, T3Agent):
-            plain = PlainAgent(agent, self.settings["token_budget"], self.settings["time_budget"])
-        return RecordedAgent(plain, seed)
+        budgets = self.settings["token_budget"], self.settings["time_budget"]
+        return RecordedAgent(agent if isinstance(agent, T3Agent) else PlainAgent(agent, *budgets), seed)
 
     def check_scoring(self, tasks: Sequence[Task], config: ScoreConfig) -> None:
         """Check before the run that it can be scored.
 
         Raises:
-            InputError: when only one price is given, or an embedding model cannot be loaded.
+            InputError: when there are no such rules, or a model that they need cannot be loaded.
         """
-        prices_of(config)
+        if config.scoring not in (None, *self.scorings):
+            raise InputError(f"There is no scoring `{config.scoring}`; choose one of: {', '.join(self.scorings)}.")
 
     @abstractmethod
-    def score(
-        self, trajectories: Sequence[Trajectory], config: ScoreConfig, prices: Prices
-    ) -> tuple[list[TaskScore], dict[str, Any]]:
+    def score(self, trajectories: Sequence[Trajectory], config: ScoreConfig) -> tuple[list[TaskScore], dict[str, Any]]:
         """Scores of runs, and details of how they were scored."""
 
     def extra_files(self, trajectories: Sequence[Trajectory]) -> dict[str, str]:
@@ -83,103 +91,117 @@ class Suite(ABC):
         return {}
 
 
-class Scenarios(Suite):
-    """Held-out tasks of a dataset in the MM-Traj form."""
+@dataclass
+class LoadedTasks:
+    """Tasks of a benchmark and where they come from.
 
-    scoring = "scenarios"
+    Args:
+        tasks (`list[Task]`): rows that can be used.
+        name (`str`): Hub id, or name of the folder.
+        split (`str`): the split.
+        revision (`str`, *optional*): commit of a Hub dataset.
+        bad (`dict[str, str]`): why other rows cannot be used, by id.
+    """
 
-    def load(self) -> LoadedTasks:
-        return load_scenarios(self.settings["dataset"], self.settings["split"], self.settings["subset"])
+    tasks: list[Task]
+    name: str
+    split: str
+    revision: str | None = None
+    bad: dict[str, str] = field(default_factory=dict)
+    _seen: set[str] = field(default_factory=set, repr=False)
 
-    def prepare(self, tasks: Sequence[Task]) -> list[Task]:
-        return [blank_images(task) for task in tasks] if self.settings["blank"] else list(tasks)
+    def add(self, row_id: str, make: Callable[[], Task]) -> None:
+        """Keep the task of a row, or the reason why it cannot be used; none of the rows that share an id can.
 
-    def score(
-        self, trajectories: Sequence[Trajectory], config: ScoreConfig, prices: Prices
-    ) -> tuple[list[TaskScore], dict[str, Any]]:
-        return score_scenarios(trajectories, prices), {}
+        Args:
+            row_id (`str`): what the row is called in messages, its id where it has one.
+            make (`Callable[[], Task]`): makes the task; raises [`InputError`] when the row cannot be used.
+        """
+        try:
+            if row_id in self._seen:
+                raise InputError("the id is there twice")
+            self._seen.add(row_id)
+            self.tasks.append(make())
+        except InputError as error:
+            self.bad[f"{row_id} (again)" if row_id in self.bad else row_id] = str(error)
+            self.tasks = [task for task in self.tasks if task.id != row_id]
 
+    def refuse_bad(self) -> None:
+        """Stop at rows that cannot be used.
 
-class GTA(Suite):
-    """GTA, end to end or step by step."""
-
-    @property
-    def by_steps(self) -> bool:
-        return self.settings["mode"] == "step_by_step"
-
-    def load(self) -> LoadedTasks:
-        return gta.load_gta(self.settings["dataset"], self.settings["revision"])
-
-    def prepare(self, tasks: Sequence[Task]) -> list[Task]:
-        return step_tasks(tasks) if self.by_steps else list(tasks)
-
-    def wrap(self, agent: T3Agent | CodeAgent, seed: int) -> Any:
-        if not self.by_steps:
-            return super().wrap(agent, seed)
-        if not isinstance(agent, T3Agent):
-            raise InputError("Step by step, turns are predicted by a T3Agent: put the model into one.")
-        return StepAgent(agent, seed)
-
-    def check_scoring(self, tasks: Sequence[Task], config: ScoreConfig) -> None:
-        super().check_scoring(tasks, config)
-        self._embedding(tasks, config)
-
-    def _embedding(self, tasks: Sequence[Task], config: ScoreConfig) -> Embedding | None:
-        known = [task.origin["gt_answer"] for task in tasks]
-        # Pictures are scored end to end only.
-        needed = any(bool(answer) if self.by_steps else True for answer in known if not isinstance(answer, dict))
-        if not needed or config.scoring == "paper" or config.embedding_model == "none":
-            return None
-        return load_embedding(config.embedding_model)
-
-    def score(
-        self, trajectories: Sequence[Trajectory], config: ScoreConfig, prices: Prices
-    ) -> tuple[list[TaskScore], dict[str, Any]]:
-        embed = self._embedding([trajectory.task for trajectory in trajectories], config)
-        details: dict[str, Any] = {"embedding_model": embed.name if embed else None}
-        if self.by_steps:
-            scores = score_steps(trajectories, embed, prices)
-            details["unscored"] = {"open": sum("summ_acc" not in score.counts for score in scores)}
-            return scores, details
-        scores = gta.score_end_to_end(trajectories, config.scoring, embed, prices)
-        details["unscored"] = {
-            kind: sum(score.groups["answer"] == kind and metric not in score.counts for score in scores)
-            for kind, metric in (("open", "ans_acc"), ("picture", "ans_acc_image"))
-        }
-        return scores, details
+        Raises:
+            InputError: naming every one of them.
+        """
+        if self.bad:
+            rows = "\n".join(f"  {row}: {reason}" for row, reason in self.bad.items())
+            raise InputError(
+                f"{len(self.bad)} rows of {self.name} cannot be used; correct them, or leave them out with "
+                f"`--skip-bad-rows true`:\n{rows}"
+            )
 
 
-class GAIA(Suite):
-    """GAIA, validation or test."""
+def attachment(folder: Path, name: str, path: str) -> File:
+    """A file of a benchmark, checked.
 
-    def load(self) -> LoadedTasks:
-        settings = self.settings
-        return gaia.load_gaia(settings["dataset"], settings["split"], settings["levels"], settings["revision"])
+    Args:
+        folder (`Path`): the benchmark's folder.
+        name (`str`): where the file is in it, as the row has it.
+        path (`str`): its path in the workspace.
 
-    def wrap(self, agent: T3Agent | CodeAgent, seed: int) -> Any:
-        wrapped = super().wrap(agent, seed)
-        return gaia.FormattingAgent(wrapped) if self.settings["format_answers"] else wrapped
-
-    def score(
-        self, trajectories: Sequence[Trajectory], config: ScoreConfig, prices: Prices
-    ) -> tuple[list[TaskScore], dict[str, Any]]:
-        return gaia.score_gaia(trajectories, prices), {"formatted_answers": self.settings["format_answers"]}
-
-    def extra_files(self, trajectories: Sequence[Trajectory]) -> dict[str, str]:
-        if self.settings["split"] != "test":
-            return {}
-        parts: dict[int, list[Trajectory]] = {}
-        for trajectory in trajectories:
-            parts.setdefault(trajectory.provenance.get("seed", 0), []).append(trajectory)
-        return {
-            gaia.SUBMISSION_FILE if len(parts) == 1 else f"submission-{seed}.jsonl": gaia.submission(part)
-            for seed, part in parts.items()
-        }
+    Raises:
+        InputError: when the name leads out of the folder, or the file is missing, empty, too large or no picture
+            although its name says so.
+    """
+    source = folder / check_workspace_path(name)
+    if not source.is_file():
+        raise InputError(f"there is no file {name}")
+    size = source.stat().st_size
+    if size == 0 or size > MAX_FILE_BYTES:
+        raise InputError(f"the file {name} has {size} bytes")
+    data = source.read_bytes()
+    file = File(check_workspace_path(path), media_type_of(path), sha256_of(data), source)
+    if file.is_image:
+        decode_image(data, name)
+    return file
 
 
-SUITES: dict[str, tuple[type[Suite], type[RunConfig]]] = {
-    "scenarios": (Scenarios, EvalConfig),
-    "gta": (GTA, GTAConfig),
-    "gaia": (GAIA, GAIAConfig),
-}
-"""Benchmarks by name, with their options."""
+def unpack(archive: Path) -> Path:
+    """Unpack a zip into the cache, once, and return the folder.
+
+    Raises:
+        InputError: when it is no zip, or a member would be written outside the folder, is a link or is too large.
+    """
+    digest = hashlib.sha256()
+    with archive.open("rb") as stream:
+        while chunk := stream.read(2**20):
+            digest.update(chunk)
+    target = cache_dir() / "benchmarks" / digest.hexdigest()[:16]
+    if target.is_dir():
+        return target
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            _check_members(archive, packed)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".unpack-"))
+            try:
+                packed.extractall(scratch)
+                os.replace(scratch, target)
+            except OSError:
+                if not target.is_dir():  # another process may have been faster
+                    raise
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{archive} is not a readable zip archive ({error}).") from None
+    return target
+
+
+def _check_members(archive: Path, packed: zipfile.ZipFile) -> None:
+    for member in packed.infolist():
+        parts = PurePosixPath(member.filename).parts
+        if member.filename.startswith("/") or ".." in parts or "\\" in member.filename or ":" in member.filename:
+            raise InputError(f"{archive} was not unpacked: its member {member.filename!r} leads out of the folder.")
+        if stat.S_ISLNK(member.external_attr >> 16):
+            raise InputError(f"{archive} was not unpacked: its member {member.filename!r} is a link.")
+    if sum(member.file_size for member in packed.infolist()) > MAX_ARCHIVE_BYTES:
+        raise InputError(f"{archive} was not unpacked: it would need more than {MAX_ARCHIVE_BYTES >> 30} GiB.")

@@ -22,8 +22,8 @@ class ScoreConfig:
 
     Args:
         run (`str`): folder of the run.
-        scoring (`str`, *optional*, defaults to `"official"`): of a GTA run: the benchmark's own rules, or `paper` for
-            the looser ones of Multi-Modal Agent Tuning (substrings, no blacklist, open answers left out).
+        scoring (`str`, *optional*): the benchmark's own rules by default; for a GTA run also `paper`, the looser rules
+            of Multi-Modal Agent Tuning (substrings, no blacklist, open answers left out).
         embedding_model (`str`, *optional*, defaults to `"sentence-transformers/all-mpnet-base-v2"`): folder or Hub id
             of the model for GTA's open answers, `embedded` for an offline one, `none` to leave them unscored.
         input_price (`float`, *optional*): price of a million input tokens.
@@ -31,10 +31,25 @@ class ScoreConfig:
     """
 
     run: Positional[str]
-    scoring: Literal["official", "paper"] = "official"
+    scoring: str | None = None
     embedding_model: str = "sentence-transformers/all-mpnet-base-v2"
     input_price: NonNegativeFloat | None = None
     output_price: NonNegativeFloat | None = None
+
+    def check(self) -> None:
+        """Check the values.
+
+        Raises:
+            InputError: naming the option and what it may be.
+        """
+        check_options(self)
+        if (self.input_price is None) != (self.output_price is None):
+            raise InputError("The cost needs both prices: give `--input-price` and `--output-price`.")
+
+    @property
+    def prices(self) -> dict[str, float] | None:
+        """Prices of a million `input` and `output` tokens, where they are given."""
+        return None if self.input_price is None else {"input": self.input_price, "output": self.output_price}
 
 
 @dataclass(kw_only=True)

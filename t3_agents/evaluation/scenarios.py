@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from ..media import decode_image, encode_image
 from ..task import File, Task
 from ..trajectory import Trajectory
 from ..verifiers import calls_in_place, is_correct, tools_called, tools_expected
+from .benchmark import Benchmark, LoadedTasks
+from .config import EvalConfig, ScoreConfig
 from .error_types import error_type
-from .results import TaskScore
-from .rows import LoadedTasks
-from .scoring import base_score
+from .results import TaskScore, base_score
+from .statistics import wilson_interval
 
 
+METRICS = tuple(Benchmark.metrics)
 SUBSETS: dict[str, Callable[[Task], bool]] = {
     "all": lambda task: True,
     "seen": lambda task: not task.origin.get("unseen"),
@@ -63,16 +66,9 @@ def load_scenarios(dataset: str | Path, split: str = "test", subset: str = "all"
         raise InputError(f"`{dataset}` has no tasks to evaluate on (config tasks, split {split}): {reason}") from error
     rows = rows.cast_column("images", List(Image(decode=False)))
     loaded = LoadedTasks([], folder.resolve().name if folder.is_dir() else str(dataset), split)
-    seen: set[str] = set()
     for row in rows:
-        try:
-            if row["id"] in seen:
-                raise InputError("the id is there twice")
-            seen.add(row["id"])
-            loaded.tasks.append(_task_of(row))
-        except InputError as error:
-            loaded.bad[row["id"]] = str(error)
-    loaded.tasks = [task for task in loaded.tasks if task.id not in loaded.bad and SUBSETS[subset](task)]
+        loaded.add(row["id"], partial(_task_of, row))
+    loaded.tasks = list(filter(SUBSETS[subset], loaded.tasks))
     if not loaded.tasks and not loaded.bad:
         raise InputError(f"`{dataset}` has no tasks in split {split}, subset {subset}.")
     loaded.tasks.sort(key=lambda task: (str(task.origin.get("family")), task.id))
@@ -109,17 +105,12 @@ def blank_images(task: Task) -> Task:
     return replace(task, files=tuple(blank(file) if file.is_image else file for file in task.files))
 
 
-def score_scenarios(trajectories: Sequence[Trajectory], prices: tuple[float, float] | None = None) -> list[TaskScore]:
-    """Score runs on scenarios, by the rules in `scoring.py`.
-
-    Args:
-        trajectories (`Sequence[Trajectory]`): what was run.
-        prices (`tuple[float, float]`, *optional*): of a million input and output tokens.
-    """
+def score_scenarios(trajectories: Sequence[Trajectory]) -> list[TaskScore]:
+    """Score runs on scenarios, whose answers are compared by the rule in `answers.py`."""
     scores = []
     for trajectory in trajectories:
         task = trajectory.task
-        score = base_score(trajectory, prices)
+        score = base_score(trajectory)
         score.correct = is_correct(trajectory)
         expected = [(tool,) for tool in tools_expected(task)]
         places = calls_in_place(tools_called(trajectory), expected)
@@ -133,3 +124,43 @@ def score_scenarios(trajectories: Sequence[Trajectory], prices: tuple[float, flo
         }
         scores.append(score)
     return scores
+
+
+def score(trajectories: Iterable[Trajectory]) -> dict[str, Any]:
+    """AnsAcc, ToolAcc and CodeExec of trajectories, each with a Wilson interval.
+
+    Trajectories without a known answer count for the other two only, those without expected tools not for ToolAcc. One
+    that failed before its first turn has a wrong answer, no right call and no turns.
+
+    Args:
+        trajectories (`Iterable[Trajectory]`): what was run.
+
+    Returns:
+        `dict`: `ans_acc`, `tool_acc` and `code_exec` in 0..1 (`None` where nothing was counted), `n` trajectories,
+        `counts` (answers, expected calls and turns by metric), and `ci95` (bounds by metric).
+    """
+    scores = score_scenarios(list(trajectories))
+    counts = {name: [sum(s.counts.get(name, [0, 0])[i] for s in scores) for i in (0, 1)] for name in METRICS}
+    return {
+        **{name: right / n if n else None for name, (right, n) in counts.items()},
+        "n": len(scores),
+        "counts": {name: n for name, (_, n) in counts.items()},
+        "ci95": {name: wilson_interval(right, n) for name, (right, n) in counts.items()},
+    }
+
+
+class Scenarios(Benchmark):
+    """Held-out tasks of a dataset in the MM-Traj form."""
+
+    name = "scenarios"
+    options = EvalConfig
+    scorings = ("scenarios",)
+
+    def load(self) -> LoadedTasks:
+        return load_scenarios(self.settings["dataset"], self.settings["split"], self.settings["subset"])
+
+    def prepare(self, tasks: Sequence[Task]) -> list[Task]:
+        return [blank_images(task) for task in tasks] if self.settings["blank"] else list(tasks)
+
+    def score(self, trajectories: Sequence[Trajectory], config: ScoreConfig) -> tuple[list[TaskScore], dict[str, Any]]:
+        return score_scenarios(trajectories), {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -92,10 +93,20 @@ def wilson_interval(successes: int, n: int) -> list[float | None]:
         return [None, None]
     z = 1.959963984540054
     share = successes / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    center = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     # At 0 and n the bound is exact; rounding would leave 1e-17.
-    return [0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half]
+    return [0.0 if successes == 0 else center - half, 1.0 if successes == n else center + half]
+
+
+def rate(name: str, outcomes: Sequence[bool]) -> dict[str, Any]:
+    """Share of successes as a metric gives it.
+
+    Returns:
+        `dict`: the share under `name` (`None` without outcomes), `n` outcomes, and `ci95`, see [`wilson_interval`].
+    """
+    right, n = sum(outcomes), len(outcomes)
+    return {name: right / n if n else None, "n": n, "ci95": wilson_interval(right, n)}
 
 
 def pass_at_k(num_runs: int, num_right: int, k: int) -> float:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..evaluation.scored_run import ScoredRun
+from ..evaluation.results import ScoredRun
 from .tables import label_of, usage_means
 from .templating import environment
 

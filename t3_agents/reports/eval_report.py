@@ -9,8 +9,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..evaluation.compare import compare_runs
 from ..evaluation.published import PublishedTable, published_results
-from ..evaluation.results import RESULTS_FILE
-from ..evaluation.scored_run import OUTCOMES, ScoredRun
+from ..evaluation.results import OUTCOMES, RESULTS_FILE, ScoredRun
 from ..storage import write_atomic
 from .cost_plot import draw_cost_accuracy
 from .markdown import PathScrubber, inline, table

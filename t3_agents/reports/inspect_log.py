@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..evaluation.results import RESULTS_FILE
-from ..evaluation.scored_run import Attempt, ScoredRun
+from ..evaluation.results import RESULTS_FILE, Attempt, ScoredRun
 from ..media import data_url
 from ..storage import write_atomic
 from ..task import File

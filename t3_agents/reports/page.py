@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from ..errors import InputError
 from ..evaluation.published import published_results
-from ..evaluation.scored_run import OUTCOMES, Attempt, ScoredRun, task_of
+from ..evaluation.results import OUTCOMES, Attempt, ScoredRun, task_of
 from ..task import File, Task
 from ..turns import Step, shorten
 from .cost_plot import draw_cost_accuracy

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..evaluation.scoring import METRICS, score
+from ..evaluation.scenarios import METRICS, score
 from ..media import encode_image
 from ..storage import write_atomic
 from ..task import File

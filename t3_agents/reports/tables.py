@@ -9,8 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from ..evaluation.published import Column, PublishedTable
-from ..evaluation.results import USAGE, TaskScore
-from ..evaluation.scored_run import ScoredRun, outcome_of, task_of
+from ..evaluation.results import USAGE, ScoredRun, TaskScore, outcome_of, task_of
 
 
 LABELS = {

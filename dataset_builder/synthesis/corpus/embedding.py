@@ -53,7 +53,7 @@ class TextEmbedding:
 
 
 def _load(name: str) -> Any:
-    from t3_agents.evaluation.embedding import EMBEDDED, EMBEDDED_PACKAGE, load_embedding
+    from t3_agents.evaluation.gta.embedding import EMBEDDED, EMBEDDED_PACKAGE, load_embedding
 
     packages = {"sentence_transformers": "sentence-transformers"}
     if name == EMBEDDED:

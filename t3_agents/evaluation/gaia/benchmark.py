@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smolagents.models import ChatMessage, MessageRole
 
@@ -21,13 +22,17 @@ from t3_agents.trajectory import Trajectory
 from t3_agents.turns import Step
 
 from ..baselines import AgentWrapper
-from ..config import GAIAConfig
+from ..benchmark import Benchmark, LoadedTasks, attachment
+from ..config import GAIAConfig, ScoreConfig
 from ..error_types import error_type
-from ..results import TaskScore
-from ..rows import LoadedTasks, attachment
-from ..scoring import base_score
+from ..results import TaskScore, base_score
 from .scoring import answers_match
 
+
+if TYPE_CHECKING:
+    from smolagents import CodeAgent
+
+    from t3_agents.agent.agent import T3Agent
 
 HUB_ID = GAIAConfig.dataset
 SPLITS = ("validation", "test")
@@ -80,20 +85,13 @@ def load_gaia(
         raise InputError(f"GAIA has the splits {' and '.join(SPLITS)} and the levels {', '.join(LEVELS)}.")
     folder, commit = _locate(dataset, split, revision)
     loaded = LoadedTasks([], str(dataset) if commit else Path(dataset).resolve().name, split, commit)
-    seen: set[str] = set()
     for number, row in enumerate(_read_rows(folder), start=1):
         row_id = row.get("task_id") if isinstance(row, dict) else None
         if row_id == PLACEHOLDER:
             continue
         label = row_id if isinstance(row_id, str) and row_id else f"row {number}"
-        try:
-            if label in seen:
-                raise InputError("the id is there twice")
-            seen.add(label)
-            loaded.tasks.append(_task_of(row, split, folder))
-        except InputError as error:
-            loaded.bad[label] = str(error)
-    loaded.tasks = [task for task in loaded.tasks if task.id not in loaded.bad and task.origin["level"] in set(levels)]
+        loaded.add(label, partial(_task_of, row, split, folder))
+    loaded.tasks = [task for task in loaded.tasks if task.origin["level"] in set(levels)]
     if not loaded.tasks and not loaded.bad:
         raise InputError(f"{loaded.name} has no {split} tasks of level {', '.join(levels)}.")
     return loaded
@@ -232,17 +230,12 @@ def answer_of(trajectory: Trajectory) -> str | None:
     return trajectory.provenance.get("formatted_answer", trajectory.answer)
 
 
-def score_gaia(trajectories: Sequence[Trajectory], prices: tuple[float, float] | None = None) -> list[TaskScore]:
-    """Score runs by the leaderboard's rules. Tasks without a public answer have no score.
-
-    Args:
-        trajectories (`Sequence[Trajectory]`): what was run.
-        prices (`tuple[float, float]`, *optional*): of a million input and output tokens.
-    """
+def score_gaia(trajectories: Sequence[Trajectory]) -> list[TaskScore]:
+    """Score runs by the leaderboard's rules. Tasks without a public answer have no score."""
     scores = []
     for trajectory in trajectories:
         task = trajectory.task
-        score = base_score(trajectory, prices)
+        score = base_score(trajectory)
         if task.ground_truth is not None:
             # A run that gave up has no answer; the leaderboard's scorer would read the word `None`.
             answer = answer_of(trajectory)
@@ -268,3 +261,33 @@ def submission(trajectories: Sequence[Trajectory]) -> str:
         }
         lines.append(json.dumps(row) + "\n")
     return "".join(lines)
+
+
+class GAIA(Benchmark):
+    """GAIA, validation or test."""
+
+    name = "gaia"
+    options = GAIAConfig
+    is_private = True
+
+    def load(self) -> LoadedTasks:
+        settings = self.settings
+        return load_gaia(settings["dataset"], settings["split"], settings["levels"], settings["revision"])
+
+    def wrap(self, agent: T3Agent | CodeAgent, seed: int) -> Any:
+        wrapped = super().wrap(agent, seed)
+        return FormattingAgent(wrapped) if self.settings["format_answers"] else wrapped
+
+    def score(self, trajectories: Sequence[Trajectory], config: ScoreConfig) -> tuple[list[TaskScore], dict[str, Any]]:
+        return score_gaia(trajectories), {"formatted_answers": self.settings["format_answers"]}
+
+    def extra_files(self, trajectories: Sequence[Trajectory]) -> dict[str, str]:
+        if self.settings["split"] != "test":
+            return {}
+        parts: dict[int, list[Trajectory]] = {}
+        for trajectory in trajectories:
+            parts.setdefault(trajectory.provenance.get("seed", 0), []).append(trajectory)
+        return {
+            SUBMISSION_FILE if len(parts) == 1 else f"submission-{seed}.jsonl": submission(part)
+            for seed, part in parts.items()
+        }

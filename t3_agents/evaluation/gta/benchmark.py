@@ -1,30 +1,36 @@
 """GTA: its rows as [`Task`]s, and the scores of runs on them.
 
 The benchmark is `dataset.json` (an object of rows by id), `toolmeta.json` and a folder with pictures. A row is
-`{"tools", "files", "dialogs", "gt_answer"}`; see `gta_scoring.py` for what its known answer may be.
+`{"tools", "files", "dialogs", "gt_answer"}`; see `scoring.py` for what its known answer may be.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError
 from t3_agents.task import Task
 from t3_agents.tools.gta import GTA_TO_PAPER
 from t3_agents.trajectory import Trajectory
 from t3_agents.verifiers import calls_in_place, tools_called
 
-from ..config import GTAConfig
+from ..benchmark import Benchmark, LoadedTasks, attachment, unpack
+from ..config import GTAConfig, ScoreConfig
 from ..error_types import error_type
-from ..results import TaskScore
-from ..rows import LoadedTasks, attachment, unpack
-from ..scoring import base_score
+from ..results import TaskScore, base_score
 from . import scoring as gta_scoring
+from .embedding import Embedding, load_embedding
 from .scoring import Embed, Turn, assistant_turns, call_of
+from .steps import StepAgent, score_steps, step_tasks
 
+
+if TYPE_CHECKING:
+    from smolagents import CodeAgent
 
 HUB_ID = GTAConfig.dataset
 DATASET_FILE, TOOLS_FILE = "dataset.json", "toolmeta.json"
@@ -49,16 +55,8 @@ def load_gta(dataset: str | Path = HUB_ID, revision: str | None = None) -> Loade
     }
     name = str(dataset) if commit else Path(dataset).name
     loaded = LoadedTasks([], name, "test", commit)
-    seen: set[str] = set()
     for row_id, row in rows:
-        try:
-            if row_id in seen:
-                raise InputError("the id is there twice")
-            seen.add(row_id)
-            loaded.tasks.append(_task_of(row_id, row, folder, inputs))
-        except InputError as error:
-            loaded.bad[f"{row_id} (again)" if row_id in loaded.bad else row_id] = str(error)
-    loaded.tasks = [task for task in loaded.tasks if task.id not in loaded.bad]
+        loaded.add(row_id, partial(_task_of, row_id, row, folder, inputs))
     if not rows:
         raise InputError(f"{folder / DATASET_FILE} holds no rows.")
     return loaded
@@ -202,9 +200,7 @@ def _check_call(turn: Turn) -> None:
 # Scores
 
 
-def score_end_to_end(
-    trajectories: Sequence[Trajectory], scoring: str, embed: Embed | None, prices: tuple[float, float] | None
-) -> list[TaskScore]:
+def score_end_to_end(trajectories: Sequence[Trajectory], scoring: str, embed: Embed | None) -> list[TaskScore]:
     """Score runs from the query alone.
 
     Tool F1 and pictures are compared by GTA's names and arguments of tools, so that they are scored for agents with
@@ -214,12 +210,11 @@ def score_end_to_end(
         trajectories (`Sequence[Trajectory]`): what was run.
         scoring (`str`): `official` or `paper`.
         embed (`Callable`, *optional*): sentence embeddings; without them open answers and pictures are left out.
-        prices (`tuple[float, float]`, *optional*): of a million input and output tokens.
     """
     scores = []
     for trajectory in trajectories:
         origin = trajectory.task.origin
-        score = base_score(trajectory, prices)
+        score = base_score(trajectory)
         own = uses_gta_tools(trajectory)
         calls = [call for call in map(call_of, origin["solution"]) if call]
         expected = [(call["name"],) if own else GTA_TO_PAPER[call["name"]] for call in calls]
@@ -264,3 +259,62 @@ def turns_of(trajectory: Trajectory) -> list[Turn]:
     if trajectory.answer is not None:
         turns.append({"role": "assistant", "content": trajectory.answer})
     return turns
+
+
+class GTA(Benchmark):
+    """GTA, end to end or step by step."""
+
+    name = "gta"
+    options = GTAConfig
+    scorings = gta_scoring.SCORINGS
+    metrics = {
+        **Benchmark.metrics,
+        "ans_acc_image": "AnsAcc with image generation",
+        "inst_acc": "InstAcc",
+        "arg_acc": "ArgAcc",
+        "summ_acc": "SummAcc",
+        **{f"f1_{category}": f"Tool F1, {category}" for category in gta_scoring.CATEGORIES},
+    }
+
+    @property
+    def by_steps(self) -> bool:
+        return self.settings["mode"] == "step_by_step"
+
+    def load(self) -> LoadedTasks:
+        return load_gta(self.settings["dataset"], self.settings["revision"])
+
+    def prepare(self, tasks: Sequence[Task]) -> list[Task]:
+        return step_tasks(tasks) if self.by_steps else list(tasks)
+
+    def wrap(self, agent: T3Agent | CodeAgent, seed: int) -> Any:
+        if not self.by_steps:
+            return super().wrap(agent, seed)
+        if not isinstance(agent, T3Agent):
+            raise InputError("Step by step, turns are predicted by a T3Agent: put the model into one.")
+        return StepAgent(agent, seed)
+
+    def check_scoring(self, tasks: Sequence[Task], config: ScoreConfig) -> None:
+        super().check_scoring(tasks, config)
+        self._embedding(tasks, config)
+
+    def _embedding(self, tasks: Sequence[Task], config: ScoreConfig) -> Embedding | None:
+        known = [task.origin["gt_answer"] for task in tasks]
+        # Pictures are scored end to end only.
+        needed = any(bool(answer) or not self.by_steps for answer in known if not isinstance(answer, dict))
+        if not needed or config.scoring == "paper" or config.embedding_model == "none":
+            return None
+        return load_embedding(config.embedding_model)
+
+    def score(self, trajectories: Sequence[Trajectory], config: ScoreConfig) -> tuple[list[TaskScore], dict[str, Any]]:
+        embed = self._embedding([trajectory.task for trajectory in trajectories], config)
+        details: dict[str, Any] = {"embedding_model": embed.name if embed else None}
+        if self.by_steps:
+            scores = score_steps(trajectories, embed)
+            details["unscored"] = {"open": sum("summ_acc" not in score.counts for score in scores)}
+            return scores, details
+        scores = score_end_to_end(trajectories, config.scoring or self.scorings[0], embed)
+        details["unscored"] = {
+            kind: sum(score.groups["answer"] == kind and metric not in score.counts for score in scores)
+            for kind, metric in (("open", "ans_acc"), ("picture", "ans_acc_image"))
+        }
+        return scores, details

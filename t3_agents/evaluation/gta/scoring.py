@@ -280,13 +280,3 @@ def check_steps(turns: Sequence[Turn], dialogs: Sequence[Turn]) -> None:
     expected = len(assistant_turns(dialogs))
     if len(turns) != expected:
         raise InputError(f"There are {len(turns)} predicted turns for {expected} turns of the assistant.")
-
-
-def check_scoring(scoring: str) -> None:
-    """Check the name of a set of rules.
-
-    Raises:
-        InputError: when it is none of `SCORINGS`.
-    """
-    if scoring not in SCORINGS:
-        raise InputError(f"There is no scoring `{scoring}`; choose one of: {', '.join(SCORINGS)}.")

@@ -18,8 +18,7 @@ from t3_agents.turns import Step, render_messages
 from t3_agents.verifiers import FINAL_ANSWER
 
 from ..baselines import AgentWrapper
-from ..results import TaskScore, total_usage
-from ..scoring import base_score
+from ..results import TaskScore, base_score, total_usage
 from .scoring import TOOLS, Embed, Turn, assistant_turns, call_of, step_counts
 
 
@@ -174,15 +173,12 @@ def _value(node: ast.expr, names: dict[str, Any]) -> Any:
         return ast.unparse(node)
 
 
-def score_steps(
-    trajectories: Sequence[Trajectory], embed: Embed | None, prices: tuple[float, float] | None
-) -> list[TaskScore]:
+def score_steps(trajectories: Sequence[Trajectory], embed: Embed | None) -> list[TaskScore]:
     """Score predicted turns: InstAcc, ToolAcc, ArgAcc and SummAcc, a row per task of the benchmark and seed.
 
     Args:
         trajectories (`Sequence[Trajectory]`): one per task of [`step_tasks`] and seed.
         embed (`Callable`, *optional*): sentence embeddings; without them open answers are left out.
-        prices (`tuple[float, float]`, *optional*): of a million input and output tokens.
     """
     rows: dict[tuple[str, int], list[Trajectory]] = {}
     for trajectory in trajectories:
@@ -192,7 +188,7 @@ def score_steps(
         parts.sort(key=lambda trajectory: trajectory.task.origin["place"])
         origin = parts[0].task.origin
         turns = [_turn_of(part) for part in parts]
-        of_turns = [base_score(part, prices) for part in parts]
+        of_turns = [base_score(part) for part in parts]
         scores.append(
             TaskScore(
                 task_id=row,

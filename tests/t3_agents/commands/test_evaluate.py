@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from t3_agents.cli import main
-from t3_agents.commands.evaluate import evaluate
 from t3_agents.errors import InputError
 from t3_agents.evaluation.compare import compare_runs
 from t3_agents.evaluation.config import GAIAConfig
-from t3_agents.evaluation.results import TaskScore, read_results, read_scores, read_trajectories, summarise
+from t3_agents.evaluation.results import TaskScore, read_results, read_scores, read_trajectories, summarize
+from t3_agents.evaluation.run import evaluate
 from t3_agents.evaluation.statistics import bootstrap_interval, mcnemar_exact, paired_interval, pass_at_k, pool
 from t3_agents.storage import read_rows
 from tests.helpers import ROOT
@@ -51,7 +51,7 @@ SLOW_RUN = """
 import time
 from tests.helpers.made_benchmarks import gaia_agent, gaia_script
 from t3_agents.evaluation.config import GAIAConfig
-from t3_agents.commands.evaluate import evaluate
+from t3_agents.evaluation.run import evaluate
 
 model, generate = gaia_script(), None
 class Slow(type(model)):
@@ -268,7 +268,7 @@ class TestStatistics:
             for task, outcomes in {"a": [True, False], "b": [False, False], "c": [True, True]}.items()
             for seed, right in enumerate(outcomes)
         ]
-        metrics = summarise(scores)
+        metrics = summarize(scores)
         assert metrics["ans_acc"]["value"] == metrics["pass@1"]["value"] == pytest.approx(0.5)
         assert metrics["pass@2"]["value"] == pytest.approx(2 / 3)
         assert metrics["ans_acc"]["n"] == 6 and metrics["pass@2"]["n"] == 3

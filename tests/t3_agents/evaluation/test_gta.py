@@ -7,12 +7,12 @@ import zipfile
 import pytest
 from smolagents import CodeAgent
 
-from t3_agents.commands.evaluate import evaluate, score_run
 from t3_agents.errors import InputError
 from t3_agents.evaluation.config import GTAConfig, ScoreConfig
 from t3_agents.evaluation.gta.benchmark import load_gta
 from t3_agents.evaluation.gta.steps import predicted_turn
 from t3_agents.evaluation.results import read_results, read_scores, read_trajectories
+from t3_agents.evaluation.run import evaluate, score_run
 from t3_agents.models.scripted import ScriptedModel
 from tests.helpers.made_benchmarks import GTA_INPUTS, draw, gta_agent, gta_row, gta_script, make_gta, step_script
 

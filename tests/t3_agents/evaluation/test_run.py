@@ -13,7 +13,7 @@ from smolagents import tool
 from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError, RunFolderError
 from t3_agents.evaluation.run import BLOBS_FOLDER, TRAJECTORIES_FILE, run_tasks
-from t3_agents.evaluation.scoring import score
+from t3_agents.evaluation.scenarios import score
 from t3_agents.models.scripted import ScriptedModel
 from t3_agents.storage import read_rows
 from t3_agents.task import File, Task

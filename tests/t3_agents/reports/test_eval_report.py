@@ -8,7 +8,7 @@ from markdown_it import MarkdownIt
 
 from t3_agents.cli import main as t3
 from t3_agents.errors import InputError
-from t3_agents.evaluation.scored_run import ScoredRun
+from t3_agents.evaluation.results import ScoredRun
 from t3_agents.reports.cost_plot import draw_cost_accuracy, points_of
 from t3_agents.reports.eval_report import read_runs, write_report
 from t3_agents.reports.tables import error_kinds, percent, usage_means

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from t3_agents.evaluation.results import read_results, read_scores, write_results
-from t3_agents.evaluation.scored_run import Attempt, ScoredRun
+from t3_agents.evaluation.results import Attempt, ScoredRun, read_results, read_scores, write_results
 from t3_agents.reports.eval_report import read_runs, write_report
 from t3_agents.reports.page import MAX_TEXT, render_page
 from t3_agents.reports.thumbnails import SIDES

@@ -6,10 +6,9 @@ import zipfile
 
 import pytest
 
-from t3_agents.commands.evaluate import evaluate, score_run
 from t3_agents.evaluation.config import GAIAConfig, GTAConfig, ScoreConfig
-from t3_agents.evaluation.results import read_results, read_scores
-from t3_agents.evaluation.scored_run import ScoredRun
+from t3_agents.evaluation.results import ScoredRun, read_results, read_scores
+from t3_agents.evaluation.run import evaluate, score_run
 from t3_agents.reports.eval_report import write_report
 from t3_agents.reports.inspect_log import export_inspect_log
 from t3_agents.reports.tables import outcomes, percent

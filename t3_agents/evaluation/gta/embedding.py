@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, MissingExtraError
-from ..tools.hub_models.shared_models import load_once
-from .config import ScoreConfig
+from ...errors import InputError, MissingExtraError
+from ...tools.hub_models.shared_models import load_once
+from ..config import ScoreConfig
 
 
 OFFICIAL = ScoreConfig.embedding_model
