@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from datasets import load_dataset
 
-from dataset_builder.scenarios import SCENARIOS, make_task, split_of, vision_only
+from dataset_builder.scenarios import SCENARIOS, make_task, split_of
 from dataset_builder.scenarios.at_scale import (
     FIRST_INDEX,
     PLAN_FILE,
@@ -111,7 +111,7 @@ def test_people_in_a_frame_are_no_answers():
 
 def test_frames_tell_nothing_about_families_where_only_the_picture_does(tmp_path):
     purposes = []
-    for scenario in vision_only():
+    for scenario in (s for s in SCENARIOS if s.vision_only):
         task = make_task(scenario, 0, 0, tmp_path / scenario.name).task
         queries = {framed(task, "train", random.Random(n)).query.replace(task.query, "") for n in range(200)}
         purposes.append(queries)
