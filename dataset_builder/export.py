@@ -18,6 +18,7 @@ from t3_agents.errors import InputError, RunFolderError
 from t3_agents.progress import WorkProgress
 from t3_agents.storage import BlobStore, read_rows, write_atomic
 
+from . import SPLITS
 from .shard_index import INDEX_FILE, IndexedShard, ShardIndex, digest_of
 from .statistics import STATISTICS_FILE, Statistics
 
@@ -63,7 +64,7 @@ def export_dataset(
         InputError: when there is no row, or a row is broken; the message names it.
     """
     # `datasets` takes a second to import.
-    from .mm_traj import SPLITS, make_row, make_task_row, read_records, to_example
+    from .mm_traj import make_row, make_task_row, read_records, to_example
 
     data_dir, output = Path(data_dir), Path(output)
     blobs = BlobStore(data_dir / "blobs")

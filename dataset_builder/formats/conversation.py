@@ -15,7 +15,7 @@ from t3_agents.task import File
 from t3_agents.trajectory import Trajectory
 from t3_agents.turns import PROCEED, Step
 
-from .file_source import FileSource
+from .files import FileSource
 
 
 ROLES = {

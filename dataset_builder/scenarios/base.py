@@ -21,26 +21,8 @@ from t3_agents.task import File, Task
 from t3_agents.turns import CODE_CLOSE, CODE_OPEN, called_tools
 from t3_agents.verifiers import final_expression
 
+from .. import DOMAINS
 
-DOMAINS = (
-    "finance",
-    "culture",
-    "history",
-    "food",
-    "environment",
-    "health",
-    "travel",
-    "entertainment",
-    "social",
-    "science",
-    "transportation",
-    "geography",
-    "technology",
-    "sports",
-    "nature",
-    "others",
-)
-"""Domains of MM-Traj (arXiv 2412.15606)."""
 
 TOOL_NAMES = (
     "ask_search_agent",
@@ -100,7 +82,7 @@ class Scenario(ABC):
 
     Attributes:
         name (`str`): stable name; the random numbers of a task follow from it.
-        domain (`str`): one of [`DOMAINS`].
+        domain (`str`): one of `dataset_builder.DOMAINS`.
         unseen (`bool`): the whole family is kept out of training.
         split (`str`): where its rows go when whole families are parted, see [`split_of`]; `validation` and `test`
             families are never trained on.

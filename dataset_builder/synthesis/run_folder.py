@@ -25,6 +25,7 @@ from typing import Any
 from t3_agents.errors import InputError
 from t3_agents.storage import BlobStore, Shard, read_rows
 
+from .. import SPLITS
 from .candidate import Candidate
 from .progress import Progress
 
@@ -33,7 +34,6 @@ IN_FLIGHT, EVENTS, QUERIES, WORKERS = "in_flight", "events.jsonl", "queries.json
 KEPT, REJECTED, FAILED = "kept", "rejected", "failed"
 OUTCOMES = {KEPT: "shards", REJECTED: "rejected", FAILED: "failed"}
 """What can become of a candidate, and the folder of its rows."""
-SPLITS = ("train", "validation", "test")
 TASKS_FILE = "num_tasks"
 """File with the number of candidates that the run goes up to, which may grow."""
 

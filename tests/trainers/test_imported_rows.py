@@ -8,8 +8,7 @@ import pytest
 from datasets import load_dataset
 
 from dataset_builder.export import export_dataset
-from dataset_builder.formats.import_mm_traj import read_mm_traj
-from dataset_builder.formats.import_run import import_rows
+from dataset_builder.formats.reading import import_rows
 from dataset_builder.mm_traj import make_row, read_records
 from t3_agents.models.encoding import ChatEncoder
 from t3_agents.storage import BlobStore
@@ -27,7 +26,7 @@ def run(tmp_path_factory):
         row["conversations"][0]["value"] = row["conversations"][0]["value"][:400]
     (folder / "rows.json").write_text(json.dumps(rows))
     images = write_pictures(folder / "images")
-    import_rows(read_mm_traj, folder / "rows.json", folder / "run", "mm-traj", images=images)
+    import_rows("mm-traj", folder / "rows.json", folder / "run", images=images)
     return folder / "run"
 
 

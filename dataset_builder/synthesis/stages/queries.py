@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 from t3_agents.errors import InputError
 from t3_agents.storage import from_record
 
+from ... import DOMAINS, SPLITS
 from ..candidate import FLAVOURS, Candidate, Rejected, Verdict
 from ..prompts import load_stage_prompt
 from .asking import provenance_of
@@ -31,13 +32,6 @@ if TYPE_CHECKING:
 
 
 STAGE = "queries"
-DOMAINS = (
-    "finance culture history food environment health travel entertainment social science transportation geography "
-    "technology sports nature others"
-).split()
-"""Domains of MM-Traj (arXiv 2412.15606)."""
-
-SPLITS = ("train", "validation", "test")
 _BLOCK = 64
 _MIN_WORDS, _MAX_CHARS = 6, 1200
 # What a user would not say: a path, a file name, a placeholder.
@@ -54,7 +48,7 @@ class Seed:
         flavour (`str`): one of `FLAVOURS`.
         query (`str`): the user's words.
         tools (`tuple[str, ...]`): tools that it needs.
-        domain (`str`): one of `DOMAINS`.
+        domain (`str`): one of `dataset_builder.DOMAINS`.
         split (`str`): the split whose queries may follow this example: none is shown for two splits.
     """
 

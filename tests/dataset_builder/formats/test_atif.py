@@ -6,10 +6,8 @@ import json
 
 import pytest
 
-from dataset_builder.formats.export_rows import export_rows
-from dataset_builder.formats.import_atif import read_atif
-from dataset_builder.formats.import_mm_traj import read_mm_traj
-from dataset_builder.formats.import_run import import_rows
+from dataset_builder.formats.reading import import_rows
+from dataset_builder.formats.writing import export_rows
 from dataset_builder.mm_traj import read_records
 from t3_agents.storage import BlobStore, read_rows
 from t3_agents.task import File, Task
@@ -84,7 +82,7 @@ def test_own_rows_are_valid_and_come_back_the_same(tmp_path, run_folder):
     assert counts.exported == len(documents) == 11
     for document in documents:
         validate(document, tmp_path / "out")
-    counts = import_rows(read_atif, tmp_path / "out", tmp_path / "back", "atif")
+    counts = import_rows("atif", tmp_path / "out", tmp_path / "back")
     assert (counts.kept, counts.dropped) == (11, 0)
     for split in ("train", "validation", "test"):
         given = list(read_records(run_folder, split))
@@ -113,7 +111,7 @@ def test_what_other_readers_see(tmp_path):
 
 
 def test_released_rows_are_valid_documents(tmp_path):
-    import_rows(read_mm_traj, SAMPLE, tmp_path / "run", "mm-traj", images=write_pictures(tmp_path / "images"))
+    import_rows("mm-traj", SAMPLE, tmp_path / "run", images=write_pictures(tmp_path / "images"))
     export_rows(tmp_path / "run", tmp_path / "out", "atif")
     documents = documents_of(tmp_path / "out")
     assert len(documents) == 20
@@ -154,7 +152,7 @@ def foreign(**fields):
 
 def import_documents(tmp_path, documents, **options):
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(document) + "\n" for document in documents))
-    return import_rows(read_atif, tmp_path / "in.jsonl", tmp_path / "taken", "atif", **options)
+    return import_rows("atif", tmp_path / "in.jsonl", tmp_path / "taken", **options)
 
 
 def test_a_document_of_another_agent_becomes_code_actions(tmp_path):

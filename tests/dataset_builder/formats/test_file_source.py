@@ -10,9 +10,9 @@ import zipfile
 import pytest
 from PIL import Image
 
-from dataset_builder.formats import file_source
+from dataset_builder.formats import files
 from dataset_builder.formats.conversation import make_file
-from dataset_builder.formats.file_source import open_source
+from dataset_builder.formats.files import open_source
 from t3_agents.errors import InputError
 from tests.helpers.released_rows import pack
 from tests.helpers.run_samples import picture
@@ -56,7 +56,7 @@ def test_links_and_pipes_of_a_folder(folder, tmp_path):
 
 def test_a_large_file_is_not_read(folder):
     with (folder / "large.jpg").open("wb") as stream:
-        stream.truncate(file_source.MAX_FILE_BYTES + 1)
+        stream.truncate(files.MAX_FILE_BYTES + 1)
     with open_source(folder) as source, pytest.raises(InputError, match="the limit is"):
         source.find("large.jpg")
 
@@ -94,7 +94,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
         archive.writestr("a.bmp", b"\0" * 4321)
     data = bytearray((tmp_path / "x.zip").read_bytes())
     place = data.rindex(struct.pack("<L", 4321))  # in the directory at the end
-    for size, name in ((2_000_000_000, "bomb.zip"), (file_source.MAX_FILE_BYTES + 1, "large.zip")):
+    for size, name in ((2_000_000_000, "bomb.zip"), (files.MAX_FILE_BYTES + 1, "large.zip")):
         data[place : place + 4] = struct.pack("<L", size)
         (tmp_path / name).write_bytes(data)
     with pytest.raises(InputError, match="unpacks to 1.9 GiB"):

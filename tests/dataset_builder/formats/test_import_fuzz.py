@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 
-from dataset_builder.formats.export_rows import export_rows
-from dataset_builder.formats.import_atif import read_atif
-from dataset_builder.formats.import_mm_traj import read_mm_traj
-from dataset_builder.formats.import_run import import_rows
-from dataset_builder.formats.import_sharegpt import read_sharegpt
+from dataset_builder.formats import FORMATS
+from dataset_builder.formats.reading import import_rows
+from dataset_builder.formats.writing import export_rows
 from dataset_builder.mm_traj import make_row, read_records
 from t3_agents.storage import BlobStore
 from tests.helpers.run_samples import make_trajectory, write_shard
@@ -43,10 +41,8 @@ def changed(row: dict[str, Any], rng: random.Random) -> Any:
     return row
 
 
-@pytest.mark.parametrize(
-    ("format", "reader"), [("mm-traj", read_mm_traj), ("sharegpt", read_sharegpt), ("atif", read_atif)]
-)
-def test_a_changed_row_is_kept_or_dropped(tmp_path, format, reader):
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_changed_row_is_kept_or_dropped(tmp_path, format):
     write_shard(tmp_path / "run", "train-a", [make_trajectory(tmp_path / "f", n, pictures=n) for n in range(3)])
     export_rows(tmp_path / "run", tmp_path / "out", format)
     files = sorted((tmp_path / "out").glob("train*.json*"))
@@ -58,7 +54,7 @@ def test_a_changed_row_is_kept_or_dropped(tmp_path, format, reader):
             if isinstance(row.get(name), str) and row[name]:
                 row[name] += f"-{number}"
     (tmp_path / "changed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in many))
-    counts = import_rows(reader, tmp_path / "changed.jsonl", tmp_path / "in", format, images=tmp_path / "out")
+    counts = import_rows(format, tmp_path / "changed.jsonl", tmp_path / "in", images=tmp_path / "out")
     assert counts.kept + counts.dropped == len(many)
     assert counts.kept and counts.dropped
     blobs = BlobStore(tmp_path / "in" / "blobs")

@@ -13,9 +13,8 @@ import pytest
 from datasets import load_dataset
 
 from dataset_builder.export import export_dataset
-from dataset_builder.formats.export_rows import export_rows
-from dataset_builder.formats.import_mm_traj import read_mm_traj
-from dataset_builder.formats.import_run import REPORT_FILE, import_rows
+from dataset_builder.formats.reading import REPORT_FILE, import_rows
+from dataset_builder.formats.writing import export_rows
 from dataset_builder.mm_traj import read_records
 from t3_agents.errors import InputError, RunFolderError
 from t3_agents.storage import BlobStore, read_rows
@@ -32,7 +31,7 @@ def read_run(run, split="train"):
 def import_list(tmp_path, rows, name="rows", **options):
     (tmp_path / f"{name}.json").write_text(json.dumps(rows))
     options = {"images": tmp_path, **options}
-    return import_rows(read_mm_traj, tmp_path / f"{name}.json", tmp_path / name, "mm-traj", **options)
+    return import_rows("mm-traj", tmp_path / f"{name}.json", tmp_path / name, **options)
 
 
 def row(**fields):
@@ -50,7 +49,7 @@ def test_every_released_row_comes_back_as_it_was(tmp_path, place):
     images = write_pictures(tmp_path / "images")
     if place != "folder":
         images = pack(images, tmp_path / "images.zip", skip=0 if place == "zip" else 2)
-    counts = import_rows(read_mm_traj, SAMPLE, tmp_path / "run", "mm-traj", images=images)
+    counts = import_rows("mm-traj", SAMPLE, tmp_path / "run", images=images)
     assert (counts.read, counts.kept, counts.dropped, counts.missing_files) == (20, 20, 0, 0)
     exported = export_rows(tmp_path / "run", tmp_path / "out", "mm-traj")
     assert (exported.exported, exported.left_out) == (20, 0)
@@ -63,7 +62,7 @@ def test_every_released_row_comes_back_as_it_was(tmp_path, place):
 
 
 def test_a_released_row_is_a_trajectory_of_ours(tmp_path):
-    import_rows(read_mm_traj, SAMPLE, tmp_path / "run", "mm-traj", images=write_pictures(tmp_path / "images"))
+    import_rows("mm-traj", SAMPLE, tmp_path / "run", images=write_pictures(tmp_path / "images"))
     trajectories = read_run(tmp_path / "run")
     assert sum(len(t.actions) for t in trajectories.values()) == sum(
         turn["from"] == "assistant" for row in released_rows() for turn in row["conversations"]
@@ -91,7 +90,7 @@ def test_rows_without_their_pictures_are_dropped_or_kept_by_choice(tmp_path):
     rows = released_rows()
     (images / picture_paths(rows[0])[0]).unlink()
     (images / picture_paths(rows[4])[1]).write_bytes(b"\x89PNG is cut off")
-    counts = import_rows(read_mm_traj, SAMPLE, tmp_path / "drop", "mm-traj", images=images)
+    counts = import_rows("mm-traj", SAMPLE, tmp_path / "drop", images=images)
     assert (counts.kept, counts.dropped, counts.incomplete, counts.missing_files) == (18, 2, 0, 2)
     dropped = list(read_rows(tmp_path / "drop" / "rejected" / "train-mm-traj.jsonl"))
     assert [(r["row"], r["record"]["id"]) for r in dropped] == [(1, rows[0]["id"]), (5, rows[4]["id"])]
@@ -101,7 +100,7 @@ def test_rows_without_their_pictures_are_dropped_or_kept_by_choice(tmp_path):
     report = json.loads((tmp_path / "drop" / REPORT_FILE).read_text())
     assert report["dropped"] == 2 and sum(report["reasons"].values()) == 2
 
-    counts = import_rows(read_mm_traj, SAMPLE, tmp_path / "keep", "mm-traj", images=images, missing="keep")
+    counts = import_rows("mm-traj", SAMPLE, tmp_path / "keep", images=images, missing="keep")
     assert (counts.kept, counts.dropped, counts.incomplete, counts.missing_files) == (20, 0, 2, 2)
     kept = read_run(tmp_path / "keep")[rows[0]["id"]]
     assert kept.images == [] and kept.task.text().endswith("Files: data/tongagent/coco/train2017/000000013045.jpg")
@@ -235,7 +234,7 @@ def test_own_rows_in_the_released_form_are_read_back(tmp_path):
     given = {t.task.id: t for t in (make_trajectory(tmp_path / "f", n, pictures=n) for n in range(3))}
     write_shard(tmp_path / "run", "train-a", list(given.values()))
     export_rows(tmp_path / "run", tmp_path / "out", "mm-traj")
-    import_rows(read_mm_traj, tmp_path / "out" / "train.json", tmp_path / "back", "mm-traj")
+    import_rows("mm-traj", tmp_path / "out" / "train.json", tmp_path / "back")
     for name, trajectory in read_run(tmp_path / "back").items():
         assert trajectory.to_messages() == given[name].to_messages()
         assert [f.sha256 for f in trajectory.images] == [f.sha256 for f in given[name].images]
@@ -271,14 +270,14 @@ def test_the_command_makes_a_dataset_that_loads_and_can_be_shown(tmp_path):
 @pytest.mark.slow
 def test_an_import_that_is_killed_again_and_again_loses_nothing(tmp_path):
     images = write_pictures(tmp_path / "images")
-    import_rows(read_mm_traj, SAMPLE, tmp_path / "whole", "mm-traj", images=images)
+    import_rows("mm-traj", SAMPLE, tmp_path / "whole", images=images)
     program = (
         "import sys\n"
-        "from dataset_builder.formats.import_run import import_rows\n"
+        "from dataset_builder.formats.reading import import_rows\n"
         "from dataset_builder.formats.import_mm_traj import read_mm_traj\n"
         "def row():\n"
         "    print('row', flush=True)\n"
-        "import_rows(read_mm_traj, sys.argv[1], sys.argv[2], 'mm-traj', images=sys.argv[3], on_row=row)\n"
+        "import_rows('mm-traj', sys.argv[1], sys.argv[2], images=sys.argv[3], on_row=row)\n"
     )
     command = [sys.executable, "-c", program, str(SAMPLE), str(tmp_path / "run"), str(images)]
     for rows in (3, 9):
@@ -301,7 +300,7 @@ def test_wrong_options_are_refused_before_anything_is_written(tmp_path):
         with pytest.raises(InputError, match=message):
             import_list(tmp_path, [row()], **options)
     with pytest.raises(InputError, match="There is no file"):
-        import_rows(read_mm_traj, tmp_path / "none.json", tmp_path / "rows", "mm-traj")
+        import_rows("mm-traj", tmp_path / "none.json", tmp_path / "rows")
     assert not (tmp_path / "rows").exists()
     with pytest.raises(InputError, match="no row to export"):
         export_rows(tmp_path, tmp_path / "out", "mm-traj")
@@ -309,7 +308,7 @@ def test_wrong_options_are_refused_before_anything_is_written(tmp_path):
 
 
 def test_an_exported_import_is_a_dataset(tmp_path):
-    import_rows(read_mm_traj, SAMPLE, tmp_path / "run", "mm-traj", images=write_pictures(tmp_path / "images"))
+    import_rows("mm-traj", SAMPLE, tmp_path / "run", images=write_pictures(tmp_path / "images"))
     dataset = export_dataset(tmp_path / "run", tmp_path / "dataset")
     statistics = json.loads((dataset / "statistics.json").read_text())
     assert statistics["rows"] == 20 and statistics["origins"] == {"mm-traj": 20}

@@ -7,9 +7,8 @@ import json
 import pytest
 from datasets import load_dataset
 
-from dataset_builder.formats.export_rows import export_rows
-from dataset_builder.formats.import_run import import_rows
-from dataset_builder.formats.import_sharegpt import read_sharegpt
+from dataset_builder.formats.reading import import_rows
+from dataset_builder.formats.writing import export_rows
 from dataset_builder.mm_traj import read_records
 from t3_agents.storage import BlobStore, read_rows
 from t3_agents.trajectory import Trajectory
@@ -23,7 +22,7 @@ def read_run(run, split="train"):
 
 def import_list(tmp_path, rows, **options):
     (tmp_path / "in.json").write_text(json.dumps(rows))
-    return import_rows(read_sharegpt, tmp_path / "in.json", tmp_path / "taken", "sharegpt", **options)
+    return import_rows("sharegpt", tmp_path / "in.json", tmp_path / "taken", **options)
 
 
 def test_the_rows_are_what_llama_factory_reads(tmp_path, run_folder):
@@ -48,7 +47,7 @@ def test_the_rows_are_what_llama_factory_reads(tmp_path, run_folder):
 def test_own_rows_say_the_same_when_they_are_read_back(tmp_path, run_folder):
     export_rows(run_folder, tmp_path / "out", "sharegpt")
     given = read_run(run_folder)
-    counts = import_rows(read_sharegpt, tmp_path / "out" / "train.jsonl", tmp_path / "taken", "sharegpt")
+    counts = import_rows("sharegpt", tmp_path / "out" / "train.jsonl", tmp_path / "taken")
     assert (counts.kept, counts.dropped, counts.missing_files) == (len(given), 0, 0)
     for name, trajectory in read_run(tmp_path / "taken").items():
         assert trajectory.to_messages() == given[name].to_messages()

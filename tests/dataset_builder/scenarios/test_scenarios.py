@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from dataset_builder import DOMAINS
 from dataset_builder.scenarios import SCENARIOS, Move, ScenarioTask, make_task
-from dataset_builder.scenarios.base import DOMAINS, TOOL_NAMES, program_problems
+from dataset_builder.scenarios.base import TOOL_NAMES, program_problems
 from dataset_builder.scenarios.families.vision_only import PATH, QUESTIONS
 from dataset_builder.scenarios.solving import make_agent, solve
 from t3_agents.agent.agent import T3Agent

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
+from dataset_builder import DOMAINS
 from dataset_builder.synthesis import Candidate, Rejected
 from dataset_builder.synthesis.config import SynthConfig
 from dataset_builder.synthesis.corpus.embedding import TextEmbedding
 from dataset_builder.synthesis.replies import ReplyError
 from dataset_builder.synthesis.stages.queries import (
-    DOMAINS,
     NearDuplicates,
     check_query,
     choose_seeds,

@@ -1,4 +1,4 @@
-"""A run folder in another format: files of rows, with their pictures beside them."""
+"""The command `t3 export`: a run folder in another format, files of rows with their pictures beside them."""
 
 from __future__ import annotations
 
@@ -7,25 +7,41 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
 from t3_agents.errors import InputError
+from t3_agents.options import Positional
+from t3_agents.progress import WorkProgress
 from t3_agents.storage import BlobStore, sha256_of, write_atomic
 from t3_agents.trajectory import Trajectory
 
+from .. import SPLITS
 from ..export import new_folder
-from ..mm_traj import SPLITS, read_records
 from ..statistics import without_values
-from .export_atif import atif_document
-from .export_mm_traj import mm_traj_row
-from .export_sharegpt import dataset_info, sharegpt_row
-from .file_copies import FileCopies
+from . import Format, FormatName, load_format
+from .files import FileCopies
 
 
-FORMATS = ("mm-traj", "atif", "sharegpt")
 REPORT_FILE = "export.json"
 _FILE_NAME = re.compile(r"[\w-][\w.-]{0,99}", re.ASCII)
+
+
+@dataclass
+class ExportConfig:
+    """Write the rows of a run in other formats.
+
+    Args:
+        run (`str`): folder of `t3 build`, `t3 synth` or `t3 import`.
+        format (`str`): `mm-traj` (the form of the released training data), `atif` (Agent Trajectory Interchange
+            Format) or `sharegpt` (LLaMA-Factory, ms-swift).
+        output (`str`): folder to make.
+    """
+
+    run: Positional[str]
+    format: FormatName
+    output: str
 
 
 @dataclass
@@ -50,8 +66,7 @@ def export_rows(
 ) -> ExportCounts:
     """Write the rows of a run folder in another format.
 
-    `mm-traj` is one JSON array a split, `sharegpt` one JSON Lines file a split with a `dataset_info.json`, `atif` one
-    document a row. Paths in the rows are relative to the folder.
+    Paths in the rows are relative to the folder.
 
     Args:
         run (`str` or `Path`): run folder with `shards/` and `blobs/`.
@@ -63,31 +78,28 @@ def export_rows(
         RunFolderError: when `output` exists already.
         InputError: when there is no row, or the run folder is broken.
     """
-    if format not in FORMATS:
-        raise InputError(f"There is no format `{format}`; choose one of: {', '.join(FORMATS)}.")
+    form = load_format(format)
     run, output = Path(run), Path(output)
     counts = ExportCounts()
-    blobs = BlobStore(run / "blobs")
     with new_folder(output) as folder:
         copies = FileCopies(folder)
         splits = []
         for split in SPLITS:
-            rows = _rows(run, split, blobs, format, copies, counts, on_row)
-            if format == "atif":
-                for row in rows:
-                    write_atomic(folder / _document_name(split, row["trajectory_id"]), _json(row, indent=2) + "\n")
+            rows = _rows(run, split, form, copies, counts, on_row)
+            if form.layout == "documents":
+                for name, row in rows:
+                    write_atomic(folder / _document_name(split, name), _json(row, indent=2) + "\n")
                 continue
             first = next(rows, None)
             if first is None:
                 continue
             splits.append(split)
-            suffix = "json" if format == "mm-traj" else "jsonl"
-            with (folder / f"{split}.{suffix}").open("w", encoding="utf-8") as stream:
-                _write(stream, first, rows, array=format == "mm-traj")
+            with (folder / f"{split}.{form.layout}").open("w", encoding="utf-8") as stream:
+                _write(stream, (row for _, row in chain([first], rows)), array=form.layout == "json")
         if not counts.exported + counts.left_out:
-            raise InputError(f"{run} has no row to export: name the folder of `t3 build` or `t3 import`.")
-        if format == "sharegpt":
-            write_atomic(folder / "dataset_info.json", json.dumps(dataset_info(splits), indent=2) + "\n")
+            raise InputError(f"{run} has no row to export: name the folder of `t3 build`, `t3 synth` or `t3 import`.")
+        if form.dataset_info is not None:
+            write_atomic(folder / "dataset_info.json", json.dumps(form.dataset_info(splits), indent=2) + "\n")
         report = {**vars(counts), "reasons": dict(counts.reasons.most_common())}
         # Not `.json` beside documents, which are all read as rows.
         write_atomic(folder / "report" / REPORT_FILE, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
@@ -95,39 +107,32 @@ def export_rows(
 
 
 def _rows(
-    run: Path,
-    split: str,
-    blobs: BlobStore,
-    format: str,
-    copies: FileCopies,
-    counts: ExportCounts,
-    on_row: Callable[[], None],
-) -> Iterator[dict[str, Any]]:
+    run: Path, split: str, form: Format, copies: FileCopies, counts: ExportCounts, on_row: Callable[[], None]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Id and record of each row that the format can carry."""
+    from ..mm_traj import read_records
+
+    blobs = BlobStore(run / "blobs")
     for record in read_records(run, split):
         name = record["task"]["id"]
         try:
-            trajectory = Trajectory.from_dict(record, blobs)
-            if format == "atif":
-                row = atif_document(trajectory, split, copies)
-            elif format == "mm-traj":
-                row = mm_traj_row(trajectory, copies)
-            else:
-                row = sharegpt_row(trajectory, copies)
+            row = form.write(Trajectory.from_dict(record, blobs), split, copies)
         except InputError as error:
             counts.left_out += 1
             counts.reasons[without_values(str(error))] += 1
             counts.rows[name] = str(error)
         else:
             counts.exported += 1
-            yield row
+            yield name, row
         on_row()
 
 
-def _write(stream: TextIO, first: dict[str, Any], rows: Iterator[dict[str, Any]], array: bool) -> None:
+def _write(stream: TextIO, rows: Iterator[dict[str, Any]], array: bool) -> None:
     """An array with a row a line, or a row a line alone."""
-    stream.write(f"[\n{_json(first)}" if array else _json(first))
-    for row in rows:
-        stream.write(f"{',' if array else ''}\n{_json(row)}")
+    stream.write("[\n" if array else "")
+    for number, row in enumerate(rows):
+        between = (",\n" if array else "\n") if number else ""
+        stream.write(between + _json(row))
     stream.write("\n]\n" if array else "\n")
 
 
@@ -139,3 +144,15 @@ def _json(value: Any, indent: int | None = None) -> str:
 
 def _document_name(split: str, name: str) -> str:
     return f"{split}-{name if _FILE_NAME.fullmatch(name) else sha256_of(name.encode(errors='surrogatepass'))}.json"
+
+
+def main(config: ExportConfig) -> int:
+    """The command `t3 export RUN`."""
+    with WorkProgress() as progress:
+        bar = progress.add_task("Rows", total=None)
+        counts = export_rows(config.run, config.output, config.format, on_row=lambda: progress.advance(bar))
+    print(f"{counts.exported} rows exported, {counts.left_out} left out")
+    for reason, number in counts.reasons.most_common(12):
+        print(f"left out: {number} x {reason}")
+    print(config.output)
+    return 0

@@ -1,4 +1,4 @@
-"""A file of rows into a run folder: every row is kept, or dropped with its reason, and counted."""
+"""The command `t3 import`: a file of rows into a run folder. Every row is kept, or dropped with its reason."""
 
 from __future__ import annotations
 
@@ -10,24 +10,48 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from t3_agents.errors import InputError
+from t3_agents.options import Positional
+from t3_agents.progress import WorkProgress
 from t3_agents.storage import BlobStore, RunFolder, Shard, write_atomic
 from t3_agents.trajectory import Trajectory
 from t3_agents.verifiers import validate
 
-from ..mm_traj import SPLITS
+from .. import SPLITS
 from ..statistics import without_values
-from .conversation import ImportedRow
-from .file_source import FileSource, open_source
+from . import Format, FormatName, load_format
+from .files import FileSource, open_source
 from .json_rows import InputRow, read_json_rows
 
 
 REPORT_FILE = "import.json"
 MISSING = ("drop", "keep")
 
-Reader = Callable[[dict[str, Any], FileSource], ImportedRow]
+
+@dataclass
+class ImportConfig:
+    """Read trajectories of other formats into a run.
+
+    Args:
+        format (`str`): `mm-traj` (the released training data), `atif` (Agent Trajectory Interchange Format) or
+            `sharegpt` (LLaMA-Factory, ms-swift).
+        input (`str`): file with the rows (JSON or JSON Lines), or a folder of documents.
+        output (`str`): folder of the run; the finished dataset is `<output>/dataset`. The same command on it resumes a
+            stopped run.
+        images (`str`, *optional*): folder or zip archive of the pictures; the folder of the rows by default.
+        missing (`str`, *optional*, defaults to `"drop"`): what becomes of a row with a file that is not there or
+            cannot be read: `drop`, or `keep` without the file.
+        split (`str`, *optional*, defaults to `"train"`): split of rows that do not name one.
+    """
+
+    format: Positional[FormatName]
+    input: Positional[str]
+    output: str
+    images: str | None = None
+    missing: Literal["drop", "keep"] = "drop"
+    split: str = "train"
 
 
 @dataclass
@@ -50,10 +74,9 @@ class ImportCounts:
 
 
 def import_rows(
-    reader: Reader,
+    format: str,
     input: str | Path,
     output: str | Path,
-    format: str,
     images: str | Path | None = None,
     missing: str = "drop",
     split: str = "train",
@@ -62,10 +85,9 @@ def import_rows(
     """Import a file. After a crash the same call goes on behind the last finished row.
 
     Args:
-        reader (`Callable`): turns a record into an [`ImportedRow`].
+        format (`str`): one of `FORMATS`.
         input (`str` or `Path`): the rows, see [`read_json_rows`].
         output (`str` or `Path`): run folder with `shards/`, `blobs/`, `rejected/` and `import.json`, the counts.
-        format (`str`): name of the format, for the names of shards.
         images (`str` or `Path`, *optional*): folder or zip archive of the pictures; the folder of the rows by default.
         missing (`str`, *optional*, defaults to `"drop"`): what becomes of a row with a file that is not there or
             cannot be read: `drop`, or `keep` without the file.
@@ -76,6 +98,7 @@ def import_rows(
         InputError: when an option or a file cannot be used; the message names file and row.
         RunFolderError: when `output` holds something else, or another process works in it.
     """
+    form = load_format(format)
     input, output = Path(input), Path(output)
     if missing not in MISSING:
         raise InputError(f"`missing` is `{missing}`: choose one of {', '.join(MISSING)}.")
@@ -91,7 +114,7 @@ def import_rows(
             if shards.counts.read <= shards.finished:
                 on_row()
                 continue
-            _import_row(row, reader, source, shards, missing, split)
+            _import_row(row, form, source, shards, missing, split)
             on_row()
         counts = shards.counts
         report = {**vars(counts), "reasons": dict(counts.reasons.most_common())}
@@ -99,12 +122,12 @@ def import_rows(
     return counts
 
 
-def _import_row(row: InputRow, reader: Reader, source: FileSource, shards: _Shards, missing: str, split: str) -> None:
+def _import_row(row: InputRow, form: Format, source: FileSource, shards: _Shards, missing: str, split: str) -> None:
     """Keep a row, or drop it with the reason."""
     try:
         if row.problem:
             raise InputError(row.problem)
-        imported = reader(row.record, source)
+        imported = form.read(row.record, source)
         trajectory = imported.trajectory
         split = imported.split or split
         if imported.missing and missing == "drop":
@@ -186,3 +209,35 @@ def _digest(path: Path) -> str:
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
+
+
+def main(config: ImportConfig) -> int:
+    """The command `t3 import FORMAT INPUT`."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from ..export import export_run
+
+    folder = Path(config.output)
+    with WorkProgress() as progress:
+        bar = progress.add_task("Rows", total=None)
+        counts = import_rows(
+            config.format,
+            config.input,
+            folder,
+            images=config.images,
+            missing=config.missing,
+            split=config.split,
+            on_row=lambda: progress.advance(bar),
+        )
+    table = Table(title=f"{counts.read} rows read", show_header=False)
+    table.add_row("kept", str(counts.kept))
+    table.add_row("kept without some files", str(counts.incomplete))
+    table.add_row("dropped", str(counts.dropped))
+    table.add_row("files not there or not readable", str(counts.missing_files))
+    for reason, number in counts.reasons.most_common(12):
+        table.add_row("dropped because", Text(f"{number} x {reason}"))
+    Console().print(table)
+    print(export_run(folder))
+    return 0

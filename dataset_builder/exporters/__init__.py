@@ -1,1 +1,0 @@
-"""The rows of a run folder in formats that other tools read."""
