@@ -269,7 +269,8 @@ class SandboxExecutor(PythonExecutor):
         now, before = self.workspace.measure(), self._at_first or {}
         if len(now) - len(before) > self.limits.num_files:
             raise WorkspaceFullError(f"it made more than {self.limits.num_files} files")
-        if sum(now.values()) - sum(before.values()) > self.limits.disk_mb * 2**20:
+        grown = sum(now.values()) - sum(before.values()) + self._sandbox.deleted_bytes()
+        if grown > self.limits.disk_mb * 2**20:
             raise WorkspaceFullError(f"its files grew by more than {self.limits.disk_mb} MB")
 
 

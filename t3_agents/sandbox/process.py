@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import threading
@@ -25,6 +27,7 @@ MAX_FRAME = 4 * 2**20
 """Bytes of a frame; a longer one ends the process."""
 
 _START_SECONDS = 30
+_ADDRESS_SPACE = 32 * 2**30
 _TICK = 0.02
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _CLOCK = os.sysconf("SC_CLK_TCK")
@@ -63,6 +66,8 @@ class SandboxLimits:
         """Limits of the `resource` module, set inside before code runs."""
         return {
             "RLIMIT_DATA": self.memory_mb * 2**20,
+            # Address space is cheap, but the tables of its pages are not: 2 MiB for each GiB that was touched.
+            "RLIMIT_AS": self.memory_mb * 2**20 + _ADDRESS_SPACE,
             "RLIMIT_NOFILE": self.open_files,
             "RLIMIT_FSIZE": self.file_mb * 2**20,
             "RLIMIT_NPROC": self.threads,
@@ -127,8 +132,8 @@ os.register_at_fork(after_in_child=_renew_starter)
 class Sandbox:
     """A Python process behind bubblewrap. Starting takes no time here: [`begin`] waits until it is there.
 
-    While the parent works - between steps, and during a tool call - the process is stopped ([`freeze`]), so that
-    nothing in the workspace changes under the parent's hands.
+    While the parent works - between steps, and during a tool call - the process is stopped ([`freeze`]). Should it
+    have found a way to run meanwhile, it is ended and what the parent did for it is not used.
 
     Args:
         program (`str`): the `bwrap` program.
@@ -147,6 +152,7 @@ class Sandbox:
         self._buffer = bytearray()
         self._output_open = True
         self._killed = threading.Lock()
+        self._standing: dict[str, str] | None = None
         self._socket, child = socket.socketpair()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._output, output = os.pipe()
@@ -241,7 +247,7 @@ class Sandbox:
             pass
 
     def freeze(self) -> None:
-        """Stop all threads of the process and return when they stand.
+        """Stop all threads of the process, return when they stand, and note how often each has run.
 
         Raises:
             SandboxEnded: when the process is gone.
@@ -252,20 +258,34 @@ class Sandbox:
             if time.monotonic() > end:
                 raise SandboxEnded("it could not be stopped")
             os.sched_yield()  # it stops as soon as it gets a turn, sooner than a sleep would end
+        self._standing = self._turns()
 
     def resume(self) -> None:
-        """Let the process go on."""
+        """Let the process go on.
+
+        Raises:
+            SandboxEnded: when it ran while it was to stand still.
+        """
+        standing, self._standing = self._standing, None
+        if standing is not None and self._turns() != standing:
+            raise SandboxEnded("it ran while it was to stand still")
         self.signal(signal.SIGCONT)
 
     def _thread_states(self) -> list[str]:
+        fields = [self._stat(f"task/{thread}/stat") for thread in self._threads()]
+        return [thread[0] if thread else "X" for thread in fields]
+
+    def _turns(self) -> dict[str, str]:
+        """Of each thread how long it has run, and how often it was given a processor."""
+        return {thread: self._read(f"task/{thread}/schedstat") for thread in self._threads()}
+
+    def _threads(self) -> list[str]:
         if not self.is_alive():
             return []
         try:
-            threads = os.listdir(f"/proc/{self._pid}/task")
+            return os.listdir(f"/proc/{self._pid}/task")
         except (FileNotFoundError, ProcessLookupError):
             return []
-        fields = [self._stat(f"task/{thread}/stat") for thread in threads]
-        return [thread[0] if thread else "X" for thread in fields]
 
     def is_alive(self) -> bool:
         """Whether the process runs."""
@@ -278,18 +298,21 @@ class Sandbox:
 
     def _stat(self, name: str) -> list[str]:
         """Fields of a `stat` file from the state on; the name before them may hold anything."""
+        return self._read(name).rpartition(")")[2].split()
+
+    def _read(self, name: str) -> str:
+        """A small file of the process in `/proc`; empty when it is gone."""
         # Read at every tick of every sandbox: `os` takes a tenth of the time of `Path.read_text`.
         try:
             descriptor = os.open(f"/proc/{self._pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, ProcessLookupError):
-            return []
+            return ""
         try:
-            data = os.read(descriptor, 2**12)
+            return os.read(descriptor, 2**12).decode(errors="replace")
         except ProcessLookupError:
-            return []
+            return ""
         finally:
             os.close(descriptor)
-        return data.decode(errors="replace").rpartition(")")[2].split()
 
     # Use
 
@@ -303,6 +326,36 @@ class Sandbox:
         fields = self._stat("stat")
         return int(fields[21]) * _PAGE if fields else 0
 
+    def deleted_bytes(self) -> int:
+        """Size on disk of files that were deleted while the process has them open or mapped."""
+        sizes: dict[tuple[int, int], int] = {}
+        for kind in ("fd", "map_files"):
+            try:
+                names = os.listdir(f"/proc/{self._pid}/{kind}")
+            except OSError:
+                continue
+            for name in names:
+                try:
+                    status = os.stat(f"/proc/{self._pid}/{kind}/{name}")
+                except OSError:
+                    continue
+                if status.st_nlink == 0 and stat.S_ISREG(status.st_mode):
+                    sizes[status.st_dev, status.st_ino] = status.st_blocks * 512
+        return sum(sizes.values())
+
+    def _shared_memory(self) -> int:
+        """Size of the mappings of shared memory without a file, which the kernel lists as `/dev/zero`, bytes."""
+        size = 0
+        try:
+            with open(f"/proc/{self._pid}/maps", "rb") as maps:
+                for line in maps:
+                    if b"/dev/zero" in line:
+                        start, _, end = line.partition(b" ")[0].partition(b"-")
+                        size += int(end, 16) - int(start, 16)
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+        return size
+
     def check_use(self, cpu_before: float) -> None:
         """Look at memory, CPU time and threads.
 
@@ -312,7 +365,11 @@ class Sandbox:
         fields = self._stat("stat")
         if not fields:
             return
-        if int(fields[21]) * _PAGE > self.limits.memory_mb * 2**20:
+        limit = self.limits.memory_mb * 2**20
+        # Pages of shared memory that are given up leave the process, but not the memory of the machine. Listing the
+        # mappings takes long, so it is done only where there is room for so many.
+        shared = self._shared_memory() if int(fields[20]) > limit else 0
+        if int(fields[21]) * _PAGE > limit or shared > limit:
             raise SandboxEnded(f"it used more than {self.limits.memory_mb} MB of memory")
         if (int(fields[11]) + int(fields[12])) / _CLOCK - cpu_before > self.limits.cpu_seconds:
             raise SandboxEnded(f"it used more than {self.limits.cpu_seconds:g} seconds of CPU time")
@@ -424,7 +481,7 @@ class Sandbox:
         data = bytes(self._buffer[4 : 4 + size])
         del self._buffer[: 4 + size]
         try:
-            frame = json.loads(data, parse_constant=_refuse_constant)
+            frame = json.loads(data.decode(), parse_constant=_finite, parse_float=_finite)
             if b"\\ud" in data.lower():
                 # Half of a surrogate pair is no text: what is written down of a run could not be encoded.
                 frame = json.loads(json.dumps(frame, ensure_ascii=False).encode(errors="replace"))
@@ -446,8 +503,10 @@ class Sandbox:
         return f"it exited with status {status}"
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is not JSON")
+    return number
 
 
 def _spawn(

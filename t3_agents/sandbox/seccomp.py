@@ -17,8 +17,14 @@ _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 # Offsets in struct seccomp_data; arguments are 64 bits wide, little-endian on both machines.
 _NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16
 _CLONE_THREAD = 0x00010000
-_F_SETLEASE, _F_NOTIFY = 1024, 1026
+# Commands of fcntl and ioctl after which the kernel sends signals, SIGCONT among them, about a file: F_SETOWN,
+# F_SETSIG, F_SETOWN_EX, FIOASYNC, FIOSETOWN, SIOCSPGRP. A lease or a watch on a file has its own.
+_FCNTL_REFUSED = (8, 10, 15, 1024, 1026)
+_IOCTL_REFUSED = (0x5452, 0x8901, 0x8902)
+_F_SETFL, _O_ASYNC = 4, 0x2000
+_FALLOC_FL_KEEP_SIZE = 1
 _X32_BIT = 0x40000000
+_CLONE3 = 435
 _PR_SET_PDEATHSIG = 1
 
 # (number on x86_64, number on aarch64) by system call; None where a machine does not have it.
@@ -84,6 +90,8 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "io_uring_register": (427, 427),
     "io_setup": (206, 0),
     "io_submit": (209, 2),
+    # a timer that sends SIGCONT wakes the process while it has to stand still
+    "timer_create": (222, 107),
     # key rings and watches, which are counted for the user of the host
     "add_key": (248, 217),
     "request_key": (249, 218),
@@ -98,13 +106,18 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "msgget": (68, 186),
     "semget": (64, 190),
     "mq_open": (240, 180),
+    # open files that are on their way through a pair of sockets, where no limit sees them
+    "sendmsg": (46, 211),
+    "sendmmsg": (307, 269),
     # sockets of any family; a pair for event loops is left
     "socket": (41, 198),
+    # what names the folders of the host
+    "statmount": (457, 457),
+    "listmount": (458, 458),
 }
-# (number of clone, clone3, fcntl, prctl), AUDIT_ARCH_*
 _MACHINES = {
-    "x86_64": (0, 0xC000003E, {"clone": 56, "clone3": 435, "fcntl": 72, "prctl": 157}),
-    "aarch64": (1, 0xC00000B7, {"clone": 220, "clone3": 435, "fcntl": 25, "prctl": 167}),
+    "x86_64": (0, 0xC000003E, {"clone": 56, "fcntl": 72, "ioctl": 16, "prctl": 157, "fallocate": 285}),
+    "aarch64": (1, 0xC00000B7, {"clone": 220, "fcntl": 25, "ioctl": 29, "prctl": 167, "fallocate": 47}),
 }
 
 
@@ -136,28 +149,42 @@ def seccomp_filter(machine: str | None = None) -> bytes | None:
             program += [_instruction(_JEQ, entry[column], 0, 1), refuse]
     program += [
         # The flags of clone3 lie in memory where a filter cannot look; glibc falls back to clone.
-        _instruction(_JEQ, numbers["clone3"], 0, 1),
+        _instruction(_JEQ, _CLONE3, 0, 1),
         _instruction(_RETURN, _ERRNO | errno.ENOSYS),
-        _instruction(_JEQ, numbers["clone"], 0, 4),
-        _instruction(_LOAD, _ARGUMENTS),
-        _instruction(_JSET, _CLONE_THREAD, 1, 0),
-        refuse,
-        _instruction(_RETURN, _ALLOW),
-        # A lease on a file would keep the parent waiting when it opens the file.
-        _instruction(_JEQ, numbers["fcntl"], 0, 5),
-        _instruction(_LOAD, _ARGUMENTS + 8),
-        _instruction(_JEQ, _F_SETLEASE, 1, 0),
-        _instruction(_JEQ, _F_NOTIFY, 0, 1),
-        refuse,
-        _instruction(_RETURN, _ALLOW),
-        # A process that no longer dies with its parent could outlive it.
-        _instruction(_JEQ, numbers["prctl"], 0, 3),
-        _instruction(_LOAD, _ARGUMENTS),
-        _instruction(_JEQ, _PR_SET_PDEATHSIG, 0, 1),
-        refuse,
-        _instruction(_RETURN, _ALLOW),
     ]
-    return b"".join(program)
+    program += _if_call(
+        numbers["clone"], [_load(0), _instruction(_JSET, _CLONE_THREAD, 0, 1), _instruction(_RETURN, _ALLOW), refuse]
+    )
+    program += _if_call(
+        numbers["fcntl"],
+        [
+            *_refuse_values(1, _FCNTL_REFUSED, refuse),
+            _instruction(_JEQ, _F_SETFL, 0, 3),
+            _load(2),
+            _instruction(_JSET, _O_ASYNC, 0, 1),
+            refuse,
+        ],
+    )
+    program += _if_call(numbers["ioctl"], _refuse_values(1, _IOCTL_REFUSED, refuse))
+    # A process that no longer dies with its parent could outlive it.
+    program += _if_call(numbers["prctl"], _refuse_values(0, (_PR_SET_PDEATHSIG,), refuse))
+    # Blocks beyond the end of a file, which no limit on its size counts.
+    program += _if_call(numbers["fallocate"], [_load(1), _instruction(_JSET, _FALLOC_FL_KEEP_SIZE, 0, 1), refuse])
+    return b"".join([*program, _instruction(_RETURN, _ALLOW)])
+
+
+def _if_call(number: int, checks: list[bytes]) -> list[bytes]:
+    """Checks of one call's arguments; a call that passes them is allowed."""
+    return [_instruction(_JEQ, number, 0, len(checks) + 1), *checks, _instruction(_RETURN, _ALLOW)]
+
+
+def _load(argument: int) -> bytes:
+    """Load the lower word of an argument."""
+    return _instruction(_LOAD, _ARGUMENTS + 8 * argument)
+
+
+def _refuse_values(argument: int, values: tuple[int, ...], refuse: bytes) -> list[bytes]:
+    return [_load(argument), *(part for value in values for part in (_instruction(_JEQ, value, 0, 1), refuse))]
 
 
 def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:

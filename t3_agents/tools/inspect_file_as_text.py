@@ -48,14 +48,9 @@ class InspectFileAsText(WorkspaceTool):
     def forward(self, file_path: str, question: str | None = None) -> str:
         if question is not None and not isinstance(question, str):
             raise InputError(f"`question` must be a string, not {type(question).__name__}.")
-        path = self.find_file(file_path)
-        size, limit = path.stat().st_size, self.settings["max_megabytes"]
-        if size == 0:
+        path = self.find_file(file_path, self.settings["max_megabytes"])
+        if path.stat().st_size == 0:
             raise InputError(f"{file_path} is empty.")
-        if size > limit * 2**20:
-            raise InputError(
-                f"{file_path} has {size / 2**20:.0f} MB; this tool reads up to {limit} MB: read it in parts with code."
-            )
         with tempfile.TemporaryDirectory(prefix="t3-read-") as scratch:
             job = Job(str(path.resolve()), str(file_path), scratch, self.max_sound_seconds)
             # All of them first: the reading process waits for nobody.

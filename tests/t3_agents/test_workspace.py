@@ -1,7 +1,9 @@
 """The folder that model-written code sees."""
 
+import ctypes
 import os
 import threading
+from contextlib import suppress
 from io import BytesIO
 
 import pytest
@@ -26,44 +28,101 @@ def workspace(tmp_path):
 
 def test_an_attachment_lies_at_its_path(workspace):
     workspace.add(File.from_bytes(b"a,b\n", "files/table.csv"))
-    assert workspace.resolve("files/table.csv").read_bytes() == b"a,b\n"
+    assert workspace.read_bytes("files/table.csv") == b"a,b\n"
     assert workspace.list() == ["files/table.csv"]
 
 
 @pytest.mark.parametrize("path", ["../secret.txt", "/etc/passwd", "files/../../x", "", "a\0b"])
-def test_paths_out_of_the_workspace_are_refused(workspace, path):
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY | os.O_CREAT])
+def test_paths_out_of_the_workspace_are_refused(workspace, path, flags):
     with pytest.raises(InputError, match="not a path inside the workspace"):
-        workspace.resolve(path, must_exist=False)
+        workspace.open(path, flags)
 
 
-def test_a_symlink_out_of_the_workspace_is_refused(workspace, tmp_path):
+def test_links_lead_nowhere_but_to_files_of_the_workspace(workspace, tmp_path):
     (tmp_path / "secret.txt").write_text("secret")
-    (workspace.root / "link.txt").symlink_to(tmp_path / "secret.txt")
-    (workspace.root / "folder").symlink_to(tmp_path)
-    for path in ("link.txt", "folder/secret.txt", "folder/new.txt"):
+    (workspace.root / "a").mkdir()
+    (workspace.root / "a" / "own.txt").write_text("own")
+    (workspace.root / "out.txt").symlink_to(tmp_path / "secret.txt")
+    (workspace.root / "in.txt").symlink_to("a/own.txt")
+    (workspace.root / "outside").symlink_to(tmp_path)
+    (workspace.root / "inside").symlink_to("a")
+    (workspace.root / "up.txt").symlink_to("../secret.txt")
+    (workspace.root / "a" / "up.txt").symlink_to("../a/./own.txt")
+    (workspace.root / "loop").symlink_to("loop")
+    for path in ("in.txt", "inside/own.txt", "a/up.txt", "inside/up.txt"):
+        assert workspace.read_bytes(path) == b"own"
+    for path in ("out.txt", "outside/secret.txt", "up.txt", "loop", "loop/x"):
         with pytest.raises(InputError, match="leads out of the workspace"):
-            workspace.resolve(path, must_exist=False)
-
-
-def test_a_symlink_inside_the_workspace_is_followed(workspace):
-    (workspace.root / "a.txt").write_text("a")
-    (workspace.root / "b.txt").symlink_to("a.txt")
-    assert workspace.resolve("b.txt").read_text() == "a"
+            workspace.read_bytes(path)
+    for path in ("out.txt", "in.txt", "outside/new.txt", "inside/new.txt", "up.txt", "loop"):
+        with pytest.raises((InputError, FileExistsError)):
+            workspace.open(path, os.O_WRONLY | os.O_CREAT)
+    assert workspace.list() == ["a/own.txt"]
+    assert sorted(os.listdir(tmp_path)) == ["run", "secret.txt"] and sorted(os.listdir(workspace.root / "a")) == [
+        "own.txt",
+        "up.txt",
+    ]
 
 
 def test_a_missing_file_names_those_that_are_there(workspace):
     with pytest.raises(InputError, match="Files here: none"):
-        workspace.resolve("photo.png")
+        workspace.read_bytes("photo.png")
     workspace.add(File.from_bytes(b"x", "files/b.txt"))
     workspace.add(File.from_bytes(b"x", "files/a.txt"))
     with pytest.raises(InputError, match=r"no file `photo.png`. Files here: files/a.txt, files/b.txt"):
-        workspace.resolve("photo.png")
+        workspace.read_bytes("photo.png")
 
 
-def test_a_folder_is_no_file(workspace):
+def test_a_folder_a_pipe_and_a_file_in_the_way_are_no_files(workspace):
     workspace.add(File.from_bytes(b"x", "files/a.txt"))
-    with pytest.raises(InputError, match="no file `files`"):
-        workspace.resolve("files")
+    os.mkfifo(workspace.root / "pipe")
+    for path, reason in {
+        "files": "no file `files`, it is a folder. Files here: files/a.txt",
+        "pipe": "no file `pipe`, it is no regular file",
+        "files/a.txt/b": "is a link, or leads out",
+        "x" * 300: "cannot be opened",
+    }.items():
+        with pytest.raises(InputError, match=reason):
+            workspace.read_bytes(path)
+    with pytest.raises(InputError, match="`files` is a folder"):
+        workspace.open("files", os.O_WRONLY | os.O_CREAT)
+    with pytest.raises(InputError, match="is a folder"):
+        workspace.add(File.from_bytes(b"x", "files"))
+
+
+def test_a_folder_that_is_swapped_for_a_link_all_the_time_gives_nothing_from_outside(workspace, tmp_path):
+    secret, away = tmp_path / "secret", tmp_path / "away"
+    secret.mkdir()
+    away.mkdir()
+    (secret / "a.txt").write_text("planted")
+    (workspace.root / "d").mkdir()
+    (workspace.root / "d" / "a.txt").write_text("harmless")
+    (workspace.root / "link").symlink_to(secret)
+    stop = threading.Event()
+
+    def swap():
+        libc = ctypes.CDLL(None)
+        while not stop.is_set():  # renameat2 with RENAME_EXCHANGE
+            libc.renameat2(-100, bytes(workspace.root / "d"), -100, bytes(workspace.root / "link"), 2)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    seen, written = set(), 0
+    try:
+        for number in range(3000):
+            with suppress(InputError):
+                seen.add(workspace.read_bytes("d/a.txt"))
+            with suppress(InputError), open(f"d/new_{number}", "xb", opener=workspace.open):
+                written += 1
+            workspace.list()
+            with suppress(InputError):
+                workspace.add(File.from_bytes(b"harmless", "d/added.txt"))
+    finally:
+        stop.set()
+        thread.join()
+    assert seen == {b"harmless"} and written
+    assert os.listdir(secret) == ["a.txt"] and (secret / "a.txt").read_text() == "planted"
 
 
 class TestNewPictures:

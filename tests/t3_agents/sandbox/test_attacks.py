@@ -1,6 +1,8 @@
 """Hostile code in the sandbox: what it tries has no effect outside, and the next step works."""
 
 import os
+import platform
+import signal
 import subprocess
 import sys
 import textwrap
@@ -586,11 +588,18 @@ class TestTheChannel:
             "b'[' * 100_000",
             "b'{\"result\":' * 50_000",
             'b\'{"result": {"output": NaN}}\'',
+            'b\'{"result": {"output": -Infinity}}\'',
+            'b\'{"result": {"output": 1e999}}\'',
+            'b\'{"result": {"output": "a\\xed\\xa0\\x80b"}}\'',
+            'b\'{"result": {"output": "\\xc0\\xaf"}}\'',
             "b'{\"result\": ' + b'9' * 10_000 + b'}'",
             "[1, 2]",
             "b'null'",
         ],
-        ids=["binary", "deep list", "deep dict", "nan", "long number", "list", "null"],
+        ids=[
+            *("binary", "deep list", "deep dict", "nan", "infinity", "infinite number", "half a surrogate pair"),
+            *("overlong", "long number", "list", "null"),
+        ],
     )
     def test_frames_that_are_none(self, executor, message):
         text = outcome(executor, f"{CHANNEL}\nsend({message})\nimport time\ntime.sleep(2)")
@@ -772,3 +781,165 @@ class TestAgents:
         for thread in threads:
             thread.join(60)
         assert answers == {"honest": "Ann is 42", "killer": "k", "eater": "e", "writer": "w"}
+
+
+# Ways to have the kernel send SIGCONT, which lets a stopped process go on.
+WAKE = """
+import ctypes, fcntl, os, signal, socket, struct
+libc = ctypes.CDLL(None, use_errno=True)
+def result(value):
+    return "done" if value >= 0 else os.strerror(ctypes.get_errno())
+read, write = os.pipe()
+left, right = socket.socketpair()
+"""
+
+
+class TestStandingStill:
+    @pytest.mark.parametrize(
+        "call",
+        [
+            "libc.syscall(222, 1, ctypes.create_string_buffer(struct.pack('Qii48x', 0, 18, 0)), ctypes.byref(number))",
+            "libc.fcntl(1, 10, 18)",
+            "libc.fcntl(read, 10, 18)",
+            "libc.fcntl(read, fcntl.F_SETOWN, os.getpid())",
+            "libc.fcntl(left.fileno(), 15, struct.pack('ii', 1, os.getpid()))",
+            "libc.fcntl(read, fcntl.F_SETFL, fcntl.FASYNC)",
+            "libc.fcntl(read, fcntl.F_SETFL, fcntl.FASYNC | os.O_NONBLOCK)",
+            "libc.ioctl(left.fileno(), 0x5452, ctypes.byref(ctypes.c_int(1)))",
+            "libc.ioctl(left.fileno(), 0x8901, ctypes.byref(ctypes.c_int(os.getpid())))",
+            "libc.ioctl(left.fileno(), 0x8902, ctypes.byref(ctypes.c_int(os.getpid())))",
+        ],
+        ids=[
+            *(
+                "timer",
+                "signal of stdout",
+                "signal of a pipe",
+                "owner",
+                "owner of a socket",
+                "async",
+                "async, more flags",
+            ),
+            *("ioctl async", "ioctl owner", "ioctl group"),
+        ],
+    )
+    @pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of system calls of x86_64")
+    def test_signals_that_would_wake_it_cannot_be_asked_for(self, executor, call):
+        code = f"{WAKE}\nnumber = ctypes.c_int()\nresult({call})"
+        assert outcome(executor, code) == "Operation not permitted"
+        check_alive(executor)
+
+    def test_what_files_are_set_to_otherwise_still_works(self, executor):
+        code = """
+            import fcntl, os, socket
+            read, write = os.pipe()
+            os.set_blocking(read, False)
+            fcntl.fcntl(write, fcntl.F_SETFL, os.O_NONBLOCK | os.O_APPEND)
+            left, right = socket.socketpair()
+            left.send(b"x")
+            [right.recv(1), fcntl.fcntl(read, fcntl.F_GETFL) & os.O_NONBLOCK > 0, os.posix_fallocate(write, 0, 0)]
+        """
+        assert "Errno" in outcome(executor, code), "a pipe has no blocks"
+        code = (
+            "import os\nf = os.open('x', os.O_RDWR | os.O_CREAT)\nos.posix_fallocate(f, 0, 100)\nos.fstat(f).st_size"
+        )
+        assert outcome(executor, code) == 100
+
+    def test_a_process_that_ran_meanwhile_is_ended_and_its_tool_result_lost(self, executor):
+        executor("x = 1")
+
+        class Wake(WorkspaceTool):
+            name, description, inputs, output_type = "wake", "Lets the process run.", {}, "string"
+
+            def forward(self):
+                process = executor._sandbox
+                process.signal(signal.SIGCONT)
+                while process._turns() == process._standing:
+                    time.sleep(0.001)
+                process.signal(signal.SIGSTOP)
+                return "result of the tool"
+
+        executor.send_tools({"wake": Wake(), "lookup": lookup})
+        code = """
+            import threading
+            def work():
+                while True: pass
+            threading.Thread(target=work, daemon=True).start()
+            print(wake())
+        """
+        text = outcome(executor, code)
+        assert "it ran while it was to stand still" in text and "result of the tool" not in text
+        check_alive(executor)
+
+    def test_a_process_that_ran_between_steps_gets_no_further_step(self, executor):
+        executor(
+            "import threading\ndef work():\n    while True: pass\nthreading.Thread(target=work, daemon=True).start()"
+        )
+        process = executor._sandbox
+        process.signal(signal.SIGCONT)
+        while process._turns() == process._standing:
+            time.sleep(0.001)
+        assert "it ran while it was to stand still" in outcome(executor, "'go on'")
+        check_alive(executor)
+
+
+class TestWhatLimitsDoNotCount:
+    @pytest.mark.parametrize("place", ["-1", "os.open('/dev/zero', os.O_RDWR)"], ids=["anonymous", "dev zero"])
+    def test_shared_memory_that_is_given_up(self, executor, place):
+        code = f"""
+            import mmap, os
+            m = mmap.mmap({place}, 1536 * 2**20)
+            for n in range(24):
+                m[n * 2**26:(n + 1) * 2**26] = b"x" * 2**26
+                m.madvise(mmap.MADV_DONTNEED, n * 2**26, 2**26)
+            "done"
+        """
+        assert f"more than {LIMITS.memory_mb} MB of memory" in outcome(executor, code)
+        check_alive(executor)
+
+    def test_small_shared_memory_is_left(self, executor):
+        assert outcome(executor, "import mmap\nm = mmap.mmap(-1, 2**20)\nm[:3] = b'abc'\nm[:3].decode()") == "abc"
+
+    def test_tables_of_pages(self, executor):
+        code = """
+            import ctypes
+            libc = ctypes.CDLL(None, use_errno=True)
+            libc.mmap.restype = ctypes.c_void_p
+            starts = [libc.mmap(None, ctypes.c_size_t(2**37), 1, 0x4022, -1, ctypes.c_long(0)) for _ in range(3)]
+            [start == 2**64 - 1 for start in starts]
+        """
+        assert outcome(executor, code) == [True, True, True]
+        check_alive(executor)
+
+    @pytest.mark.parametrize("keep", ["handle", "mapping"])
+    def test_files_that_are_deleted_and_kept_open(self, executor, keep):
+        code = f"""
+            import mmap, os
+            kept = []
+            for n in range(40):
+                file = os.open("x", os.O_RDWR | os.O_CREAT)
+                os.posix_fallocate(file, 0, {LIMITS.file_mb} * 2**20)
+                os.unlink("x")
+                if {keep!r} == "mapping":
+                    kept.append(mmap.mmap(file, 4096))
+                    os.close(file)
+            "done"
+        """
+        assert f"its files grew by more than {LIMITS.disk_mb} MB" in outcome(executor, code)
+        check_alive(executor)
+
+    @pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of system calls of x86_64")
+    @pytest.mark.parametrize(
+        "call",
+        [
+            "libc.fallocate(file, 1, ctypes.c_long(0), ctypes.c_long(512 * 2**20))",
+            "libc.fallocate(file, 3, ctypes.c_long(0), ctypes.c_long(4096))",
+            "libc.sendmsg(left.fileno(), ctypes.create_string_buffer(56), 0)",
+            "libc.syscall(458, ctypes.create_string_buffer(32), ctypes.create_string_buffer(64), 8, 0)",
+            "libc.syscall(457, ctypes.create_string_buffer(32), ctypes.create_string_buffer(64), 64, 0)",
+        ],
+        ids=["blocks beyond the end", "a hole", "files in flight", "list of mounts", "one mount"],
+    )
+    def test_calls_that_get_around_them(self, executor, call):
+        code = f"{WAKE}\nfile = os.open('x', os.O_RDWR | os.O_CREAT)\nresult({call})"
+        assert outcome(executor, code) == "Operation not permitted"
+        check_alive(executor)
