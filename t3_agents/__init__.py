@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from .agent.rollout import rollout as rollout
     from .errors import InputError as InputError
     from .errors import T3Error as T3Error
+    from .evaluation.benchmark import Benchmark as Benchmark
+    from .evaluation.run import evaluate as evaluate
     from .models.scripted import ScriptedModel as ScriptedModel
     from .models.server import ServerModel as ServerModel
     from .models.vlm import VLMModel as VLMModel
@@ -33,6 +35,8 @@ __getattr__, __dir__, __all__ = lazy_names(
         "agent.config": ["T3AgentConfig"],
         "agent.rollout": ["rollout"],
         "errors": ["InputError", "T3Error"],
+        "evaluation.benchmark": ["Benchmark"],
+        "evaluation.run": ["evaluate"],
         "models.server": ["ServerModel"],
         "models.scripted": ["ScriptedModel"],
         "models.vlm": ["VLMModel"],

@@ -20,7 +20,7 @@ from t3_agents.storage import RunFolder, Shard
 
 
 if TYPE_CHECKING:
-    from t3_agents.evaluation.config import EvalConfig
+    from t3_agents.evaluation.scenarios import EvalConfig
     from t3_agents.trajectory import Trajectory
 
     from .config import TrainConfig
@@ -84,7 +84,7 @@ class ImproveConfig:
 
     def evaluation(self, agent: str | Path, output: Path, **options: Any) -> EvalConfig:
         """The evaluation of an agent with the limits of this run."""
-        from t3_agents.evaluation.config import EvalConfig
+        from t3_agents.evaluation.scenarios import EvalConfig
 
         return EvalConfig(
             agent=str(agent),

@@ -2,32 +2,71 @@
 
 from __future__ import annotations
 
-from ..evaluation.config import (
-    CompareConfig,
-    EvalConfig,
-    ExportConfig,
-    GAIAConfig,
-    GTAConfig,
-    ReportConfig,
-    RunConfig,
-    ScoreConfig,
-)
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..evaluation.config import RunConfig, ScoreConfig
+from ..options import Positional
 from ..tracing import start_tracing, stop_tracing
 
 
-def scenarios(config: EvalConfig) -> int:
-    """`t3 eval scenarios`."""
-    return _measure(config)
+@dataclass(kw_only=True)
+class CompareConfig:
+    """Compare two scored runs on the same tasks.
+
+    Args:
+        first (`str`): folder of a scored run.
+        second (`str`): folder of another one.
+    """
+
+    first: Positional[str]
+    second: Positional[str]
 
 
-def gta(config: GTAConfig) -> int:
-    """`t3 eval gta`."""
-    return _measure(config)
+@dataclass(kw_only=True)
+class ReportConfig:
+    """Write the report of a scored run into its folder.
+
+    Args:
+        run (`str`): folder of the run.
+        others (`list[str]`, *optional*): folders of further runs, to be shown beside it.
+        questions (`bool`, *optional*): show questions, files, answers and steps; by default for all benchmarks but
+            GAIA, whose rules keep them out of what is published.
+    """
+
+    run: Positional[str]
+    others: Positional[list[str]] = field(default_factory=list)
+    questions: bool | None = None
 
 
-def gaia(config: GAIAConfig) -> int:
-    """`t3 eval gaia`."""
-    return _measure(config)
+@dataclass(kw_only=True)
+class ExportConfig:
+    """Write a scored run as a log of inspect_ai, which datasets reads too.
+
+    Args:
+        run (`str`): folder of the run.
+        output (`str`): the file, `<name>.eval`.
+        questions (`bool`, *optional*): write questions, pictures, answers and conversations; by default for all
+            benchmarks but GAIA.
+    """
+
+    run: Positional[str]
+    output: str
+    questions: bool | None = None
+
+
+def __getattr__(name: str) -> Callable[[RunConfig], int]:
+    """The command `t3 eval BENCHMARK`, which has the options of the benchmark."""
+    from ..evaluation.run import BENCHMARKS
+
+    if name not in BENCHMARKS:
+        raise AttributeError(f"There is no command {name} in {__name__}.")
+
+    def command(config: RunConfig) -> int:
+        return _measure(config)
+
+    command.__annotations__["config"] = BENCHMARKS[name].options
+    return command
 
 
 def _measure(config: RunConfig) -> int:

@@ -44,14 +44,12 @@ class Benchmark(ABC):
         settings (`dict`): settings of the run, as its folder holds them.
 
     Attributes:
-        name (`str`): its name on the command line and in results.
-        options (`type[RunConfig]`): options of a run.
+        options (`type[RunConfig]`): options of a run, with the benchmark's name.
         scorings (`tuple[str, ...]`): names of the rules by which it can be scored, the default first.
         metrics (`dict[str, str]`): names of its metrics as people write them.
         is_private (`bool`): its authors ask that questions and answers are kept out of what is published.
     """
 
-    name: ClassVar[str]
     options: ClassVar[type[RunConfig]]
     scorings: ClassVar[tuple[str, ...]] = ("official",)
     metrics: ClassVar[Mapping[str, str]] = {"ans_acc": "AnsAcc", "tool_acc": "ToolAcc", "code_exec": "CodeExec"}
@@ -163,6 +161,29 @@ def attachment(folder: Path, name: str, path: str) -> File:
     if file.is_image:
         decode_image(data, name)
     return file
+
+
+def hub_snapshot(name: str, dataset: str | Path, revision: str | None, advice: str, **options: Any) -> Path:
+    """Folder with the Hub copy of a benchmark, named by its commit.
+
+    Args:
+        name (`str`), advice (`str`): of the benchmark, and what to do when it cannot be fetched, for the message.
+        dataset (`str` or `Path`): Hub id.
+        revision (`str`, *optional*): commit.
+        options: of `snapshot_download`.
+
+    Raises:
+        InputError: when it cannot be fetched.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, HTTPError
+
+    try:
+        return Path(snapshot_download(str(dataset), repo_type="dataset", revision=revision, **options))
+    except (HFValidationError, HTTPError, OSError) as error:
+        raise InputError(
+            f"{name} is neither at `{dataset}` nor reachable on the Hub ({type(error).__name__}): {advice}."
+        ) from error
 
 
 def unpack(archive: Path) -> Path:

@@ -1,9 +1,9 @@
-"""Options of `t3 eval`, a class for each benchmark and command."""
+"""Options that all benchmarks share: of a run, and of how it is scored."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from jsonargparse.typing import NonNegativeFloat, PositiveFloat, PositiveInt
 
@@ -50,51 +50,6 @@ class ScoreConfig:
     def prices(self) -> dict[str, float] | None:
         """Prices of a million `input` and `output` tokens, where they are given."""
         return None if self.input_price is None else {"input": self.input_price, "output": self.output_price}
-
-
-@dataclass(kw_only=True)
-class CompareConfig:
-    """Compare two scored runs on the same tasks.
-
-    Args:
-        first (`str`): folder of a scored run.
-        second (`str`): folder of another one.
-    """
-
-    first: Positional[str]
-    second: Positional[str]
-
-
-@dataclass(kw_only=True)
-class ReportConfig:
-    """Write the report of a scored run into its folder.
-
-    Args:
-        run (`str`): folder of the run.
-        others (`list[str]`, *optional*): folders of further runs, to be shown beside it.
-        questions (`bool`, *optional*): show questions, files, answers and steps; by default for all benchmarks but
-            GAIA, whose rules keep them out of what is published.
-    """
-
-    run: Positional[str]
-    others: Positional[list[str]] = field(default_factory=list)
-    questions: bool | None = None
-
-
-@dataclass(kw_only=True)
-class ExportConfig:
-    """Write a scored run as a log of inspect_ai, which datasets reads too.
-
-    Args:
-        run (`str`): folder of the run.
-        output (`str`): the file, `<name>.eval`.
-        questions (`bool`, *optional*): write questions, pictures, answers and conversations; by default for all
-            benchmarks but GAIA.
-    """
-
-    run: Positional[str]
-    output: str
-    questions: bool | None = None
 
 
 @dataclass(kw_only=True)
@@ -149,87 +104,3 @@ class RunConfig(AgentOptions):
     def score_config(self) -> ScoreConfig:
         """How the run is scored when it is done."""
         return ScoreConfig(run=self.output, input_price=self.input_price, output_price=self.output_price)
-
-
-@dataclass(kw_only=True)
-class EvalConfig(RunConfig):
-    """Measure an agent on held-out tasks of a dataset.
-
-    Args:
-        dataset (`str`): folder or Hub id of the dataset with the tasks.
-        split (`str`, *optional*, defaults to `"test"`): split of the tasks.
-        subset (`str`, *optional*, defaults to `"all"`): `all`, `seen`, `unseen` or `vision` families.
-        blank (`bool`, *optional*, defaults to `False`): replace every picture by a plain one, to see what the pictures
-            bring.
-    """
-
-    benchmark: ClassVar[str] = "scenarios"
-
-    dataset: str
-    split: str = "test"
-    subset: Literal["all", "seen", "unseen", "vision"] = "all"
-    blank: bool = False
-
-
-@dataclass(kw_only=True)
-class GTAConfig(RunConfig):
-    """Measure an agent on GTA, by the benchmark's own rules.
-
-    Args:
-        dataset (`str`, *optional*, defaults to `"Jize1/GTA"`): folder, zip or Hub id of the benchmark.
-        revision (`str`, *optional*): commit of the Hub copy.
-        mode (`str`, *optional*, defaults to `"end_to_end"`): `end_to_end`, or `step_by_step` to predict each turn of
-            the solution from those before it.
-        scoring (`str`, *optional*, defaults to `"official"`): the benchmark's own rules, or `paper` for the looser
-            ones of Multi-Modal Agent Tuning (substrings, no blacklist, open answers left out).
-        embedding_model (`str`, *optional*, defaults to `"sentence-transformers/all-mpnet-base-v2"`): folder or Hub id
-            of the model for open answers, `embedded` for an offline one, `none` to leave them unscored.
-    """
-
-    benchmark: ClassVar[str] = "gta"
-
-    dataset: str = "Jize1/GTA"
-    revision: str | None = None
-    mode: Literal["end_to_end", "step_by_step"] = "end_to_end"
-    scoring: Literal["official", "paper"] = "official"
-    embedding_model: str = ScoreConfig.embedding_model
-    toolbox: str = "gta"
-    prompt: str = "paper"
-    max_steps: PositiveInt = 10
-
-    def check(self) -> None:
-        super().check()
-        if self.mode == "step_by_step" and self.scoring == "paper":
-            raise InputError("The paper's scoring is of whole runs: use it with `--mode end_to_end`.")
-
-    def score_config(self) -> ScoreConfig:
-        config = super().score_config()
-        config.scoring, config.embedding_model = self.scoring, self.embedding_model
-        return config
-
-
-@dataclass(kw_only=True)
-class GAIAConfig(RunConfig):
-    """Measure an agent on GAIA, by the rules of its leaderboard.
-
-    Args:
-        dataset (`str`, *optional*, defaults to `"gaia-benchmark/GAIA"`): folder or Hub id of the benchmark; the Hub's
-            copy is gated.
-        revision (`str`, *optional*): commit of the Hub copy.
-        split (`str`, *optional*, defaults to `"validation"`): `validation`, or `test`, whose answers are not public:
-            such a run writes the leaderboard's `submission.jsonl`.
-        levels (`list[str]`, *optional*, defaults to all three): levels of difficulty, for example `--levels 1 2`.
-        format_answers (`bool`, *optional*, defaults to `False`): let the controller bring each answer into the
-            leaderboard's form, in one more call.
-    """
-
-    benchmark: ClassVar[str] = "gaia"
-
-    dataset: str = "gaia-benchmark/GAIA"
-    revision: str | None = None
-    split: Literal["validation", "test"] = "validation"
-    levels: list[Literal["1", "2", "3"]] = field(default_factory=lambda: ["1", "2", "3"])
-    format_answers: bool = False
-    toolbox: str = "gaia"
-    prompt: str = "paper"
-    max_steps: PositiveInt = 10

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ..agent.agent import T3Agent
 
 
-BENCHMARKS: dict[str, type[Benchmark]] = {kind.name: kind for kind in (Scenarios, GTA, GAIA)}
+BENCHMARKS: dict[str, type[Benchmark]] = {kind.options.benchmark: kind for kind in (Scenarios, GTA, GAIA)}
 """Benchmarks by name."""
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from PIL import Image as PILImage
 
@@ -16,7 +16,7 @@ from ..task import File, Task
 from ..trajectory import Trajectory
 from ..verifiers import calls_in_place, is_correct, tools_called, tools_expected
 from .benchmark import Benchmark, LoadedTasks
-from .config import EvalConfig, ScoreConfig
+from .config import RunConfig, ScoreConfig
 from .error_types import error_type
 from .results import TaskScore, base_score
 from .statistics import wilson_interval
@@ -30,6 +30,26 @@ SUBSETS: dict[str, Callable[[Task], bool]] = {
     "vision": lambda task: bool(task.origin.get("vision_only")),
 }
 """Parts of the tasks: families that training saw, families kept out of it, families where only the picture tells."""
+
+
+@dataclass(kw_only=True)
+class EvalConfig(RunConfig):
+    """Measure an agent on held-out tasks of a dataset.
+
+    Args:
+        dataset (`str`): folder or Hub id of the dataset with the tasks.
+        split (`str`, *optional*, defaults to `"test"`): split of the tasks.
+        subset (`str`, *optional*, defaults to `"all"`): `all`, `seen`, `unseen` or `vision` families.
+        blank (`bool`, *optional*, defaults to `False`): replace every picture by a plain one, to see what the pictures
+            bring.
+    """
+
+    benchmark: ClassVar[str] = "scenarios"
+
+    dataset: str
+    split: str = "test"
+    subset: Literal["all", "seen", "unseen", "vision"] = "all"
+    blank: bool = False
 
 
 def load_tasks(dataset: str | Path, split: str = "test", subset: str = "all") -> list[Task]:
@@ -152,7 +172,6 @@ def score(trajectories: Iterable[Trajectory]) -> dict[str, Any]:
 class Scenarios(Benchmark):
     """Held-out tasks of a dataset in the MM-Traj form."""
 
-    name = "scenarios"
     options = EvalConfig
     scorings = ("scenarios",)
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from jsonargparse.typing import PositiveInt
 from smolagents.models import ChatMessage, MessageRole
 
 from t3_agents.errors import InputError
@@ -22,8 +24,8 @@ from t3_agents.trajectory import Trajectory
 from t3_agents.turns import Step
 
 from ..baselines import AgentWrapper
-from ..benchmark import Benchmark, LoadedTasks, attachment
-from ..config import GAIAConfig, ScoreConfig
+from ..benchmark import Benchmark, LoadedTasks, attachment, hub_snapshot
+from ..config import RunConfig, ScoreConfig
 from ..error_types import error_type
 from ..results import TaskScore, base_score
 from .scoring import answers_match
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
     from t3_agents.agent.agent import T3Agent
 
-HUB_ID = GAIAConfig.dataset
+HUB_ID = "gaia-benchmark/GAIA"
 SPLITS = ("validation", "test")
 LEVELS = ("1", "2", "3")
 SUBMISSION_FILE = "submission.jsonl"
@@ -61,6 +63,33 @@ Answer: {answer}
 
 {form}
 Reply with one line: FINAL ANSWER: and the answer in this form."""
+
+
+@dataclass(kw_only=True)
+class GAIAConfig(RunConfig):
+    """Measure an agent on GAIA, by the rules of its leaderboard.
+
+    Args:
+        dataset (`str`, *optional*, defaults to `"gaia-benchmark/GAIA"`): folder or Hub id of the benchmark; the Hub's
+            copy is gated.
+        revision (`str`, *optional*): commit of the Hub copy.
+        split (`str`, *optional*, defaults to `"validation"`): `validation`, or `test`, whose answers are not public:
+            such a run writes the leaderboard's `submission.jsonl`.
+        levels (`list[str]`, *optional*, defaults to all three): levels of difficulty, for example `--levels 1 2`.
+        format_answers (`bool`, *optional*, defaults to `False`): let the controller bring each answer into the
+            leaderboard's form, in one more call.
+    """
+
+    benchmark: ClassVar[str] = "gaia"
+
+    dataset: str = HUB_ID
+    revision: str | None = None
+    split: Literal["validation", "test"] = "validation"
+    levels: list[Literal["1", "2", "3"]] = field(default_factory=lambda: list(LEVELS))
+    format_answers: bool = False
+    toolbox: str = "gaia"
+    prompt: str = "paper"
+    max_steps: PositiveInt = 10
 
 
 def load_gaia(
@@ -102,25 +131,14 @@ def _locate(dataset: str | Path, split: str, revision: str | None) -> tuple[Path
     path = Path(dataset)
     if path.is_dir():
         return (path / "2023" / split if (path / "2023" / split).is_dir() else path), None
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, HTTPError
-
-    try:
-        patterns = [f"2023/{split}/*"]
-        snapshot = Path(
-            snapshot_download(str(dataset), repo_type="dataset", revision=revision, allow_patterns=patterns)
-        )
-    except GatedRepoError as error:
-        raise InputError(
-            f"GAIA is gated: accept its conditions at https://huggingface.co/datasets/{dataset} and log in with "
-            "`hf auth login`, or pass a folder with your copy as `--dataset`."
-        ) from error
-    except (HFValidationError, HTTPError, OSError) as error:
-        raise InputError(
-            f"GAIA is neither at `{dataset}` nor reachable on the Hub ({type(error).__name__}): it is gated, accept "
-            f"its conditions at https://huggingface.co/datasets/{HUB_ID} and log in with `hf auth login`, or pass a "
-            "folder with your copy as `--dataset`."
-        ) from error
+    snapshot = hub_snapshot(
+        "GAIA",
+        dataset,
+        revision,
+        f"it is gated, accept its conditions at https://huggingface.co/datasets/{HUB_ID} and log in with `hf auth "
+        "login`, or pass a folder with your copy as `--dataset`",
+        allow_patterns=[f"2023/{split}/*"],
+    )
     return snapshot / "2023" / split, snapshot.name
 
 
@@ -266,7 +284,6 @@ def submission(trajectories: Sequence[Trajectory]) -> str:
 class GAIA(Benchmark):
     """GAIA, validation or test."""
 
-    name = "gaia"
     options = GAIAConfig
     is_private = True
 

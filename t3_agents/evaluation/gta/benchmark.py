@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from jsonargparse.typing import PositiveInt
 
 from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError
@@ -19,8 +22,8 @@ from t3_agents.tools.gta import GTA_TO_PAPER
 from t3_agents.trajectory import Trajectory
 from t3_agents.verifiers import calls_in_place, tools_called
 
-from ..benchmark import Benchmark, LoadedTasks, attachment, unpack
-from ..config import GTAConfig, ScoreConfig
+from ..benchmark import Benchmark, LoadedTasks, attachment, hub_snapshot, unpack
+from ..config import RunConfig, ScoreConfig
 from ..error_types import error_type
 from ..results import TaskScore, base_score
 from . import scoring as gta_scoring
@@ -32,8 +35,45 @@ from .steps import StepAgent, score_steps, step_tasks
 if TYPE_CHECKING:
     from smolagents import CodeAgent
 
-HUB_ID = GTAConfig.dataset
+HUB_ID = "Jize1/GTA"
 DATASET_FILE, TOOLS_FILE = "dataset.json", "toolmeta.json"
+
+
+@dataclass(kw_only=True)
+class GTAConfig(RunConfig):
+    """Measure an agent on GTA, by the benchmark's own rules.
+
+    Args:
+        dataset (`str`, *optional*, defaults to `"Jize1/GTA"`): folder, zip or Hub id of the benchmark.
+        revision (`str`, *optional*): commit of the Hub copy.
+        mode (`str`, *optional*, defaults to `"end_to_end"`): `end_to_end`, or `step_by_step` to predict each turn of
+            the solution from those before it.
+        scoring (`str`, *optional*, defaults to `"official"`): the benchmark's own rules, or `paper` for the looser
+            ones of Multi-Modal Agent Tuning (substrings, no blacklist, open answers left out).
+        embedding_model (`str`, *optional*, defaults to `"sentence-transformers/all-mpnet-base-v2"`): folder or Hub id
+            of the model for open answers, `embedded` for an offline one, `none` to leave them unscored.
+    """
+
+    benchmark: ClassVar[str] = "gta"
+
+    dataset: str = HUB_ID
+    revision: str | None = None
+    mode: Literal["end_to_end", "step_by_step"] = "end_to_end"
+    scoring: Literal["official", "paper"] = "official"
+    embedding_model: str = ScoreConfig.embedding_model
+    toolbox: str = "gta"
+    prompt: str = "paper"
+    max_steps: PositiveInt = 10
+
+    def check(self) -> None:
+        super().check()
+        if self.mode == "step_by_step" and self.scoring == "paper":
+            raise InputError("The paper's scoring is of whole runs: use it with `--mode end_to_end`.")
+
+    def score_config(self) -> ScoreConfig:
+        config = super().score_config()
+        config.scoring, config.embedding_model = self.scoring, self.embedding_model
+        return config
 
 
 def load_gta(dataset: str | Path = HUB_ID, revision: str | None = None) -> LoadedTasks:
@@ -69,16 +109,12 @@ def _locate(dataset: str | Path, revision: str | None) -> tuple[Path, str | None
         return path, None
     if path.is_file():
         return unpack(path), None
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HTTPError
-
-    try:
-        snapshot = Path(snapshot_download(str(dataset), repo_type="dataset", revision=revision))
-    except (HFValidationError, HTTPError, OSError) as error:
-        raise InputError(
-            f"GTA is neither at `{dataset}` nor reachable on the Hub ({type(error).__name__}): download "
-            "gta_dataset.zip from https://github.com/open-compass/GTA/releases and pass it as `--dataset`."
-        ) from error
+    snapshot = hub_snapshot(
+        "GTA",
+        dataset,
+        revision,
+        "download gta_dataset.zip from https://github.com/open-compass/GTA/releases and pass it as `--dataset`",
+    )
     return snapshot, snapshot.name
 
 
@@ -264,7 +300,6 @@ def turns_of(trajectory: Trajectory) -> list[Turn]:
 class GTA(Benchmark):
     """GTA, end to end or step by step."""
 
-    name = "gta"
     options = GTAConfig
     scorings = gta_scoring.SCORINGS
     metrics = {

@@ -16,7 +16,7 @@ import pytest
 from t3_agents.cli import main
 from t3_agents.errors import InputError
 from t3_agents.evaluation.compare import compare_runs
-from t3_agents.evaluation.config import GAIAConfig
+from t3_agents.evaluation.gaia.benchmark import GAIAConfig
 from t3_agents.evaluation.results import TaskScore, read_results, read_scores, read_trajectories, summarize
 from t3_agents.evaluation.run import evaluate
 from t3_agents.evaluation.statistics import bootstrap_interval, mcnemar_exact, paired_interval, pass_at_k, pool
@@ -50,7 +50,7 @@ def without_times(folder):
 SLOW_RUN = """
 import time
 from tests.helpers.made_benchmarks import gaia_agent, gaia_script
-from t3_agents.evaluation.config import GAIAConfig
+from t3_agents.evaluation.gaia.benchmark import GAIAConfig
 from t3_agents.evaluation.run import evaluate
 
 model, generate = gaia_script(), None

@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from t3_agents.errors import InputError
-from t3_agents.evaluation.config import GAIAConfig, ScoreConfig
-from t3_agents.evaluation.gaia.benchmark import ANSWER_FORM, final_answer_of, load_gaia
+from t3_agents.evaluation.config import ScoreConfig
+from t3_agents.evaluation.gaia.benchmark import ANSWER_FORM, GAIAConfig, final_answer_of, load_gaia
 from t3_agents.evaluation.results import read_results, read_scores, read_trajectories
 from t3_agents.evaluation.run import evaluate, score_run
 from t3_agents.models.scripted import ScriptedModel

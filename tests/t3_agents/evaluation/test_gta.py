@@ -8,8 +8,8 @@ import pytest
 from smolagents import CodeAgent
 
 from t3_agents.errors import InputError
-from t3_agents.evaluation.config import GTAConfig, ScoreConfig
-from t3_agents.evaluation.gta.benchmark import load_gta
+from t3_agents.evaluation.config import ScoreConfig
+from t3_agents.evaluation.gta.benchmark import GTAConfig, load_gta
 from t3_agents.evaluation.gta.steps import predicted_turn
 from t3_agents.evaluation.results import read_results, read_scores, read_trajectories
 from t3_agents.evaluation.run import evaluate, score_run

@@ -6,7 +6,9 @@ import zipfile
 
 import pytest
 
-from t3_agents.evaluation.config import GAIAConfig, GTAConfig, ScoreConfig
+from t3_agents.evaluation.config import ScoreConfig
+from t3_agents.evaluation.gaia.benchmark import GAIAConfig
+from t3_agents.evaluation.gta.benchmark import GTAConfig
 from t3_agents.evaluation.results import ScoredRun, read_results, read_scores
 from t3_agents.evaluation.run import evaluate, score_run
 from t3_agents.reports.eval_report import write_report
