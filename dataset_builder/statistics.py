@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from hub_cards.dataset_card import PAPER_DOMAINS, PAPER_FILE_TYPES, PAPER_STEPS, PAPER_TOOLS
+from t3_agents.evaluation.published import beside_paper
 from t3_agents.media import decode_image, encode_image
 from t3_agents.storage import write_atomic
 
@@ -17,8 +16,6 @@ from .shard_index import IndexedShard
 
 
 STATISTICS_FILE = "statistics.json"
-PAPER_SHARES = {"file_types": PAPER_FILE_TYPES, "tools": PAPER_TOOLS, "domains": PAPER_DOMAINS, "steps": PAPER_STEPS}
-"""The paper's figures by axis, in per cent."""
 NUM_EXAMPLES = 3
 EXAMPLE_PIXELS = 512
 # Quoted words, lists and numbers in a reason: without them the same reason reads the same in every row.
@@ -28,33 +25,6 @@ _VALUE = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|\[[^\]]*\]|\d[\d.,]*")
 def without_values(reason: str) -> str:
     """A reason as it can be counted: what differs from row to row is replaced by an ellipsis."""
     return _VALUE.sub("…", reason)
-
-
-def paper_distances(statistics: dict[str, Any]) -> dict[str, float]:
-    """Total variation (0 equal, 1 disjoint) between the shares of a dataset and those of the paper's MM-Traj.
-
-    Args:
-        statistics (`dict`): as in `statistics.json`.
-
-    Returns:
-        `dict[str, float]`: for `file_types`, `tools` (calls, without `final_answer`), `domains` and `steps`.
-    """
-    found = {}
-    for axis, reference in PAPER_SHARES.items():
-        shares = paper_shares(axis, statistics[axis])
-        found[axis] = sum(abs(shares.get(key, 0.0) - value) for key, value in reference.items()) / 200
-        found[axis] += sum(share for key, share in shares.items() if key not in reference) / 200
-    return {axis: round(distance, 4) for axis, distance in found.items()}
-
-
-def paper_shares(axis: str, counts: Mapping[str, float]) -> dict[str, float]:
-    """Counts of an axis as shares in per cent, under the names that the paper uses: rare file types are `other`."""
-    named: Counter[str] = Counter()
-    for key, count in counts.items():
-        if key != "final_answer":
-            named["other" if axis == "file_types" and key not in PAPER_SHARES[axis] else key] += count
-    total = sum(named.values())
-    return {key: 100 * count / total for key, count in named.items()} if total else {}
 
 
 class Statistics:
@@ -89,7 +59,7 @@ class Statistics:
         self.rows += 1
         self._splits[split] += 1
         counts, provenance, origin = self._counts, row["provenance"], task["origin"]
-        counts["file_types"].update(map(_file_type, task["files"]))
+        counts["file_types"].update(file_type(file["path"]) for file in task["files"])
         counts["tools"].update(tool for step in row["steps"] for tool in step["tools"])
         counts["domains"][row["domain"] or "others"] += 1
         counts["steps"][str(row["num_steps"])] += 1
@@ -214,6 +184,9 @@ class Statistics:
                 name: {"passed": verdict["passed"], "failed": verdict["failed"]}
                 for name, verdict in sorted(self._verdicts.items())
             },
+            "distances": {
+                axis: found.distance and round(found.distance, 4) for axis, found in beside_paper(self._counts).items()
+            },
             "actions": {"ran": self._actions["ran"], "failed": self._actions["failed"]},
             "characters": {name: self._characters[name] / max(self.rows, 1) for name in ("system", "rest")},
             "citation": CITATION,
@@ -235,8 +208,9 @@ class Statistics:
         return dict(info._to_yaml_dict())
 
 
-def _file_type(file: dict[str, Any]) -> str:
-    suffix = PurePosixPath(file["path"]).suffix.lower()[1:]
+def file_type(path: str) -> str:
+    """The type of a file as the counts name it: its suffix, `jpg` for every JPEG."""
+    suffix = PurePosixPath(path).suffix.lower()[1:]
     return {"jpeg": "jpg", "": "none"}.get(suffix, suffix)
 
 

@@ -12,14 +12,13 @@ from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_
 
 from t3_agents.errors import InputError
 from t3_agents.hub.safe_loading import check_repo_id, read_json
+from t3_agents.reports.tables import label_of
 from t3_agents.storage import read_rows, require
 
 
 RESULTS_FILE = "results.json"
 SCORES_FILE = "scores.jsonl"
 FORMAT = "t3-results/1"
-METRIC_NAMES = {"ans_acc": "AnsAcc", "tool_acc": "ToolAcc", "code_exec": "CodeExec"}
-"""Names of the paper; other metrics are called as they are in the file."""
 
 
 def read_results(run: str | Path) -> dict[str, Any]:
@@ -98,7 +97,7 @@ def make_model_index(results: dict[str, Any], dataset_id: str | None, report_url
             dataset_split=dataset.get("split"),
             dataset_revision=dataset.get("revision"),
             metric_type=name,
-            metric_name=METRIC_NAMES.get(name, name),
+            metric_name=label_of(name),
             metric_value=percent(metric["value"]),
             source_name="T3-Agents report",
             source_url=report_url,

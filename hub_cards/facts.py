@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from t3_agents.errors import InputError
-
 
 @dataclass
 class Facts:
@@ -19,7 +17,7 @@ class Facts:
     """
 
     files: dict[str, Any]
-    shown: list[tuple[str, str, str]] = field(default_factory=list)
+    shown: dict[tuple[str, str, str], None] = field(default_factory=dict)
 
     def get(self, file: str, key: str) -> Any:
         """A value by the keys that lead to it, separated by dots; nothing when it is not there."""
@@ -41,21 +39,15 @@ class Facts:
             form (`str`, *optional*, defaults to `"{:,}"`): format of the text.
             factor (`float`, *optional*, defaults to 1): what it is multiplied with; 100 makes a share per cent.
 
-        Raises:
-            InputError: when there is no such number.
+        Returns:
+            `str`: empty when there is no such number.
         """
         value = self.get(file, key)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise InputError(f"{file} has no number `{key}`.")
+            return ""
         text = form.format(value * factor if factor != 1 else value)
-        if (text, file, key) not in self.shown:
-            self.shown.append((text, file, key))
+        self.shown[text, file, key] = None
         return text
-
-    def maybe(self, file: str, key: str, form: str = "{:,}", factor: float = 1) -> str:
-        """The same, and an empty text when there is no such number."""
-        value = self.get(file, key)
-        return "" if value is None or isinstance(value, str) else self.show(file, key, form, factor)
 
 
 def without_machine(value: Any) -> Any:

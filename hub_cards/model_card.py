@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from t3_agents.errors import InputError
+from t3_agents.evaluation.published import published_results
+from t3_agents.evaluation.scenarios import METRICS
 from t3_agents.hub.safe_loading import read_json
+from t3_agents.reports import CURVES_FILE, FAMILIES_FILE, QUICKSTART_FILE, TRAINING_FILE
+from t3_agents.reports.markdown import Markdown, code, render, table
+from t3_agents.reports.tables import label_of
+from t3_agents.storage import SETTINGS_FILE
 
-from .dataset_card import PAPER_URL, escape, table
-from .eval_results import METRIC_NAMES, make_model_index, read_results
+from .eval_results import make_model_index, read_results
 from .facts import Facts, without_machine
 
 
-TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
 EMBEDDED = "embedded"
 EMBEDDED_BASE = ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")
 """What the offline controller is made from, and its licence; see `t3_agents/models/embedded.py`."""
 AGENT, ADAPTER, MODEL = "t3_agent.json", "adapter_config.json", "config.json"
 RECIPE, TRAINING, REPORT, DATASET = "run/recipe.json", "run/train.json", "run/report.json", "run/dataset.json"
+_PLOTS = {CURVES_FILE: "Loss and token accuracy by step", FAMILIES_FILE: "Right answers by task family"}
+_TRAINING = (
+    ("trajectories", TRAINING, "summary.rows", "{:,}"),
+    ("optimizer steps", TRAINING, "summary.steps", "{:,}"),
+    ("passes over the data", RECIPE, "epochs", "{:g}"),
+    ("batch", RECIPE, "batch_size", "{:,}"),
+    ("LoRA rank", RECIPE, "lora_rank", "{:,}"),
+    ("LoRA alpha", RECIPE, "lora_alpha", "{:,}"),
+    ("peak learning rate", RECIPE, "learning_rate", "{:g}"),
+    ("warm-up, share of the steps", RECIPE, "warmup_ratio", "{:g}"),
+    ("weight decay", RECIPE, "weight_decay", "{:g}"),
+    ("longest sequence, tokens", RECIPE, "max_length", "{:,}"),
+    ("seed", RECIPE, "seed", "{:,}"),
+    ("mean loss of the last five steps", TRAINING, "summary.final_loss", "{:.4f}"),
+    ("lowest loss on the validation rows", TRAINING, "summary.best_eval_loss", "{:.4f}"),
+    ("tokens read per second", TRAINING, "summary.tokens_per_second", "{:,.0f}"),
+    ("most memory in use, MiB", TRAINING, "summary.peak_memory_mb", "{:,}"),
+)
+"""Rows of the table on tuning: label, file, key, form."""
 _BULK = ("columns", "examples", "dataset_info", "hub_configs")
 
 
@@ -64,19 +86,18 @@ def read_run(source: str | Path, results: list[Path] | None = None, untuned: lis
     found = {name: read_json(agent / name) for name in (AGENT, ADAPTER, MODEL) if (agent / name).is_file()}
     training = agent.parent
     run = AgentRun(agent, Facts(found))
-    if agent.name == "agent" and (training / "train.json").is_file():
-        found[TRAINING] = read_json(training / "train.json")
-        found[RECIPE] = without_machine(read_json(training / "settings.json"))
-        if (training / "loss.png").is_file():
-            run.plots["run/loss.png"] = training / "loss.png"
+    if agent.name == "agent" and (training / TRAINING_FILE).is_file():
+        found[TRAINING] = read_json(training / TRAINING_FILE)
+        found[RECIPE] = without_machine(read_json(training / SETTINGS_FILE))
+        run.plots[f"run/{CURVES_FILE}"] = training / CURVES_FILE
         quickstart = training.parent
-        if training.name == "train" and (quickstart / "report.json").is_file():
-            found[REPORT] = read_json(quickstart / "report.json")
-            if (quickstart / "families.png").is_file():
-                run.plots["run/families.png"] = quickstart / "families.png"
+        if training.name == "train" and (quickstart / QUICKSTART_FILE).is_file():
+            found[REPORT] = read_json(quickstart / QUICKSTART_FILE)
+            run.plots[f"run/{FAMILIES_FILE}"] = quickstart / FAMILIES_FILE
             statistics = quickstart / "dataset" / "statistics.json"
             if statistics.is_file():
                 found[DATASET] = {k: v for k, v in read_json(statistics).items() if k not in _BULK}
+    run.plots = {place: path for place, path in run.plots.items() if path.is_file()}
     for label, folders in (("this agent", results or []), ("untuned", untuned or [])):
         for number, folder in enumerate(folders):
             path = f"run/results/{'tuned' if label == 'this agent' else 'untuned'}-{number}.json"
@@ -119,35 +140,39 @@ def make_card(
         model_name=repo_id.partition("/")[2] if index else None,
         eval_results=index or None,
     )
-    tools = [str(record.get("name")) for record in facts.get(AGENT, "tools") or []]
-    sections = {
-        "training": _training(facts),
+    values = {
+        "name": repo_id.partition("/")[2],
+        "base": base,
+        "base_revision": facts.get(AGENT, "controller.revision"),
+        "is_adapter": ADAPTER in facts.files,
+        "is_embedded": facts.get(RECIPE, "controller") == EMBEDDED,
+        "model_type": facts.get(MODEL, "model_type") or "vision-language model",
+        "prompt": facts.get(AGENT, "prompt"),
+        "max_steps": facts.show(AGENT, "max_steps"),
+        "tools": Markdown(", ".join(code(str(record.get("name"))) for record in facts.get(AGENT, "tools") or [])),
+        "training": _table(facts, ["setting", "value"], _TRAINING),
         "data_table": _data(facts),
         "report_table": _report(facts),
         "results": [_results(facts, run.evaluations, benchmark) for benchmark in _benchmarks(run)],
         "times": _times(facts),
+        "versions": facts.get(REPORT, "versions") or {},
         "limits": _limits(facts),
     }
-    return ModelCard.from_template(
-        card_data,
-        template_path=str(TEMPLATE),
-        repo_id=repo_id,
-        name=escape(repo_id.partition("/")[2]),
-        paper_url=PAPER_URL,
-        base=base,
-        base_revision=facts.get(AGENT, "controller.revision"),
-        is_adapter=ADAPTER in facts.files,
-        is_embedded=facts.get(RECIPE, "controller") == EMBEDDED,
-        model_type=escape(facts.get(MODEL, "model_type") or "vision-language model"),
-        dataset=dataset,
-        prompt=escape(facts.get(AGENT, "prompt")),
-        max_steps=facts.show(AGENT, "max_steps"),
-        tools=", ".join(f"`{name}`" for name in tools),
-        plots=sorted(run.plots),
-        **sections,
-        # Last: the sections above note what they show.
-        sources_table=table(["number", "file", "key"], [[t, f"`{f}`", f"`{k}`"] for t, f, k in sorted(facts.shown)]),
+    for name, caption in _PLOTS.items():
+        place = f"run/{name}"
+        values[name.partition(".")[0]] = Markdown(f"![{caption}]({place})" if place in run.plots else "")
+    # Last: the sections above note what they show.
+    sources = [[text, code(file), code(key)] for text, file, key in sorted(facts.shown)]
+    content = render(
+        "hub_cards",
+        "model_card.md",
+        card_data=Markdown(card_data.to_yaml()),
+        repo_id=Markdown(repo_id),
+        dataset=dataset and Markdown(dataset),
+        sources_table=table(["number", "file", "key"], sources),
+        **values,
     )
+    return ModelCard(content)
 
 
 def _base(facts: Facts) -> tuple[str | None, str | None, str | None]:
@@ -161,111 +186,70 @@ def _base(facts: Facts) -> tuple[str | None, str | None, str | None]:
     return (controller, "finetune", None) if controller and "/" in controller else (None, None, None)
 
 
-def _training(facts: Facts) -> str:
-    if TRAINING not in facts.files:
-        return ""
-    rows = [
-        [label, text]
-        for label, text in (
-            ("trajectories", facts.show(TRAINING, "summary.rows")),
-            ("optimizer steps", facts.show(TRAINING, "summary.steps")),
-            ("passes over the data", facts.maybe(RECIPE, "epochs", "{:g}")),
-            ("batch", facts.maybe(RECIPE, "batch_size")),
-            ("LoRA rank", facts.maybe(RECIPE, "lora_rank")),
-            ("LoRA alpha", facts.maybe(RECIPE, "lora_alpha")),
-            ("peak learning rate", facts.maybe(RECIPE, "learning_rate", "{:g}")),
-            ("warm-up, share of the steps", facts.maybe(RECIPE, "warmup_ratio", "{:g}")),
-            ("weight decay", facts.maybe(RECIPE, "weight_decay", "{:g}")),
-            ("longest sequence, tokens", facts.maybe(RECIPE, "max_length")),
-            ("seed", facts.maybe(RECIPE, "seed")),
-            ("mean loss of the last five steps", facts.maybe(TRAINING, "summary.final_loss", "{:.4f}")),
-            ("mean loss of the run", facts.maybe(TRAINING, "summary.train_loss", "{:.4f}")),
-        )
-        if text
-    ]
-    return table(["setting", "value"], rows, right=1)
+def _table(facts: Facts, header: list[str], entries: Iterable[tuple[str, str, str, str]]) -> Markdown | None:
+    """The numbers that are there, each with its label."""
+    rows = [[label, facts.show(file, key, form)] for label, file, key, form in entries]
+    rows = [row for row in rows if row[1]]
+    return table(header, rows, right=1) if rows else None
 
 
-def _data(facts: Facts) -> str:
-    if DATASET not in facts.files:
-        return ""
-    splits = facts.get(DATASET, "splits")
-    rows = [[f"split `{name}`", facts.show(DATASET, f"splits.{name}")] for name in splits]
-    rows += [["trajectories made and not kept", facts.show(DATASET, "rejected")]]
-    return table(["data", "rows"], rows, right=1)
+def _data(facts: Facts) -> Markdown | None:
+    splits = [(f"split {name}", DATASET, f"splits.{name}", "{:,}") for name in facts.get(DATASET, "splits") or {}]
+    rejected = ("trajectories made and not kept", DATASET, "rejected", "{:,}")
+    return _table(facts, ["data", "rows"], [*splits, rejected])
 
 
-def _report(facts: Facts) -> str:
+def _times(facts: Facts) -> Markdown | None:
+    stages = {name: f"stage_seconds.{name}" for name in facts.get(REPORT, "stage_seconds") or {}}
+    rows = [(f"quickstart stage {name}", REPORT, key, "{:.0f}") for name, key in stages.items()]
+    return _table(facts, ["what", "seconds"], [("tuning", TRAINING, "summary.train_seconds", "{:.0f}"), *rows])
+
+
+def _report(facts: Facts) -> Markdown | None:
     """The quickstart's comparison: before and after tuning, on families that training saw and did not see."""
-    if REPORT not in facts.files:
-        return ""
-    rows = []
-    for part, label in (("seen", "families of the training data"), ("unseen", "families kept out of training")):
-        for run in ("untuned", "tuned"):
-            key = f"{run}.{part}"
-            if facts.get(REPORT, key) is None:
-                continue
-            cells = [_share(facts, REPORT, f"{key}.{metric}", f"{key}.ci95.{metric}") for metric in METRIC_NAMES]
-            rows.append([label, run, facts.show(REPORT, f"{key}.n"), *cells])
-    for run, label in (("images", "pictures as they are"), ("blanked", "every picture blanked")):
-        key = f"vision.{run}"
-        if facts.get(REPORT, f"{key}.n"):
-            cells = [_share(facts, REPORT, f"{key}.{metric}", f"{key}.ci95.{metric}") for metric in METRIC_NAMES]
-            rows.append([label, "tuned", facts.show(REPORT, f"{key}.n"), *cells])
-    return table(["tasks", "controller", "n", *METRIC_NAMES.values()], rows, right=4)
+    parts = {"seen": "families of the training data", "unseen": "families kept out of training"}
+    kinds = {f"{run}.{part}": (label, run) for part, label in parts.items() for run in ("untuned", "tuned")}
+    kinds |= {"vision.images": ("pictures as they are", "tuned"), "vision.blanked": ("every picture blanked", "tuned")}
+    rows = [
+        [
+            *names,
+            facts.show(REPORT, f"{key}.n"),
+            *(_share(facts, REPORT, f"{key}.{metric}", f"{key}.ci95.{metric}") for metric in METRICS),
+        ]
+        for key, names in kinds.items()
+        if facts.get(REPORT, f"{key}.n")
+    ]
+    return table(["tasks", "controller", "n", *map(label_of, METRICS)], rows, right=4) if rows else None
 
 
 def _share(facts: Facts, file: str, key: str, interval: str) -> str:
     """A share in per cent with its interval, as `86.5 [74.7, 93.3]`."""
-    if facts.get(file, key) is None:
-        return ""
     text = facts.show(file, key, "{:.1f}", 100)
-    if facts.get(file, f"{interval}.1") is None:
-        return text
-    return f"{text} [{', '.join(facts.show(file, f'{interval}.{end}', '{:.1f}', 100) for end in (0, 1))}]"
+    bounds = [facts.show(file, f"{interval}.{end}", "{:.1f}", 100) for end in (0, 1)]
+    return Markdown(f"{text} [{', '.join(bounds)}]") if text and all(bounds) else text
 
 
 def _benchmarks(run: AgentRun) -> list[str]:
     return sorted({run.facts.files[path]["benchmark"] for _, path in run.evaluations})
 
 
-def _results(facts: Facts, evaluations: list[tuple[str, str]], benchmark: str) -> dict[str, str]:
+def _results(facts: Facts, evaluations: list[tuple[str, str]], benchmark: str) -> dict[str, Any]:
     """A benchmark's table: this agent, the untuned controller, and what the paper has on the same benchmark."""
     own = [(label, path) for label, path in evaluations if facts.files[path]["benchmark"] == benchmark]
     metrics = list(dict.fromkeys(name for _, path in own for name in facts.files[path]["metrics"]))
     rows = []
     for label, path in own:
         cells = [_share(facts, path, f"metrics.{m}.value", f"metrics.{m}.ci95") for m in metrics]
-        scoring = escape(facts.files[path].get("scoring", ""))
-        rows.append([label, scoring, facts.show(path, "num_tasks"), *cells])
-    paper = _published().get(benchmark, {})
-    places = {
-        column["metric"]: number for number, column in enumerate(paper.get("columns", [])) if "group" not in column
-    }
-    for row in paper.get("rows", []):
-        values = [row["values"][places[m]] if m in places else None for m in metrics]
-        cells = ["" if value is None else f"{value:.1f}" for value in values]
-        rows.append([f"{row['method']}, {row['controller']} (paper)", "paper", f"{paper['tasks']:,}", *cells])
-    header = ["agent", "scoring", "tasks", *(METRIC_NAMES.get(name, name) for name in metrics)]
-    caution = " ".join(str(paper.get("caution", "")).split())
-    return {"name": benchmark.upper(), "table": table(header, rows, right=len(metrics) + 1), "caution": caution}
-
-
-def _published() -> dict[str, Any]:
-    """The paper's results by benchmark."""
-    text = files("t3_agents.evaluation").joinpath("published.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)["benchmarks"]
-
-
-def _times(facts: Facts) -> str:
-    rows = []
-    if facts.get(TRAINING, "summary.train_runtime") is not None:
-        rows.append(["tuning", facts.show(TRAINING, "summary.train_runtime", "{:.0f}")])
-    for stage in facts.get(REPORT, "stage_seconds") or {}:
-        rows.append([f"quickstart stage `{stage}`", facts.show(REPORT, f"stage_seconds.{stage}", "{:.0f}")])
-    for package, release in (facts.get(REPORT, "versions") or {}).items():
-        rows.append([f"release of {package}", escape(release)])
-    return table(["what", "seconds or release"], rows, right=1) if rows else ""
+        rows.append([label, facts.files[path].get("scoring", ""), facts.show(path, "num_tasks"), *cells])
+    paper = published_results(benchmark)
+    if paper:
+        places = {column.metric: number for number, column in enumerate(paper.columns) if column.group is None}
+        for row in paper.rows:
+            values = [row.values[places[m]] if m in places else None for m in metrics]
+            cells = ["" if value is None else f"{value:.1f}" for value in values]
+            rows.append([f"{row.method}, {row.controller} (paper)", "paper", f"{paper.tasks:,}", *cells])
+    shown = table(["agent", "scoring", "tasks", *map(label_of, metrics)], rows, right=len(metrics) + 1)
+    return {"name": benchmark.upper(), "table": shown, "caution": paper.caution if paper else ""}
 
 
 def _limits(facts: Facts) -> list[str]:

@@ -12,13 +12,11 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from t3_agents.errors import InputError
 from t3_agents.hub.redaction import Redactor
+from t3_agents.reports.markdown import Markdown, render, table
 from t3_agents.storage import BlobStore, read_rows, write_atomic
-
-from .dataset_card import escape, table
 
 
 TRAJECTORIES, REDACTION = "trajectories.jsonl", "redaction.json"
-TEMPLATE = Path(__file__).parent / "templates" / "trace_card.md"
 # What a run has besides its trajectories; settings and logs stay where they are.
 _TEXTS = ("results.json", "scores.json", "scores.jsonl", "report.json", "report.md")
 _TEXT_TYPES = ("text/", "application/json", "application/xml", "application/yaml")
@@ -98,14 +96,18 @@ def make_card(found: dict[str, Any], repo_id: str) -> DatasetCard:
         tags=["agent", "agent-traces", "trajectories", "t3-agents"],
         configs=[{"config_name": "default", "data_files": [{"split": "test", "path": TRAJECTORIES}]}],
     )
-    replaced = [[escape(kind), f"{count:,}"] for kind, count in found["replaced"].items()]
-    unseen = [[escape(kind), f"{count:,}"] for kind, count in found["not_looked_into"].items()]
-    return DatasetCard.from_template(
-        card_data,
-        template_path=str(TEMPLATE),
-        repo_id=repo_id,
-        name=escape(repo_id.partition("/")[2]),
+    tables = {
+        f"{part}_table": table(header, [[kind, f"{count:,}"] for kind, count in found[part].items()], right=1)
+        for part, header in (("replaced", ["what", "times"]), ("not_looked_into", ["type", "files"]))
+        if found[part]
+    }
+    content = render(
+        "hub_cards",
+        "trace_card.md",
+        card_data=Markdown(card_data.to_yaml()),
+        repo_id=Markdown(repo_id),
+        name=repo_id.partition("/")[2],
         trajectories=f"{found['trajectories']:,}",
-        replaced_table=table(["what", "times"], replaced, right=1) if replaced else "",
-        unseen_table=table(["type", "files"], unseen, right=1) if unseen else "",
+        **tables,
     )
+    return DatasetCard(content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -127,6 +128,36 @@ def test_the_page_shows_plots_that_are_there(finished):
             plot.verify()
     with Image.open(finished / "train" / "curves.png") as plot:
         plot.verify()
+
+
+def test_every_number_of_the_model_card_is_in_a_file_of_the_run(finished):
+    from hub_cards.model_card import make_card, read_run
+
+    run = read_run(finished)
+    card = make_card(run, "user/t3-agent", license="mit")
+    assert (card.data.library_name, card.data.license) == ("transformers", "mit")
+    text, sources = card.text.split("## Where the numbers come from")
+    for label in ("trajectories", "optimizer steps", "batch", "LoRA rank", "peak learning rate", "seed", "tuning"):
+        assert re.search(rf"^\| {label} \| [\d.,]+ \|$", text, re.MULTILINE), label
+    for start in ("| families of the training data | tuned | 2 |", "| families kept out of training | untuned | 1 |"):
+        assert start in text
+    assert "| every picture blanked | tuned | 1 |" in text and "| split train | 4 |" in text
+    pictures = re.findall(r"\]\((run/[^)]+)\)", text)
+    assert pictures == ["run/families.png", "run/curves.png"] == sorted(run.plots, reverse=True)
+    assert all(path.is_file() for path in run.plots.values())
+    rows = re.findall(r"^\| ([\d.,]+) \| `(run/[^`]+|t3_agent.json)` \| `([^`]+)` \|$", sources, re.MULTILINE)
+    assert len(rows) > 40
+    for shown, file, key in rows:
+        value = run.facts.get(file, key)
+        forms = [f"{value:,}", f"{value:g}", f"{value:.0f}", f"{value:,.0f}", f"{value:.4f}", f"{100 * value:.1f}"]
+        assert shown in forms, (shown, file, key)
+    # And the other way round: no number of a table is without a place.
+    known = {shown for shown, _, _ in rows}
+    for line in text.splitlines():
+        if line.startswith("|"):
+            found = re.findall(r"(?<![\w.])\d[\d.,]*(?![\w])", line.replace("95 %", ""))
+            assert {number.rstrip(",") for number in found} <= known, line
+    assert str(finished) not in str(card) and "{{" not in card.text and "{%" not in card.text
 
 
 def test_the_dataset_loads_whole_and_streaming(finished, environment):

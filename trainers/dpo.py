@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from t3_agents.errors import InputError, MissingExtraError
 from t3_agents.options import parse_options
+from t3_agents.reports import CURVES_FILE, TRAINING_FILE
+from t3_agents.reports.plots import BLUE, GREEN, PINK, Series, draw_lines
 from t3_agents.storage import RunFolder, write_atomic
 
 from .config import LORA_TARGETS
-from .report import CURVES_FILE, REPORT_FILE
 
 
 if TYPE_CHECKING:
@@ -224,32 +225,19 @@ def write_preference_report(trainer: DPOTrainer, folder: Path) -> dict[str, Any]
         "reward_accuracy": at_end("rewards/accuracies"),
         "reward_margin": at_end("rewards/margins"),
     }
-    write_atomic(folder / REPORT_FILE, json.dumps({"summary": summary, "log": log}, indent=2) + "\n")
-    _draw_curves(log, folder / CURVES_FILE)
-    return summary
-
-
-def _draw_curves(log: list[dict[str, Any]], path: Path) -> None:
-    """Loss, and how often and how clearly the chosen step is preferred, by optimizer step."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    shown = {
-        "loss": "DPO loss",
-        "rewards/accuracies": "pairs in which the\nchosen step gained more",
-        "rewards/margins": "margin of rewards",
+    write_atomic(folder / TRAINING_FILE, json.dumps({"summary": summary, "log": log}, indent=2) + "\n")
+    panels = {
+        "DPO loss": ("loss", BLUE),
+        "pairs in which the\nchosen step gained more": ("rewards/accuracies", GREEN),
+        "margin of rewards": ("rewards/margins", PINK),
     }
-    figure, panels = plt.subplots(3, 1, figsize=(7, 7), sharex=True, layout="constrained")
-    for axes, (name, label), color in zip(panels, shown.items(), ("#0072b2", "#009e73", "#cc79a7"), strict=True):
-        axes.plot([entry["step"] for entry in log], [entry[name] for entry in log], color=color)
-        axes.set(ylabel=label)
-        axes.grid(alpha=0.3)
-    panels[0].set(title="Preference tuning")
-    panels[-1].set(xlabel="optimizer step")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    steps = [entry["step"] for entry in log]
+    drawn = {
+        label: [Series(label, [entry[name] for entry in log], steps, color=color)]
+        for label, (name, color) in panels.items()
+    }
+    write_atomic(folder / CURVES_FILE, draw_lines(drawn, "optimizer step"))
+    return summary
 
 
 def main(argv: list[str]) -> int:
@@ -262,7 +250,7 @@ def main(argv: list[str]) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    summary = json.loads((Path(config.output) / REPORT_FILE).read_text())["summary"]
+    summary = json.loads((Path(config.output) / TRAINING_FILE).read_text())["summary"]
     table = Table("pairs", "steps", "final loss", "reward accuracy", "reward margin", "agent")
     table.add_row(
         str(summary["rows"]),

@@ -6,14 +6,17 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t3_agents.reports.markdown import inline, table
+from t3_agents.reports import CURVES_FILE, TRAINING_FILE
+from t3_agents.reports.page import markdown_page
+from t3_agents.reports.plots import BLUE, GREEN, ORANGE, PINK, RED, Plot, Series, draw_lines
+from t3_agents.reports.tables import Table
 from t3_agents.storage import write_atomic
 
 
 if TYPE_CHECKING:
     from .trainer import TrajectoryTrainer
 
-REPORT_FILE, CURVES_FILE, PAGE_FILE = "train.json", "curves.png", "train.md"
+PAGE_FILE = "train.md"
 
 
 def write_report(trainer: TrajectoryTrainer, folder: Path) -> dict[str, Any]:
@@ -43,20 +46,21 @@ def write_report(trainer: TrajectoryTrainer, folder: Path) -> dict[str, Any]:
         "train_seconds": round(totals["seconds"], 1),
     }
     record = {"summary": summary, "log": log, "evaluations": evaluations}
-    write_atomic(folder / REPORT_FILE, json.dumps(record, indent=2) + "\n")
-    draw_curves(log, evaluations, folder / CURVES_FILE)
-    write_atomic(folder / PAGE_FILE, _page(summary, evaluations))
+    write_atomic(folder / TRAINING_FILE, json.dumps(record, indent=2) + "\n")
+    curves = Plot(CURVES_FILE, "Curves by optimizer step", draw_curves(log, evaluations))
+    curves.write(folder)
+    write_atomic(folder / PAGE_FILE, _page(summary, evaluations, curves))
     return summary
 
 
-def _page(summary: dict[str, Any], evaluations: list[dict[str, Any]]) -> str:
+def _page(summary: dict[str, Any], evaluations: list[dict[str, Any]], curves: Plot) -> str:
     """The numbers, the curves, and which rows were not trained on as they are."""
     best = summary["best_eval_loss"]
     speed = summary["tokens_per_second"]
     facts = [
         ("Rows", str(summary["rows"])),
         ("Optimizer steps", str(summary["steps"])),
-        ("Rows are put together", inline(summary["packing"])),
+        ("Rows are put together", summary["packing"]),
         ("Loss, mean of the last five steps", f"{summary['final_loss']:.4f}"),
         ("Lowest loss on the validation rows", "not measured" if best is None else f"{best:.4f}"),
         ("Tokens read per second", "not measured" if speed is None else f"{speed:,.0f}"),
@@ -66,47 +70,35 @@ def _page(summary: dict[str, Any], evaluations: list[dict[str, Any]]) -> str:
         ("Rows that lost steps at their end", str(len(summary["cut_rows"]))),
         ("Rows left out, since their first step is too long", str(len(summary["skipped_rows"]))),
     ]
-    parts = ["# Trajectory tuning", table(["", "Value"], facts), f"![Curves by optimizer step]({CURVES_FILE})"]
-    if evaluations:
-        measured = [
-            (str(entry["step"]), f"{entry['eval_loss']:.4f}", f"{entry['eval_mean_token_accuracy']:.1%}")
-            for entry in evaluations
-        ]
-        parts += ["## Validation rows", table(["Step", "Loss", "Token accuracy"], measured)]
-    if summary["cut_rows"]:
-        cut = [(inline(row), str(steps)) for row, steps in summary["cut_rows"].items()]
-        parts += ["## Rows that were cut", table(["Row", "Steps that are missing"], cut)]
-    if summary["skipped_rows"]:
-        parts += ["## Rows that were left out", "\n".join(f"- {inline(row)}" for row in summary["skipped_rows"])]
-    return "\n\n".join(parts) + "\n"
+    measured = [
+        (str(entry["step"]), f"{entry['eval_loss']:.4f}", f"{entry['eval_mean_token_accuracy']:.1%}")
+        for entry in evaluations
+    ]
+    cut = [(row, str(steps)) for row, steps in summary["cut_rows"].items()]
+    sections = {
+        "": [Table("", ["", "Value"], facts), curves],
+        "Validation rows": [Table("", ["Step", "Loss", "Token accuracy"], measured)] if measured else [],
+        "Rows that were cut": [Table("", ["Row", "Steps that are missing"], cut)] if cut else [],
+        "Rows that were left out": summary["skipped_rows"],
+    }
+    return markdown_page("Trajectory tuning", sections)
 
 
-def draw_curves(log: list[dict[str, Any]], evaluations: list[dict[str, Any]], path: Path) -> None:
+def draw_curves(log: list[dict[str, Any]], evaluations: list[dict[str, Any]]) -> bytes:
     """Loss, token accuracy, speed and memory by optimizer step, as PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     steps = [entry["step"] for entry in log]
-    figure, panels = plt.subplots(4, 1, figsize=(7, 9), sharex=True, layout="constrained")
-    upper, middle, speed, memory = panels
-    upper.plot(steps, [entry["loss"] for entry in log], color="#0072b2", label="training")
-    upper.set(ylabel="loss per produced token", title="Trajectory tuning")
-    middle.plot(steps, [entry.get("mean_token_accuracy") for entry in log], color="#009e73", label="training")
-    middle.set(ylabel="token accuracy")
-    if evaluations:
-        at = [entry["step"] for entry in evaluations]
-        upper.plot(at, [entry["eval_loss"] for entry in evaluations], "o-", color="#d55e00", label="validation")
-        accuracies = [entry.get("eval_mean_token_accuracy") for entry in evaluations]
-        middle.plot(at, accuracies, "o-", color="#d55e00", label="validation")
-        upper.legend()
+    measured = [entry["step"] for entry in evaluations]
+
+    def beside(color: str, name: str) -> list[Series]:
+        found = [Series("training", [entry.get(name) for entry in log], steps, color=color)]
+        values = [entry.get(f"eval_{name}") for entry in evaluations]
+        return [*found, Series("validation", values, measured, color=RED)] if evaluations else found
+
     speeds = [entry["tokens"] / entry["seconds"] for entry in log]
-    speed.plot(steps, speeds, color="#cc79a7")
-    speed.set(ylabel="tokens per second", ylim=(0, None))
-    memory.plot(steps, [entry["memory_mb"] for entry in log], color="#e69f00")
-    memory.set(ylabel="memory in MiB", xlabel="optimizer step", ylim=(0, None))
-    for axes in panels:
-        axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    panels = {
+        "loss per produced token": beside(BLUE, "loss"),
+        "token accuracy": beside(GREEN, "mean_token_accuracy"),
+        "tokens per second": [Series("training", speeds, steps, color=PINK)],
+        "memory in MiB": [Series("training", [entry["memory_mb"] for entry in log], steps, color=ORANGE)],
+    }
+    return draw_lines(panels, "optimizer step", start_at_zero=("tokens per second", "memory in MiB"))

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from t3_agents.errors import InputError, MissingExtraError
 from t3_agents.options import parse_options
+from t3_agents.reports import TRAINING_FILE
 from t3_agents.storage import RunFolder, sha256_of
 
 from .checkpoints import clear_disk_errors, last_checkpoint
 from .config import PACKED, TrainConfig
-from .report import REPORT_FILE, write_report
+from .report import write_report
 
 
 if TYPE_CHECKING:
@@ -373,7 +374,7 @@ def _print_summary(config: TrainConfig, agent: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    summary = json.loads((Path(config.output) / REPORT_FILE).read_text())["summary"]
+    summary = json.loads((Path(config.output) / TRAINING_FILE).read_text())["summary"]
     table = Table("rows", "steps", "packing", "final loss", "tokens/s", "padding", "seconds", "agent")
     table.add_row(
         str(summary["rows"]),

@@ -108,12 +108,13 @@ def _plan(config: ScenarioRunConfig, folder: Path) -> dict[str, Any]:
 
 
 def _solve_plan(config: ScenarioRunConfig) -> dict[str, Any]:
-    from ..statistics import PAPER_SHARES
+    from t3_agents.evaluation.published import AXES, paper_shares
+
     from . import SCENARIOS, split_of
     from .mixture import profile, solve_mixture, whole_numbers
 
     profiles = [profile(scenario, split_of(scenario), config.seed) for scenario in SCENARIOS]
-    weights = solve_mixture(profiles, PAPER_SHARES, SPLIT_SHARES)
+    weights = solve_mixture(profiles, {axis: paper_shares(axis) for axis in AXES}, SPLIT_SHARES)
     numbers = whole_numbers(weights, config.num_tasks)
     return {
         found.name: {
@@ -218,25 +219,14 @@ def rows_by_split(folder: Path) -> dict[str, tuple[int, int, int]]:
 
 def print_comparison(dataset: Path) -> None:
     """Print the distributions of a dataset beside the paper's, with the distance on each axis."""
-    from rich.console import Console
-    from rich.table import Table
+    from t3_agents.evaluation.published import beside_paper
+    from t3_agents.reports.tables import print_tables, shares_table
 
-    from ..statistics import PAPER_SHARES, STATISTICS_FILE, paper_distances, paper_shares
+    from ..statistics import STATISTICS_FILE
 
     found = json.loads((dataset / STATISTICS_FILE).read_text(encoding="utf-8"))
-    verdicts = found["verdicts"]
-    distances = paper_distances(found)
-    table = Table(title=f"{found['rows']} rows, {found['rejected']} rejected")
-    for column in ("", "share", "here %", "paper %"):
-        table.add_column(column, justify="right" if "%" in column else "left")
-    for axis, reference in PAPER_SHARES.items():
-        shares = paper_shares(axis, found[axis])
-        table.add_section()
-        title = f"{axis.replace('_', ' ')}, distance {distances[axis]:.3f}"
-        for key in [*reference, *sorted(set(shares) - set(reference))]:
-            table.add_row(title, key, f"{shares.get(key, 0.0):.1f}", f"{reference.get(key, 0.0):.1f}")
-            title = ""
-    Console().print(table)
+    print(f"{found['rows']} rows, {found['rejected']} rejected")
+    print_tables(*map(shares_table, beside_paper(found).values()))
     for split, overlap in found["overlaps"]["queries"].items():
         print(f"{split}: {overlap['all']} queries, {overlap['in_train']} of them in train too")
-    print(f"splits: {found['splits']}; verifiers: {verdicts}")
+    print(f"splits: {found['splits']}; verifiers: {found['verdicts']}")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t3_agents.media import data_url
+from t3_agents.evaluation.published import Distribution, beside_paper
+from t3_agents.reports.page import html_page, markdown_page
+from t3_agents.reports.plots import Plot, Series, draw_bars, draw_shares
+from t3_agents.reports.tables import Table, shares_table
 from t3_agents.storage import read_rows, write_atomic
 
+from ..statistics import file_type, without_values
 from .config import SynthConfig
 from .progress import Progress
 from .run_folder import KEPT, QUERIES, finished_rows, journal_files, read_queries
@@ -22,10 +24,9 @@ if TYPE_CHECKING:
     from .contamination import Contamination
 
 REPORT = "report"
-PAPER = "MM-Traj (paper)"
 TOP = 15
 """Reasons that are listed."""
-_VALUE = re.compile(r"\d+(?:\.\d+)?|`[^`]*`|'[^']*'|\"[^\"]*\"")
+_STAGES = ("stage", "passed", "rejected", "failed", "calls", "retries", "tokens read", "tokens written", "cost")
 
 
 @dataclass
@@ -55,23 +56,13 @@ class Counts:
         self.outcomes[outcome] += 1
         if outcome != KEPT:
             self.stages[f"{row['stage']} ({outcome})"] += 1
-            self.reasons.update(_VALUE.sub("…", reason)[:160] for reason in row["reasons"])
+            self.reasons.update(without_values(reason)[:160] for reason in row["reasons"])
             return
         actions = [step for step in row["steps"] if step["kind"] == "action"]
-        self.file_types.update(_file_type(file["path"]) for file in row["task"]["files"])
-        self.tools.update(tool for step in actions for tool in step["tools"] if tool != "final_answer")
+        self.file_types.update(file_type(file["path"]) for file in row["task"]["files"])
+        self.tools.update(tool for step in actions for tool in step["tools"])
         self.domains[row["task"]["domain"] or "others"] += 1
         self.steps[str(len(actions))] += 1
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One axis of the kept rows beside the paper's: shares in per cent, and the total variation distance."""
-
-    title: str
-    here: dict[str, float]
-    paper: dict[str, float]
-    distance: float | None
 
 
 def write_report(folder: Path, config: SynthConfig, progress: Progress) -> Path:
@@ -88,60 +79,76 @@ def write_report(folder: Path, config: SynthConfig, progress: Progress) -> Path:
     Raises:
         MissingExtraError: when a package of the extra `synthesis` is missing.
     """
-    from t3_agents.reports.templating import environment
-
     counts = Counts()
     for outcome, row in finished_rows(folder):
         counts.add(outcome, row)
     for path in journal_files(folder, QUERIES):
         reasons = [row["failure"] for row in read_rows(path) if row["failure"]]
-        counts.batches.update(_VALUE.sub("…", reason)[:160] for reason in reasons)
-    comparisons = compare(counts)
+        counts.batches.update(without_values(reason)[:160] for reason in reasons)
+    distributions = beside_paper(vars(counts)).values()
     contamination = _contamination(folder, config)
-    target = folder / REPORT
-    plots = _plot(target, comparisons, counts)
-    values = {
-        "config": config,
-        "headline": headline(counts, config.num_tasks),
-        "stages": stage_rows(progress),
-        "reasons": counts.reasons.most_common(TOP),
-        "batches": counts.batches.most_common(TOP),
-        "comparisons": comparisons,
-        "contamination": contamination,
-    }
     record = {
         "format": "t3-synthesis-report/1",
         "settings": config.settings(),
         "num_tasks": config.num_tasks,
         **{name: dict(found.most_common()) for name, found in vars(counts).items()},
         "usage": {name: usage.to_dict() for name, usage in progress.usage().items()},
-        "distances": {comparison.title: comparison.distance for comparison in comparisons},
+        "distances": {
+            found.title: None if found.distance is None else round(found.distance, 3) for found in distributions
+        },
         "contamination": contamination.to_dict() if contamination else None,
     }
+    compared = [block for found in distributions if found.here for block in (shares_table(found), _plot(found))]
+    sections = {
+        "": [
+            headline(counts, config.num_tasks),
+            f"Teacher: {config.model or config.teacher}; flavor {config.flavour}; seed {config.seed}; toolbox "
+            f"{config.toolbox}.",
+        ],
+        "Stages": [Table("", [*_STAGES, "seconds each"], stage_rows(progress), right=len(_STAGES))],
+        "Why candidates were dropped": [_reasons(counts.reasons) or "None was.", _plot_of_stages(counts)],
+        "Batches without queries": [_reasons(counts.batches)],
+        "Beside the paper": [
+            "Shares of kept rows; the distance is the total variation, 0 for equal and 1 for disjoint distributions.",
+            *(compared or ["No row is kept."]),
+        ],
+        "Nearness to benchmark questions": _nearness(contamination) if contamination else [],
+    }
+    target = folder / REPORT
+    for plot in (block for blocks in sections.values() for block in blocks if isinstance(block, Plot)):
+        plot.write(target)
     write_atomic(target / "report.json", json.dumps(record, indent=2) + "\n")
-    templates = environment("dataset_builder.synthesis")
-    write_atomic(target / "report.md", templates.get_template("report.md").render(**values, plots=plots))
-    inline = {name: _data_url(target / name) for name in plots}
-    write_atomic(target / "report.html", templates.get_template("report.html").render(**values, plots=inline))
+    write_atomic(target / "report.md", markdown_page("Synthesis report", sections))
+    write_atomic(target / "report.html", html_page("Synthesis report", sections))
     return target / "report.html"
 
 
-def compare(counts: Counts) -> list[Comparison]:
-    """The four distributions that the paper states."""
-    from hub_cards.dataset_card import PAPER_DOMAINS, PAPER_FILE_TYPES, PAPER_STEPS, PAPER_TOOLS
+def _reasons(counts: Counter[str]) -> Table | None:
+    rows = [[reason, f"{number:,}"] for reason, number in counts.most_common(TOP)]
+    return Table("", ["reason", "number"], rows, right=1) if rows else None
 
-    axes = (
-        ("File types", counts.file_types, PAPER_FILE_TYPES),
-        ("Tool calls", counts.tools, PAPER_TOOLS),
-        ("Domains", counts.domains, PAPER_DOMAINS),
-        ("Steps per trajectory", counts.steps, PAPER_STEPS),
+
+def _plot(found: Distribution) -> Plot:
+    name = f"{found.title.lower().replace(' ', '_')}.png"
+    return Plot(name, f"{found.title} beside the paper's", draw_shares(found, "this run"))
+
+
+def _plot_of_stages(counts: Counts) -> Plot | None:
+    numbers = counts.stages.most_common()
+    if not numbers:
+        return None
+    series = Series("dropped", [number for _, number in numbers], texts=[f"{number:,}" for _, number in numbers])
+    drawn = draw_bars({"Where candidates were dropped": ([name for name, _ in numbers], [series])}, "candidates")
+    return Plot("where_candidates_were_dropped.png", "Where candidates were dropped", drawn)
+
+
+def _nearness(found: Contamination) -> list[str | Table]:
+    rows = [[near.query_id, f"{near.benchmark} {near.question_id}", str(near.likeness)] for near in found.near]
+    text = (
+        f"{len(rows)} of {found.num_queries} queries are near to a question (similarity from {found.threshold}, or "
+        f"copied words); the highest similarity is {found.highest}."
     )
-    found = []
-    for title, here, paper in axes:
-        shares = {name: 100 * number / here.total() for name, number in here.most_common()}
-        distance = sum(abs(shares.get(name, 0.0) - paper.get(name, 0.0)) for name in {*shares, *paper}) / 200
-        found.append(Comparison(title, shares, paper, round(distance, 3) if shares else None))
-    return found
+    return [text, *([Table("", ["query", "question", "similarity"], rows, right=1)] if rows else [])]
 
 
 def headline(counts: Counts, num_tasks: int) -> str:
@@ -166,27 +173,6 @@ def stage_rows(progress: Progress) -> list[list[str]]:
     return rows
 
 
-def _plot(folder: Path, comparisons: Iterable[Comparison], counts: Counts) -> list[str]:
-    """Names of the plots that were drawn."""
-    from hub_cards.plots import plot_shares
-    from t3_agents.errors import MissingExtraError
-
-    series = [(each.title, each.here, each.paper) for each in comparisons if each.here]
-    dropped = counts.stages.total()
-    if dropped:
-        shares = {name: 100 * number / dropped for name, number in counts.stages.most_common()}
-        series.append(("Where candidates were dropped", shares, {}))
-    names = []
-    for title, here, paper in series:
-        name = f"{title.lower().replace(' ', '_')}.png"
-        try:
-            plot_shares(folder / name, title, here, paper, PAPER)
-        except ImportError as error:
-            raise MissingExtraError("matplotlib", "synthesis", "The report") from error
-        names.append(name)
-    return names
-
-
 def _contamination(folder: Path, config: SynthConfig) -> Contamination | None:
     if config.gta is None and config.gaia is None:
         return None
@@ -195,12 +181,3 @@ def _contamination(folder: Path, config: SynthConfig) -> Contamination | None:
 
     queries = {record["id"]: record["query"] for record in read_queries(folder)}
     return find_contamination(queries, load_questions(config.gta, config.gaia), TextEmbedding(config.embedding))
-
-
-def _file_type(path: str) -> str:
-    suffix = PurePosixPath(path).suffix.lower()[1:]
-    return {"jpeg": "jpg", "": "none"}.get(suffix, suffix)
-
-
-def _data_url(path: Path) -> str:
-    return data_url(path.read_bytes(), "image/png")

@@ -72,7 +72,7 @@ def __getattr__(name: str) -> Callable[[RunConfig], int]:
 def _measure(config: RunConfig) -> int:
     from ..evaluation.run import evaluate
     from ..models.vlm import use_fastest_num_threads
-    from ..reports.console import print_results
+    from ..reports.tables import print_results
 
     use_fastest_num_threads()
     if config.trace:
@@ -87,7 +87,7 @@ def _measure(config: RunConfig) -> int:
 def score(config: ScoreConfig) -> int:
     """`t3 eval score RUN`."""
     from ..evaluation.run import score_run
-    from ..reports.console import print_results
+    from ..reports.tables import print_results
 
     print_results(score_run(config), config.run)
     return 0
@@ -96,7 +96,7 @@ def score(config: ScoreConfig) -> int:
 def compare(config: CompareConfig) -> int:
     """`t3 eval compare FIRST SECOND`."""
     from ..evaluation.compare import compare_runs
-    from ..reports.console import print_comparison
+    from ..reports.tables import print_comparison
 
     print_comparison(compare_runs(config.first, config.second))
     return 0
@@ -104,7 +104,7 @@ def compare(config: CompareConfig) -> int:
 
 def report(config: ReportConfig) -> int:
     """`t3 eval report RUN [OTHER ...]`."""
-    from ..reports.eval_report import write_report
+    from ..reports.page import write_report
 
     paths = write_report(config.run, config.others, config.questions)
     print(f"Report: {paths.html}   {paths.markdown}")

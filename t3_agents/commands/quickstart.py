@@ -285,6 +285,7 @@ def _publish(source: Path, target: Path) -> Path:
 
 def _report(config: QuickstartConfig, folder: Path, stages: Stages) -> None:
     from ..evaluation.run import TRAJECTORIES_FILE
+    from ..reports import TRAINING_FILE
     from ..reports.quickstart import build_results, print_table, write_report
     from ..storage import BlobStore, read_rows
     from ..trajectory import Trajectory
@@ -308,7 +309,7 @@ def _report(config: QuickstartConfig, folder: Path, stages: Stages) -> None:
     }
     versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
     results = build_results(runs, vision, stages.seconds, config.seed, versions)
-    trained = json.loads((folder / "train" / "train.json").read_text())["summary"]
+    trained = json.loads((folder / "train" / TRAINING_FILE).read_text())["summary"]
     controller = Path(config.controller).name if Path(config.controller).is_dir() else config.controller
     description = (
         f"The controller ({controller}) was tuned on {trained['rows']} verified trajectories of the offline teacher "

@@ -1,15 +1,20 @@
-"""The paper's published results on GTA and GAIA, to set beside own ones."""
+"""The paper's published figures, to set beside own ones: results on benchmarks, and what its MM-Traj holds."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 
 PUBLISHED_FILE = Path(__file__).with_name("published.yaml")
+AXES = ("file_types", "tools", "domains", "steps")
+"""On which the paper states what its dataset holds."""
 
 
 @dataclass(frozen=True)
@@ -62,16 +67,8 @@ class PublishedTable:
 
 
 @cache
-def _tables() -> dict[str, PublishedTable]:
-    content = yaml.safe_load(PUBLISHED_FILE.read_text(encoding="utf-8"))
-    tables = {}
-    for name, table in content["benchmarks"].items():
-        columns = tuple(Column(**column) for column in table.pop("columns"))
-        rows = tuple(PublishedRow(**{**row, "values": tuple(row["values"])}) for row in table.pop("rows"))
-        tables[name] = PublishedTable(
-            **table, source=content["source"], url=content["url"], columns=columns, rows=rows
-        )
-    return tables
+def _published() -> dict[str, Any]:
+    return yaml.safe_load(PUBLISHED_FILE.read_text(encoding="utf-8"))
 
 
 def published_results(benchmark: str) -> PublishedTable | None:
@@ -83,4 +80,72 @@ def published_results(benchmark: str) -> PublishedTable | None:
     Returns:
         [`PublishedTable`], or `None` when the paper has no numbers on it.
     """
-    return _tables().get(benchmark)
+    content = _published()
+    if benchmark not in content["benchmarks"]:
+        return None
+    table = dict(content["benchmarks"][benchmark], source=content["source"], url=content["url"])
+    columns = tuple(Column(**column) for column in table.pop("columns"))
+    rows = tuple(PublishedRow(**{**row, "values": tuple(row["values"])}) for row in table.pop("rows"))
+    return PublishedTable(**table, columns=columns, rows=rows)
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """What a dataset holds on one axis, beside the paper's MM-Traj.
+
+    Args:
+        title (`str`): name of the axis.
+        counts (`dict[str, float]`): of the dataset by name, the most frequent first; steps in the order of numbers.
+        here (`dict[str, float]`), paper (`dict[str, float]`): shares in per cent.
+    """
+
+    title: str
+    counts: Mapping[str, float]
+    here: Mapping[str, float]
+    paper: Mapping[str, float]
+
+    @property
+    def names(self) -> list[str]:
+        """All names: those of the dataset, then those that only the paper has; steps in the order of numbers."""
+        names = dict.fromkeys([*self.counts, *self.paper])
+        return sorted(names, key=int) if all(map(str.isdecimal, names)) else list(names)
+
+    @property
+    def distance(self) -> float | None:
+        """Total variation, 0 for equal and 1 for disjoint shares; `None` where the dataset has nothing to count."""
+        if not self.here:
+            return None
+        return sum(abs(self.here.get(name, 0.0) - self.paper.get(name, 0.0)) for name in self.names) / 200
+
+
+def paper_shares(axis: str) -> dict[str, float]:
+    """Shares of the paper's MM-Traj in per cent on `file_types`, `tools`, `domains` or `steps`."""
+    entry = _published()["mm_traj"][axis]
+    return entry["shares"] if "shares" in entry else _in_per_cent(entry["counts"])
+
+
+def beside_paper(statistics: Mapping[str, Mapping[str, float]]) -> dict[str, Distribution]:
+    """The distributions that the paper states, of a dataset and of the paper.
+
+    Counts go under the names of the paper: rare file types are `other`, and calls of `final_answer` do not count.
+
+    Args:
+        statistics (`dict`): counts by axis and name; other entries are passed over.
+
+    Returns:
+        `dict[str, Distribution]`: for `file_types`, `tools`, `domains` and `steps`.
+    """
+    found = {}
+    for axis in AXES:
+        entry, paper, counts = _published()["mm_traj"][axis], paper_shares(axis), Counter()
+        for name, count in statistics[axis].items():
+            if name not in entry.get("uncounted", ()):
+                counts[entry["rest"] if "rest" in entry and name not in paper else name] += count
+        ordered = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+        found[axis] = Distribution(entry["title"], ordered, _in_per_cent(ordered), paper)
+    return found
+
+
+def _in_per_cent(counts: Mapping[str, float]) -> dict[str, float]:
+    total = sum(counts.values())
+    return {name: 100 * count / total for name, count in counts.items()} if total else {}

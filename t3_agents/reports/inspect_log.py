@@ -14,8 +14,8 @@ from ..evaluation.results import RESULTS_FILE, Attempt, ScoredRun
 from ..media import data_url
 from ..storage import write_atomic
 from ..task import File
-from .eval_report import HIDDEN_QUESTIONS
 from .markdown import PathScrubber
+from .page import may_be_published
 
 
 LOG_VERSION = 2
@@ -34,7 +34,7 @@ def export_inspect_log(run_folder: str | Path, output: str | Path, questions: bo
         run_folder (`str` or `Path`): output folder of `t3 eval`.
         output (`str` or `Path`): file to write, `<name>.eval`.
         questions (`bool`, *optional*): write task texts, pictures, answers and conversations. By default they are left
-            out for GAIA, whose rules keep them out of what is published.
+            out where the authors of the benchmark ask for it.
 
     Returns:
         `Path`: the file.
@@ -49,7 +49,7 @@ def export_inspect_log(run_folder: str | Path, output: str | Path, questions: bo
     if run.results is None:
         raise InputError(f"{run_folder} has no {RESULTS_FILE}: score it first with `t3 eval score {run_folder}`.")
     if questions is None:
-        questions = run.benchmark not in HIDDEN_QUESTIONS
+        questions = may_be_published(run.benchmark)
     samples = list(_samples(run, questions))
     header = _header(run, samples)
     members = {"_journal/start.json": {name: header[name] for name in ("version", "eval", "plan")}}

@@ -1,4 +1,4 @@
-"""Text of models, tools and users in a Markdown page, without letting it become Markdown or HTML."""
+"""Text of models, tools and users in Markdown and HTML, without letting it become markup."""
 
 from __future__ import annotations
 
@@ -8,11 +8,22 @@ import sys
 import tempfile
 import unicodedata
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 
-# An underscore inside a word, as names have it, is plain.
-_MARKUP = re.compile(r"""[!"#$&'*:;<>?\[\\\]^`{|}~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])""")
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+# An underscore inside a word, as names have it, is plain, and so is a colon that is not of an address or an emoji.
+_MARKUP = re.compile(r"[#$&*<>\[\\\]^`{|}~]|:(?=//|[\w+-]+:)|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+# Marks of a list count at the start only.
+_LIST_MARK = re.compile(r"^(?=[-+=])|^(\d{1,9})(?=[.)](?:\s|$))")
+
+
+class Markdown(str):
+    """Text that is Markdown already: [`escape`] leaves it as it is."""
 
 
 def visible(text: str) -> str:
@@ -24,7 +35,29 @@ def visible(text: str) -> str:
     )
 
 
-def fenced(text: str, language: str = "text") -> str:
+def escape(text: object, limit: int | None = None) -> Markdown:
+    """Text for a table cell or a sentence: one line in which nothing is markup, a link or a mention.
+
+    Args:
+        text (`object`): anything; [`Markdown`] is returned as it is.
+        limit (`int`, *optional*): characters that are kept.
+    """
+    if isinstance(text, Markdown):
+        return text
+    line = " ".join(visible(str(text)).split())
+    if limit is not None and len(line) > limit:
+        line = f"{line[: limit - 1]}…"
+    line = _LIST_MARK.sub(r"\1\\", _MARKUP.sub(r"\\\g<0>", line)).replace("@", "&#64;")
+    # GitHub makes links of bare addresses.
+    return Markdown(re.sub(r"(?i)\bwww\.", r"www\\.", line))
+
+
+def code(text: str) -> Markdown:
+    """A name as code; one with unusual characters is escaped instead."""
+    return Markdown(f"`{text}`") if re.fullmatch(r"[\w ./:,<>{}()-]+", text, re.ASCII) else escape(text)
+
+
+def fenced(text: str, language: str = "text") -> Markdown:
     """A code block that the text cannot close: its fence is longer than any run of backticks inside.
 
     Args:
@@ -33,22 +66,55 @@ def fenced(text: str, language: str = "text") -> str:
     """
     text = visible(text).strip("\n")
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    return f"{fence}{language}\n{text}\n{fence}"
+    return Markdown(f"{fence}{language}\n{text}\n{fence}")
 
 
-def inline(text: object) -> str:
-    """Text for a table cell or a sentence: one line in which nothing is markup, a link or a mention."""
-    line = " ".join(visible(str(text)).split())
-    line = _MARKUP.sub(r"\\\g<0>", line).replace("@", "&#64;")
-    # GitHub makes links of bare addresses; a list mark counts at the start only.
-    return re.sub(r"(?i)\bwww\.", r"www\\.", re.sub(r"^([-+=])", r"\\\1", line))
-
-
-def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table of cells that are Markdown already."""
+def table(header: Iterable[object], rows: Iterable[Iterable[object]], right: int = 0) -> Markdown:
+    """A Markdown table whose last `right` columns are numbers. Cells are escaped."""
     header = list(header)
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    ruler = ["---"] * (len(header) - right) + ["---:"] * right
+    lines = [map(escape, header), ruler, *(map(escape, row) for row in rows)]
+    return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+def heading(text: object, level: int = 2) -> Markdown:
+    """A heading."""
+    return Markdown(f"{'#' * level} {escape(text)}")
+
+
+def join(*blocks: object) -> Markdown:
+    """Blocks with an empty line between them; what is no [`Markdown`] is escaped, what is empty is left out."""
+    return Markdown("\n\n".join(escape(block) for block in blocks if block) + "\n")
+
+
+@cache
+def _environment(package: str, markdown: bool) -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    def shown(value: Any) -> Any:
+        return value if isinstance(value, Markup) else visible(str(value))
+
+    return Environment(
+        loader=PackageLoader(package),
+        autoescape=not markdown,
+        finalize=escape if markdown else shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=markdown,
+    )
+
+
+def render(package: str, template: str, **values: Any) -> str:
+    """Fill a template of `templates/` in a package; every value is made visible and escaped.
+
+    Args:
+        package (`str`): the package.
+        template (`str`): name of the template: `.md`, where a [`Markdown`] stays as it is, or `.html` or `.svg`, where
+            a `Markup` does. Undefined names are errors.
+    """
+    return _environment(package, template.endswith(".md")).get_template(template).render(values)
 
 
 class PathScrubber:

@@ -1,46 +1,175 @@
-"""Trajectories and numbers of evaluations as one self-contained HTML page that asks nothing of any server."""
+"""Reports as pages: Markdown for the Hub, and self-contained HTML that asks nothing of any server."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
+from PIL import Image
 
 from ..errors import InputError
+from ..evaluation.compare import compare_runs
 from ..evaluation.published import published_results
-from ..evaluation.results import OUTCOMES, Attempt, ScoredRun, task_of
+from ..evaluation.results import OUTCOMES, RESULTS_FILE, Attempt, ScoredRun, task_of
+from ..evaluation.run import BENCHMARKS
+from ..media import data_url, encode_image
+from ..storage import write_atomic
 from ..task import File, Task
-from ..turns import Step, shorten
-from .cost_plot import draw_cost_accuracy
-from .markdown import PathScrubber
+from ..turns import shorten
+from .markdown import Markdown, PathScrubber, escape, heading, join, render
+from .plots import Plot, draw_cost_accuracy
 from .tables import (
     Table,
     breakdown_tables,
     comparability_notes,
+    differences_table,
     error_kinds,
+    errors_table,
     further_table,
     label_of,
     outcomes,
     results_table,
+    settings_table,
     usage_table,
 )
-from .templating import environment
-from .thumbnails import MAX_BYTES, Picture, Pictures
 
 
+REPORT_HTML, REPORT_MD, PLOT_FILE = "report.html", "report.md", "cost_accuracy.svg"
 MAX_TEXT = 20_000
 """Characters of one thought, code block or observation; more is cut out of its middle."""
 MAX_PREVIEW = 4_000
 """Characters of a text file."""
+MAX_BYTES = 16 * 2**20
+"""Pictures (bytes) in one page: more would make it slow to open on a phone."""
+SIDES = (800, 512, 320, 200)
+"""Longest side (pixels): the first one at which all pictures fit the budget is taken."""
+MAX_DRAWING_COLORS = 1024
+"""A picture with more colors than that is kept as a photograph."""
 
 _TEXT_TYPES = ("text/", "application/json", "application/jsonl", "application/xml")
+Block = str | Table | Plot
+Sections = Mapping[str, Sequence[Block | None]]
+
+
+def markdown_page(title: object, sections: Sections) -> str:
+    """A page in Markdown.
+
+    Args:
+        title (`object`): its heading.
+        sections (`dict`): blocks by heading: text, which is escaped unless it is [`Markdown`], tables, and plots,
+            whose files are beside the page. A section without blocks is left out; an empty heading is not shown.
+    """
+    parts: list[object] = [heading(title, 1)]
+    for name, blocks in sections.items():
+        shown = [block if isinstance(block, str) else block.markdown for block in blocks if block]
+        parts += [heading(name), *shown] if name and shown else shown
+    return join(*parts)
+
+
+def html_page(title: str, sections: Sections) -> str:
+    """The same as one HTML page, plots included, which opens offline."""
+    shown = {name: [block for block in blocks if block] for name, blocks in sections.items()}
+    values = {"title": title, "sections": {name: blocks for name, blocks in shown.items() if blocks}}
+    return _render_html("document.html", None, **values, kind=lambda block: type(block).__name__, url=_plot_url)
+
+
+def _plot_url(plot: Plot) -> str:
+    return data_url(plot.content, "image/png")
+
+
+def _render_html(template: str, script: str | None, **values: Any) -> str:
+    """A page whose style and script are allowed by their digests, pictures as data URLs, and nothing else."""
+    templates = package_files("t3_agents.reports") / "templates"
+    style = (templates / "report.css").read_text(encoding="utf-8")
+    code = (templates / script).read_text(encoding="utf-8") if script else ""
+    policy = f"default-src 'none'; img-src data:; style-src {_digest(style)}; "
+    policy += f"script-src {_digest(code) if code else repr('none')}; base-uri 'none'; form-action 'none'"
+    # Style and script are files of this package.
+    values |= {"policy": policy, "style": Markup(style), "script": Markup(code)}
+    return render("t3_agents.reports", template, **values)
+
+
+def _digest(text: str) -> str:
+    """How a Content-Security-Policy names an inline script or style."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+# Pictures: shrunk, drawn anew without metadata, and within a budget of bytes
+
+
+def shrunk(file: File, side: int) -> Image.Image | None:
+    """A picture with at most `side` pixels along its longest side, RGB; `None` when it cannot be read."""
+    try:
+        image = file.open_image()
+    except (InputError, OSError):
+        return None
+    image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return image
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture in a page: its data URL and its size in pixels."""
+
+    url: str
+    width: int
+    height: int
+
+
+def _encoded(image: Image.Image) -> tuple[str, bytes]:
+    """PNG for drawings, which have few colors, JPEG for photographs."""
+    if image.getcolors(MAX_DRAWING_COLORS) is not None:
+        return "png", encode_image(image)
+    return "jpeg", encode_image(image, "JPEG", quality=80)
+
+
+def _encode_all(files: Mapping[str, File], side: int) -> dict[str, tuple[tuple[int, int], str, bytes]]:
+    """Size, format and bytes of the pictures that can be read."""
+    images = ((sha256, shrunk(file, side)) for sha256, file in files.items())
+    return {sha256: (image.size, *_encoded(image)) for sha256, image in images if image is not None}
+
+
+class Pictures:
+    """The pictures of a page by the digest of their content.
+
+    Args:
+        files (`Iterable[File]`): every picture of the page, in order of appearance; equal ones are kept once.
+        max_bytes (`int`, *optional*, defaults to 16 MiB): budget. Where even the smallest size does not fit, the last
+            pictures are left out.
+    """
+
+    def __init__(self, files: Iterable[File], max_bytes: int = MAX_BYTES):
+        wanted = {file.sha256: file for file in files}
+        encoded = _encode_all(wanted, SIDES[0])
+        self.side = SIDES[0]
+        for side in SIDES[1:]:
+            size = sum(len(data) for _, _, data in encoded.values())
+            # Bytes go with the area: a size that cannot fit is passed over without encoding it.
+            if size <= max_bytes or (side != SIDES[-1] and size * (side / self.side) ** 2 > 1.5 * max_bytes):
+                continue
+            self.side, encoded = side, _encode_all(wanted, side)
+        self.left_out: set[str] = set()
+        self._pictures: dict[str, Picture] = {}
+        for sha256, ((width, height), kind, data) in encoded.items():
+            max_bytes -= len(data)
+            if max_bytes < 0:
+                self.left_out.add(sha256)
+                continue
+            self._pictures[sha256] = Picture(data_url(data, f"image/{kind}"), width, height)
+
+    def get(self, file: File) -> Picture | None:
+        """The picture; `None` when it cannot be read or was left out."""
+        return self._pictures.get(file.sha256)
+
+
+# Trajectories and numbers of evaluations
 
 
 @dataclass(frozen=True)
@@ -56,104 +185,52 @@ class FileView:
 
 
 @dataclass(frozen=True)
-class StepView:
-    """A step as the page shows it. `number` counts the actions."""
-
-    step: Step
-    number: int
-    files: Sequence[FileView]
-    texts: dict[str, str]
-
-
-@dataclass(frozen=True)
-class AttemptView:
-    """What one run did with a task."""
-
-    run: str
-    attempt: Attempt
-    steps: Sequence[StepView]
-    texts: dict[str, str]
-
-
-@dataclass(frozen=True)
 class Card:
-    """One task and what every run did with it."""
+    """One task and what every run did with it: `attempts` are names of runs and what they did."""
 
     task: Task
     number: int
     title: str
-    files: Sequence[FileView]
-    attempts: Sequence[AttemptView]
+    attempts: Sequence[tuple[str, Attempt]]
     groups: Sequence[str]
     facets: str
 
 
 class _Page:
-    """Turns records into what the template shows, and counts what is left out."""
+    """What the template calls to show texts and files; it counts what is left out."""
 
     def __init__(self, runs: Sequence[ScoredRun], questions: bool, scrub: PathScrubber, max_bytes: int):
-        self.runs = runs
-        self.questions = questions
-        self.scrub = scrub
+        self.runs, self.questions, self.scrub = runs, questions, scrub
         self.shortened = 0
-        self.pictures = Pictures(_pictures(runs) if questions else (), max_bytes)
+        images = (file for run in runs for attempt in run.attempts for file in attempt.trajectory.images)
+        self.pictures = Pictures(images if questions else (), max_bytes)
         self._shown: set[str] = set()
 
-    def text(self, text: str | None, limit: int = MAX_TEXT) -> str:
+    def text(self, text: object, limit: int = MAX_TEXT) -> str:
         """Text without places of this machine and of bearable length."""
-        short = shorten(text or "", limit)
-        self.shortened += short != (text or "")
+        whole = "" if text is None else str(text)
+        short = shorten(whole, limit)
+        self.shortened += short != whole
         return self.scrub(short)
 
     def cards(self) -> list[Card]:
         """One card per task, in the order of the first run that has it."""
-        by_task: dict[str, list[tuple[ScoredRun, Attempt]]] = {}
+        tasks: dict[str, list[tuple[str, Attempt]]] = {}
         for run in self.runs:
             for attempt in run.attempts:
-                by_task.setdefault(attempt.trajectory.task.id, []).append((run, attempt))
-        return [self._card(number, attempts) for number, attempts in enumerate(by_task.values(), start=1)]
+                tasks.setdefault(attempt.trajectory.task.id, []).append((run.name, attempt))
+        return [self._card(number, attempts) for number, attempts in enumerate(tasks.values(), start=1)]
 
-    def _card(self, number: int, attempts: Sequence[tuple[ScoredRun, Attempt]]) -> Card:
+    def _card(self, number: int, attempts: Sequence[tuple[str, Attempt]]) -> Card:
         task = attempts[0][1].trajectory.task
-        groups: dict[str, None] = {}
-        for _, attempt in attempts:
-            groups.update(dict.fromkeys(attempt.groups))
-        facets = [[run.name, attempt.outcome, attempt.error_type or ""] for run, attempt in attempts]
+        groups = list(dict.fromkeys(group for _, attempt in attempts for group in attempt.groups))
+        facets = [[run, attempt.outcome, attempt.error_type or ""] for run, attempt in attempts]
         words = " ".join(task.query.split()) if self.questions else f"task {task.id}"
-        return Card(
-            task=task,
-            number=number,
-            title=self.scrub(words if len(words) <= 110 else f"{words[:109]}…"),
-            files=[self._file(file) for file in task.files] if self.questions else [],
-            attempts=[self._attempt(run, attempt) for run, attempt in attempts],
-            groups=list(groups),
-            facets=json.dumps({"attempts": facets, "groups": list(groups)}),
-        )
+        title = self.scrub(words if len(words) <= 110 else f"{words[:109]}…")
+        return Card(task, number, title, attempts, groups, json.dumps({"attempts": facets, "groups": groups}))
 
-    def _attempt(self, run: ScoredRun, attempt: Attempt) -> AttemptView:
-        trajectory = attempt.trajectory
-        number, steps = 0, []
-        for step in trajectory.steps:
-            number += step.kind == "action"
-            shown = [self._file(trajectory.images[index]) for index in step.images] if self.questions else []
-            texts = {
-                "thought": self.text(step.thought),
-                "code": self.text(step.code),
-                "model_output": self.text(step.model_output),
-                "observation": self.text(step.observation),
-                "error": self.text(step.error),
-            }
-            steps.append(StepView(step, number, shown, texts))
-        failure = trajectory.provenance.get("failure")
-        texts = {
-            "answer": self.text(trajectory.answer),
-            "failure": self.text(None if failure is None else str(failure)),
-            "reason": self.text(attempt.score.reason if attempt.score else None),
-            "scores": _scores(attempt),
-        }
-        return AttemptView(run.name, attempt, steps, texts)
-
-    def _file(self, file: File) -> FileView:
+    def file(self, file: File) -> FileView:
+        """A file as it is shown at this place."""
         key = file.sha256[:16]
         if file.is_image:
             picture = self.pictures.get(file)
@@ -173,7 +250,7 @@ class _Page:
         return FileView(file.path, key, text=self.scrub(text[:MAX_PREVIEW]), note=note)
 
     def left_out(self) -> list[str]:
-        """Sentences on what the page does not show."""
+        """Sentences on what the page does not show, once everything is shown."""
         notes = []
         if not self.questions:
             notes.append(
@@ -189,21 +266,10 @@ class _Page:
         return notes
 
 
-def _pictures(runs: Sequence[ScoredRun]) -> Iterable[File]:
-    for run in runs:
-        for attempt in run.attempts:
-            yield from attempt.trajectory.images
-
-
 def _scores(attempt: Attempt) -> str:
     """Metrics of one task in per cent, where something was counted."""
     scores = attempt.score.to_dict()["scores"] if attempt.score else {}
     return ", ".join(f"{label_of(name)} {100 * value:.0f} %" for name, value in scores.items() if value is not None)
-
-
-def _digest(text: str) -> str:
-    """How a Content-Security-Policy names an inline script or style."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _options(runs: Sequence[ScoredRun], cards: Sequence[Card]) -> dict[str, list[str]]:
@@ -217,32 +283,11 @@ def _options(runs: Sequence[ScoredRun], cards: Sequence[Card]) -> dict[str, list
     return {name: choices for name, choices in found.items() if len(choices) > 1 or (choices and name == "error")}
 
 
-def settings_of(run: ScoredRun) -> list[tuple[str, str]]:
-    """What was run, as names and values to read."""
-    results = run.results
-    agent, dataset = results["agent"], results["dataset"]
-    named = {
-        "benchmark": results["benchmark"],
-        "mode": results["mode"].replace("_", " "),
-        "scoring": results["scoring"],
-        **{f"scoring: {name}": value for name, value in results.get("scoring_details", {}).items()},
-        "tasks": results["num_tasks"],
-        "seeds": results.get("seeds", []),
-        **{f"dataset: {name}": value for name, value in dataset.items()},
-        **{f"agent: {name}": value for name, value in agent.items()},
-        **{f"version: {name}": value for name, value in results.get("versions", {}).items()},
-        "created": results.get("created"),
-    }
-    return [
-        (name.replace("_", " "), _written(value)) for name, value in named.items() if value not in (None, [], {}, "")
-    ]
-
-
-def _written(value: Any) -> str:
-    """A value of a record in words."""
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_written(item)}" for name, item in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _result_blocks(scored: Sequence[ScoredRun], differences: Table | None, notes: Sequence[str]) -> list[Block | None]:
+    """Own and published results, what can be compared, further metrics, and differences."""
+    published = published_results(scored[0].benchmark)
+    notes = [*comparability_notes(scored, published), *notes]
+    return [results_table(scored, published), *notes, further_table(scored, published), differences]
 
 
 def render_page(
@@ -271,41 +316,132 @@ def render_page(
     page = _Page(runs, questions, PathScrubber(*hide), max_bytes)
     cards = page.cards()
     scored = [run for run in runs if run.results is not None]
-    published = published_results(scored[0].benchmark) if scored else None
-    templates = package_files("t3_agents.reports") / "templates"
-    style, script = ((templates / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    policy = (
-        f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {_digest(script)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
     prompts: dict[str, list[str]] = {}
     for run in runs if questions else ():
         for attempt in run.attempts[:1]:
             prompts.setdefault(page.text(attempt.trajectory.system_prompt), []).append(run.name)
-    context: dict[str, Any] = {
-        "policy": policy,
-        "style": Markup(style),  # a file of this package
-        "script": Markup(script),  # a file of this package
-        "title": f"{runs[0].benchmark}: {runs[0].name}" if runs[0].results else runs[0].name,
-        "runs": runs,
-        "scored": scored,
-        "counts": [(run.name, [(name, outcomes(run)[name]) for name in OUTCOMES]) for run in runs],
-        "results": results_table(scored, published) if scored else None,
-        "further": further_table(scored, published),
-        "notes": [*comparability_notes(scored, published), *map(page.text, notes)] if scored else [],
-        "differences": differences,
-        "breakdown": breakdown_tables(scored),
-        "errors": error_kinds(runs),
-        "plot": Markup(draw_cost_accuracy(scored)),  # escaped by its own template
-        "usage": usage_table(runs),
-        "cards": cards,
+    return _render_html(
+        "report.html",
+        "report.js",
+        title=f"{runs[0].benchmark}: {runs[0].name}" if runs[0].results else runs[0].name,
+        runs=runs,
+        counts=[(run.name, [(name, outcomes(run)[name]) for name in OUTCOMES]) for run in runs],
+        results=_result_blocks(scored, differences, [page.text(note) for note in notes]) if scored else [],
+        breakdown=breakdown_tables(scored),
+        errors=error_kinds(runs),
+        plot=Markup(draw_cost_accuracy(scored)),  # escaped by its own template
+        usage=usage_table(runs),
+        cards=cards,
         # Step by step, a row of the benchmark is several tasks: its first one stands for it.
-        "numbers": {task_of(card.attempts[0].attempt.trajectory): card.number for card in reversed(cards)},
-        "options": _options(runs, cards),
-        "prompts": prompts,
-        "questions": questions,
-        "left_out": page.left_out(),
-        "settings": lambda run: [(name, page.text(value)) for name, value in settings_of(run)],
-        "text": page.text,
+        numbers={task_of(card.attempts[0][1].trajectory): card.number for card in reversed(cards)},
+        options=_options(runs, cards),
+        prompts=prompts,
+        questions=questions,
+        settings={run.name: settings_table(run) for run in scored},
+        page=page,
+        scores=_scores,
+    )
+
+
+@dataclass(frozen=True)
+class ReportPaths:
+    """What was written: the page, the Markdown, and the plot beside it where there was something to draw."""
+
+    html: Path
+    markdown: Path
+    plot: Path | None
+
+
+def write_report(
+    run_folder: str | Path, compare_with: Iterable[str | Path] = (), questions: bool | None = None
+) -> ReportPaths:
+    """Write `report.html` and `report.md` into the folder of a scored run.
+
+    Args:
+        run_folder (`str` or `Path`): output folder of `t3 eval`.
+        compare_with (`Iterable[str | Path]`, *optional*): folders of further runs of the same benchmark, shown beside
+            it.
+        questions (`bool`, *optional*): show task texts, files, answers and steps. By default they are hidden where the
+            authors of the benchmark ask for it.
+
+    Returns:
+        [`ReportPaths`]: the files.
+
+    Raises:
+        InputError: when a folder holds no scored run, or a run of another benchmark.
+    """
+    folder = Path(run_folder)
+    folders = [folder, *map(Path, compare_with)]
+    runs = read_runs(folders)
+    unscored = [place for place, run in zip(folders, runs, strict=True) if run.results is None]
+    if unscored:
+        raise InputError(f"{unscored[0]} has no {RESULTS_FILE}: score it first with `t3 eval score {unscored[0]}`.")
+    others = [run.benchmark for run in runs if run.benchmark != runs[0].benchmark]
+    if others:
+        raise InputError(f"A report is about one benchmark, not {runs[0].benchmark} and {others[0]}.")
+    if questions is None:
+        questions = may_be_published(runs[0].benchmark)
+    differences, notes = _differences(runs, folders)
+    drawn = draw_cost_accuracy(runs, background="white")
+    plot = Plot(PLOT_FILE, "Accuracy against the cost of a task, with 95 % intervals", drawn) if drawn else None
+    hidden = "" if questions else " Questions, files, answers and steps are hidden there, as the benchmark asks."
+    sections: dict[str, list[Block | None]] = {
+        "": [Markdown("\n".join(f"- {_outcomes(run)}" for run in runs))],
+        "Results": _result_blocks(runs, differences, notes),
+        "By group": breakdown_tables(runs),
+        "Errors": [errors_table(runs, questions)],
+        "Cost": [usage_table(runs), plot],
+        "Trajectories": [
+            Markdown(f"Every trajectory is in [{REPORT_HTML}]({REPORT_HTML}), one page that opens offline.{hidden}")
+        ],
+        "What was run": [block for run in runs for block in (heading(run.name, 3), settings_table(run))],
     }
-    return environment().get_template("report.html").render(context)
+    paths = ReportPaths(folder / REPORT_HTML, folder / REPORT_MD, folder / PLOT_FILE if plot else None)
+    write_atomic(paths.html, render_page(runs, questions, folders, differences, notes))
+    if plot:
+        plot.write(folder)
+    title = f"{runs[0].benchmark}: {runs[0].name}"
+    write_atomic(paths.markdown, PathScrubber(*folders)(markdown_page(title, sections)))
+    return paths
+
+
+def may_be_published(benchmark: str | None) -> bool:
+    """Whether questions and answers may be shown; the authors of some benchmarks ask to keep them to oneself."""
+    return benchmark not in BENCHMARKS or not BENCHMARKS[benchmark].is_private
+
+
+def read_runs(folders: Sequence[Path]) -> list[ScoredRun]:
+    """Read run folders; runs that have the same name are told apart by their folder.
+
+    Raises:
+        InputError: when one holds no run, or is named twice.
+    """
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise InputError("A run cannot be compared with itself: name each folder once.")
+    runs = [ScoredRun.read(folder) for folder in folders]
+    names = [run.name for run in runs]
+    runs = [
+        replace(run, name=f"{run.name} ({folder.resolve().name})") if names.count(run.name) > 1 else run
+        for run, folder in zip(runs, folders, strict=True)
+    ]
+    names = [run.name for run in runs]
+    return [
+        replace(run, name=f"{run.name} #{number}") if names.count(run.name) > 1 else run
+        for number, run in enumerate(runs, start=1)
+    ]
+
+
+def _differences(runs: Sequence[ScoredRun], folders: Sequence[Path]) -> tuple[Table | None, list[str]]:
+    """Paired differences to the first run, and sentences on runs that have none."""
+    compared, notes = [], []
+    for run, folder in zip(runs[1:], folders[1:], strict=True):
+        try:
+            compared.append((run, compare_runs(folders[0], folder)))
+        except InputError as error:  # other rules or other tasks: the numbers stand side by side only
+            notes.append(str(error))
+    return differences_table(runs[0], compared), notes
+
+
+def _outcomes(run: ScoredRun) -> str:
+    counts = outcomes(run)
+    return f"{escape(run.name)}: {', '.join(f'{counts[name]} {name}' for name in OUTCOMES if counts[name])}"

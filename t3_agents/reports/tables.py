@@ -1,4 +1,4 @@
-"""The numbers of evaluations as tables of plain text, for the Markdown and the HTML report alike."""
+"""Numbers as tables of plain text, for Markdown, HTML and the terminal alike."""
 
 from __future__ import annotations
 
@@ -8,27 +8,20 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from ..evaluation.published import Column, PublishedTable
+from ..evaluation.published import Column, Distribution, PublishedTable
 from ..evaluation.results import USAGE, ScoredRun, TaskScore, outcome_of, task_of
+from ..evaluation.run import BENCHMARKS
+from .markdown import Markdown, escape, table
 
 
-LABELS = {
-    "ans_acc": "AnsAcc",
-    "ans_acc_image": "AnsAcc with image generation",
-    "tool_acc": "ToolAcc",
-    "code_exec": "CodeExec",
-    "inst_acc": "InstAcc",
-    "arg_acc": "ArgAcc",
-    "summ_acc": "SummAcc",
-    "f1_perception": "Tool F1, perception",
-    "f1_operation": "Tool F1, operation",
-    "f1_logic": "Tool F1, logic",
-    "f1_creativity": "Tool F1, creativity",
-}
+LABELS = {name: label for kind in BENCHMARKS.values() for name, label in kind.metrics.items()}
+"""Metrics as people write them."""
 MAX_EXAMPLES = 3
 """Tasks that are named per kind of error."""
 
 NOTHING = "–"
+# Columns of breakdowns in a terminal, which is narrow.
+_IN_TERMINAL = ("ans_acc", "tool_acc", "code_exec", "inst_acc", "arg_acc", "summ_acc")
 
 
 @dataclass(frozen=True)
@@ -38,13 +31,45 @@ class Table:
     Args:
         title (`str`): caption.
         header (`list[str]`), rows (`list[list[str]]`): the first cell of a row names it.
-        own (`set[int]`): rows of own runs, where others are beside them.
+        own (`set[int]`, *optional*): rows of own runs, where others are beside them.
+        right (`int`, *optional*, defaults to 0): columns at the right that are numbers.
     """
 
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     own: frozenset[int] = frozenset()
+    right: int = 0
+
+    @property
+    def markdown(self) -> Markdown:
+        """The table with its caption; every cell is escaped."""
+        rows = [
+            [Markdown(f"**{escape(row[0])}**") if number in self.own and row[0] else row[0], *row[1:]]
+            for number, row in enumerate(self.rows)
+        ]
+        content = table(self.header, rows, self.right)
+        return Markdown(f"{escape(self.title)}:\n\n{content}") if self.title else content
+
+
+def print_tables(*tables: Table | None, console: Any = None) -> None:
+    """Print tables on the terminal.
+
+    Args:
+        tables ([`Table`]): what to print; `None` is passed over.
+        console (`rich.console.Console`, *optional*): where; standard output by default.
+    """
+    from rich.console import Console
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    for each in filter(None, tables):
+        grid = Grid(title=Text(each.title) if each.title else None, title_justify="left")
+        for place, name in enumerate(each.header):
+            grid.add_column(Text(name), justify="right" if place >= len(each.header) - each.right else "left")
+        for row in each.rows:
+            grid.add_row(*map(Text, row))
+        (console or Console()).print(grid)
 
 
 @dataclass
@@ -166,14 +191,20 @@ def _difference(metric: Mapping[str, Any] | None) -> str:
     return f"{100 * metric['difference']:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
-def breakdown_tables(runs: Sequence[ScoredRun]) -> list[Table]:
-    """One table per group of tasks, such as levels or tools, with every metric that has numbers there."""
+def breakdown_tables(runs: Sequence[ScoredRun], only: Sequence[str] | None = None) -> list[Table]:
+    """One table per group of tasks, such as levels or tools, with every metric that has numbers there.
+
+    Args:
+        runs (`list[ScoredRun]`): scored runs.
+        only (`list[str]`, *optional*): metrics that are shown; all by default.
+    """
     groups = dict.fromkeys(group for run in runs for group in run.results["breakdown"])
     tables = []
     for group in groups:
         parts = [run.results["breakdown"].get(group, {}) for run in runs]
         values = sorted({value for part in parts for value in part})
         metrics = dict.fromkeys(name for part in parts for value in part.values() for name in value)
+        metrics = [name for name in metrics if only is None or name in only]
         several = len(runs) > 1
         rows = [
             [value, *([run.name] if several else []), str(_count(part[value])), *_cells(part[value], metrics)]
@@ -209,6 +240,18 @@ def error_kinds(runs: Sequence[ScoredRun]) -> list[ErrorKind]:
     return sorted(kinds.values(), key=lambda kind: (-sum(kind.counts), kind.name))
 
 
+def errors_table(runs: Sequence[ScoredRun], questions: bool) -> Table | None:
+    """Kinds of error with the ids of the first tasks and, where questions may be shown, the reasons."""
+    kinds = error_kinds(runs)
+    rows = []
+    for kind in kinds:
+        reasons = [" ".join(score.reason.split()) if questions and score.reason else "" for score in kind.examples]
+        reasons = [f": {text if len(text) <= 120 else f'{text[:119]}…'}" if text else "" for text in reasons]
+        examples = [f"{score.task_id}{reason}" for score, reason in zip(kind.examples, reasons, strict=True)]
+        rows.append([kind.name.replace("_", " "), *map(str, kind.counts), "; ".join(examples)])
+    return Table("", ["error", *(run.name for run in runs), "examples"], rows) if kinds else None
+
+
 def outcomes(run: ScoredRun) -> Counter[str]:
     """How many answers were right, wrong and without a verdict."""
     scores = run.scores or [attempt.score for attempt in run.attempts]
@@ -235,3 +278,105 @@ def usage_table(runs: Sequence[ScoredRun]) -> Table:
         rows.append([run.name, number["input_tokens"], number["output_tokens"], seconds, cost])
     header = ["agent", "tokens read", "tokens written", "seconds", "cost"]
     return Table("Means per task", header, rows)
+
+
+def settings_table(run: ScoredRun) -> Table:
+    """What was run, as names and values to read."""
+    results = run.results
+    named = {
+        "benchmark": results["benchmark"],
+        "mode": results["mode"].replace("_", " "),
+        "scoring": results["scoring"],
+        **{f"scoring: {name}": value for name, value in results.get("scoring_details", {}).items()},
+        "tasks": results["num_tasks"],
+        "seeds": results.get("seeds", []),
+        **{f"dataset: {name}": value for name, value in results["dataset"].items()},
+        **{f"agent: {name}": value for name, value in results["agent"].items()},
+        **{f"version: {name}": value for name, value in results.get("versions", {}).items()},
+        "created": results.get("created"),
+    }
+    rows = [
+        [name.replace("_", " "), _written(value)] for name, value in named.items() if value not in (None, [], {}, "")
+    ]
+    return Table("", ["setting", "value"], rows)
+
+
+def _written(value: Any) -> str:
+    """A value of a record in words."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_written(item)}" for name, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def print_results(results: dict[str, Any], folder: str) -> None:
+    """Print the metrics of a run with their intervals, and the breakdown by group.
+
+    Args:
+        results (`dict`): the content of `results.json`.
+        folder (`str`): where it lies.
+    """
+    run = ScoredRun(results["agent"]["name"], [], results=results)
+    dataset, details = results["dataset"], results["scoring_details"]
+    print(
+        f"{results['benchmark']} ({dataset['split']}), {results['mode'].replace('_', ' ')}, {results['scoring']} "
+        f"scoring: {run.name}, {results['num_tasks']} tasks, seeds {results['seeds']}"
+    )
+    if details.get("embedding_model"):
+        print(f"open answers scored with {details['embedding_model']}")
+    unscored = {kind: number for kind, number in details.get("unscored", {}).items() if number}
+    if unscored:
+        print("not scored: " + ", ".join(f"{number} {kind}" for kind, number in unscored.items()))
+    if details["skipped_rows"]:
+        print(f"left out: {details['skipped_rows']} rows that cannot be used")
+    rows = [[label_of(name), percent(metric), str(metric["n"])] for name, metric in results["metrics"].items()]
+    metrics = Table("", ["metric", "% [95 % interval]", "n"], rows, right=1)
+    print_tables(metrics, *breakdown_tables([run], _IN_TERMINAL), usage_table([run]))
+    if results["errors"]:
+        print("errors: " + ", ".join(f"{name} {number}" for name, number in results["errors"].items()))
+    print(f"results: {folder}")
+
+
+def print_comparison(comparison: dict[str, Any]) -> None:
+    """Print two runs side by side.
+
+    Args:
+        comparison (`dict`): what [`~evaluation.compare.compare_runs`] gave.
+    """
+    print(f"{comparison['benchmark']}, {comparison['num_tasks']} tasks of both runs")
+    if comparison["only_in_one"]:
+        print(f"left out: {comparison['only_in_one']} tasks that only one run has")
+    rows = [
+        [label_of(name), _share(metric["first"]), _share(metric["second"]), _difference(metric)]
+        for name, metric in comparison["metrics"].items()
+    ]
+    print_tables(Table("", ["metric, %", *comparison["names"], "difference [95 % interval]"], rows))
+    answers = comparison["answers"]
+    if answers and answers["p_value"] is not None:
+        print(
+            f"right: both {answers['both']}, only the first {answers['only_first']}, only the second "
+            f"{answers['only_second']}, neither {answers['neither']}; McNemar's exact test p = "
+            f"{answers['p_value']:.3g}"
+        )
+
+
+def _share(value: float | None) -> str:
+    return NOTHING if value is None else f"{100 * value:.1f}"
+
+
+def shares_table(found: Distribution, limit: int = 20) -> Table:
+    """Shares of a dataset beside those of the paper's MM-Traj; at most `limit` names that the paper does not have."""
+    extra = [name for name in found.counts if name not in found.paper]
+    left_out = set(extra[limit:])
+    rows = [
+        [name, f"{found.here.get(name, 0):.1f} ({found.counts.get(name, 0):,})", _paper_share(found.paper.get(name))]
+        for name in found.names
+        if name not in left_out
+    ]
+    if left_out:
+        rows.append([f"{len(left_out)} more", f"{sum(found.here[name] for name in left_out):.1f}", ""])
+    distance = "nothing to count" if found.distance is None else f"distance {found.distance:.3f}"
+    return Table(f"{found.title}, {distance}", ["", "here, % (number)", "paper, %"], rows, right=2)
+
+
+def _paper_share(share: float | None) -> str:
+    return NOTHING if share is None else f"{share:.1f}"

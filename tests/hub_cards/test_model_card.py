@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 
 import pytest
 import yaml
@@ -16,98 +15,41 @@ from t3_agents.errors import InputError
 from tests.helpers.finished_run import write_finished_run
 
 
-def scores(n, right):
-    value = right / n
-    intervals = {name: [value / 2, (1 + value) / 2] for name in ("ans_acc", "tool_acc", "code_exec")}
-    return {"ans_acc": value, "tool_acc": 1.0, "code_exec": 0.9, "n": n, "counts": {}, "ci95": intervals}
-
-
-@pytest.fixture
-def quickstart(tmp_path):
-    """Folder of a quickstart run: what `t3 quickstart` leaves, without weights."""
-    run = tmp_path / "quickstart"
-    agent = run / "train" / "agent"
-    agent.mkdir(parents=True)
-    controller = {"base": None, "revision": None, "adapter": False}
-    settings = {"format": "t3-agent/1", "max_steps": 6, "prompt": "compact", "controller": controller}
-    (agent / "t3_agent.json").write_text(json.dumps({**settings, "tools": [{"name": "visualizer"}]}))
-    (agent / "config.json").write_text(json.dumps({"model_type": "idefics3"}))
-    recipe = {"controller": "embedded", "dataset": str(run / "dataset"), "lora_rank": 16, "learning_rate": 0.002}
-    (run / "train" / "settings.json").write_text(json.dumps({**recipe, "batch_size": 4, "seed": 0}))
-    summary = {"rows": 1690, "steps": 43, "final_loss": 0.01132, "train_runtime": 354.88, "train_loss": 0.1854}
-    (run / "train" / "train.json").write_text(json.dumps({"summary": summary, "log": []}))
-    (run / "train" / "loss.png").write_bytes(b"png")
-    report = {
-        "untuned": {"seen": scores(52, 0), "unseen": scores(12, 1)},
-        "tuned": {"seen": scores(52, 45), "unseen": scores(12, 6)},
-        "vision": {"images": scores(12, 12), "blanked": scores(12, 0)},
-        "stage_seconds": {"train": 359.1},
-        "versions": {"torch": "2.13.0"},
-    }
-    (run / "report.json").write_text(json.dumps(report))
-    (run / "dataset").mkdir()
-    statistics = {"splits": {"train": 169, "test": 64}, "rejected": 3, "columns": {}}
-    (run / "dataset" / "statistics.json").write_text(json.dumps(statistics))
-    return run
-
-
-def test_a_card_is_written_from_the_run(quickstart, tmp_path):
-    tuned = write_finished_run(tmp_path / "tuned")
-    untuned = write_finished_run(tmp_path / "untuned", metrics={"ans_acc": {"value": 0.25, "ci95": None, "n": 4}})
-    card = make_card(read_run(quickstart, [tuned], [untuned]), "user/t3-agent", "user/mm-traj")
-    data = card.data.to_dict()
-    assert data["base_model"] == "HuggingFaceTB/SmolLM2-135M-Instruct" and data["base_model_relation"] == "finetune"
-    assert (data["library_name"], data["pipeline_tag"]) == ("transformers", "image-text-to-text")
-    assert data["license"] == "apache-2.0" and data["datasets"] == ["user/mm-traj"]
-    assert card.data.eval_results[0].metric_value == 50.0
-    for line in (
-        "| families of the training data | tuned | 52 | 86.5 [43.3, 93.3] |",
-        "| families kept out of training | untuned | 12 | 8.3",
-        "| every picture blanked | tuned | 12 | 0.0",
-        "| trajectories | 1,690 |",
-        "| peak learning rate | 0.002 |",
-        "| this agent | official | 4 | 50.0 [15.0, 85.0] |",
-        "| untuned | official | 4 | 25.0 |",
-        "| T3-Agent, Qwen2-VL-7B tuned (paper) | paper | 229 | 53.9 | 64.6 |",
-        "On families that training did not see it answers 50.0 % of 12 tasks right",
-        'T3Agent.from_pretrained("user/t3-agent")',
-        "![Loss and token accuracy by step](run/loss.png)",
-    ):
-        assert line in card.text, line
-    assert str(tmp_path) not in str(card) and "{{" not in card.text and "{%" not in card.text
-
-
-def test_every_number_is_in_a_file_of_the_run(quickstart, tmp_path):
-    run = read_run(quickstart, [write_finished_run(tmp_path / "tuned")])
-    text = make_card(run, "user/t3-agent").text
-    rows = re.findall(r"^\| ([\d.,]+) \| `(run/[^`]+|t3_agent.json)` \| `([^`]+)` \|$", text, re.MULTILINE)
-    assert len(rows) > 40
-    for shown, file, key in rows:
-        value = run.facts.get(file, key)
-        forms = [f"{value:,}", f"{value:g}", f"{value:.0f}", f"{value:.4f}", f"{100 * value:.1f}"]
-        assert shown in forms, (shown, file, key)
-    # And the other way round: no number of a table is without a place, but for those of the paper.
-    sources = {shown for shown, _, _ in rows}
-    tables = text.split("## Where the numbers come from")[0].splitlines()
-    for line in tables:
-        if line.startswith("|") and "(paper)" not in line and "release of" not in line:
-            found = re.findall(r"(?<![\w.])\d[\d.,]*(?![\w])", line.replace("95 %", ""))
-            assert {number.rstrip(",") for number in found} <= sources, line
+def make_agent(folder):
+    """Folder of an adapter, with settings and without weights."""
+    folder.mkdir()
+    controller = {"base": "org/base", "revision": "b" * 40, "adapter": True}
+    settings = {"max_steps": 6, "prompt": "paper", "controller": controller, "tools": [{"name": "visualizer"}]}
+    (folder / "t3_agent.json").write_text(json.dumps(settings))
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "org/base"}))
+    return folder
 
 
 def test_an_adapter_names_its_base(tmp_path):
-    agent = tmp_path / "agent"
-    agent.mkdir()
-    controller = {"base": "org/base", "revision": "b" * 40, "adapter": True}
-    (agent / "t3_agent.json").write_text(json.dumps({"max_steps": 6, "prompt": "paper", "controller": controller}))
-    (agent / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "org/base"}))
-    card = make_card(read_run(agent), "user/adapter", license="mit")
+    card = make_card(read_run(make_agent(tmp_path / "agent")), "user/adapter", license="mit")
     data = card.data.to_dict()
     assert (data["base_model"], data["base_model_relation"], data["library_name"]) == ("org/base", "adapter", "peft")
     assert (
         f"at revision `{'b' * 40}`" in card.text and "## Training" not in card.text and "## Results" not in card.text
     )
     assert ModelCard(str(card)).data.to_dict() == data
+
+
+def test_evaluations_stand_beside_the_paper(tmp_path):
+    tuned = write_finished_run(tmp_path / "tuned")
+    untuned = write_finished_run(tmp_path / "untuned", metrics={"ans_acc": {"value": 0.25, "ci95": None, "n": 4}})
+    run = read_run(make_agent(tmp_path / "agent"), [tuned], [untuned])
+    card = make_card(run, "user/t3-agent", "user/mm-traj")
+    assert card.data.eval_results[0].metric_value == 50.0 and card.data.datasets == ["user/mm-traj"]
+    for line in (
+        "| this agent | official | 4 | 50.0 [15.0, 85.0] |",
+        "| untuned | official | 4 | 25.0 |",
+        "| T3-Agent, Qwen2-VL-7B tuned (paper) | paper | 229 | 53.9 | 64.6 |",
+        "Tools, by name from the installed package: `visualizer`.",
+        "| 50.0 | `run/results/tuned-0.json` | `metrics.ans_acc.value` |",
+    ):
+        assert line in card.text, line
+    assert str(tmp_path) not in str(card) and "{{" not in card.text and "{%" not in card.text
 
 
 def test_a_folder_without_an_agent(tmp_path):
@@ -123,9 +65,8 @@ def test_paths_of_the_machine_are_cut(tmp_path):
 def test_facts_note_what_they_show():
     facts = Facts({"x.json": {"a": [{"b": 0.5}], "text": "t"}})
     assert facts.show("x.json", "a.0.b", "{:.1f}", 100) == "50.0"
-    assert facts.shown == [("50.0", "x.json", "a.0.b")] and facts.maybe("x.json", "a.1.b") == ""
-    with pytest.raises(InputError, match="has no number `text`"):
-        facts.show("x.json", "text")
+    assert facts.show("x.json", "a.1.b") == facts.show("x.json", "text") == ""
+    assert list(facts.shown) == [("50.0", "x.json", "a.0.b")]
 
 
 class TestResults:

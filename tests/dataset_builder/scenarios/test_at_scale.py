@@ -28,10 +28,9 @@ from dataset_builder.scenarios.at_scale import (
 from dataset_builder.scenarios.families.framing import _FRAMES, _NAMES, framed, query_key
 from dataset_builder.scenarios.families.words import FIRST_NAMES, LAST_NAMES
 from dataset_builder.scenarios.mixture import FamilyProfile, solve_mixture, whole_numbers
-from dataset_builder.statistics import paper_distances
-from hub_cards.dataset_card import PAPER_DOMAINS, PAPER_FILE_TYPES, PAPER_STEPS, PAPER_TOOLS
 from t3_agents.cli import parse
 from t3_agents.errors import InputError
+from t3_agents.evaluation.published import AXES, beside_paper, paper_shares
 from t3_agents.storage import RunFolder, read_rows
 from tests.helpers import ROOT
 
@@ -80,15 +79,20 @@ def test_weights_become_numbers_without_losing_a_row():
 
 
 def test_distances_are_total_variations():
-    papers = {"file_types": PAPER_FILE_TYPES, "tools": PAPER_TOOLS, "domains": PAPER_DOMAINS, "steps": PAPER_STEPS}
+    def paper_distances(found):
+        return {axis: one.distance for axis, one in beside_paper(found).items()}
+
+    papers = {axis: paper_shares(axis) for axis in AXES}
     # The rounded domains of the paper add up to 100.1 %.
     assert max(paper_distances(papers).values()) < 0.001
     # The answer is no tool call, and types that the paper does not name are its `other`.
-    files = {key: share for key, share in PAPER_FILE_TYPES.items() if key != "other"} | {"json": 1.0, "txt": 2.0}
-    same = papers | {"tools": PAPER_TOOLS | {"final_answer": 99}, "file_types": files}
+    files = {key: share for key, share in papers["file_types"].items() if key != "other"} | {"json": 1.0, "txt": 2.0}
+    same = papers | {"tools": papers["tools"] | {"final_answer": 99}, "file_types": files}
     assert max(paper_distances(same).values()) < 0.001
-    assert paper_distances(papers | {"steps": {"9": 4}})["steps"] == 1
-    moved = PAPER_DOMAINS | {"finance": PAPER_DOMAINS["finance"] - 10, "nature": PAPER_DOMAINS["nature"] + 10}
+    assert paper_distances(papers | {"steps": {"9": 4}})["steps"] == pytest.approx(1)
+    assert paper_distances(papers | {"steps": {}})["steps"] is None
+    domains = papers["domains"]
+    moved = domains | {"finance": domains["finance"] - 10, "nature": domains["nature"] + 10}
     assert paper_distances(papers | {"domains": moved})["domains"] == pytest.approx(0.1, abs=0.001)
 
 
@@ -217,7 +221,7 @@ def test_two_thousand_rows_are_distinct_and_near_the_paper(tmp_path):
     assert process.returncode == 0
     found = json.loads((tmp_path / "run" / "dataset" / "statistics.json").read_text())
     assert found["rows"] == 2000
-    assert max(paper_distances(found).values()) < 0.1
+    assert max(one.distance for one in beside_paper(found).values()) < 0.1
     rows = rows_of(tmp_path / "run")
     assert len({query_key(row["task"]["query"]) for row in rows}) == 2000
     splits: dict[str, set[str]] = {}

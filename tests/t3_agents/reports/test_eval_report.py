@@ -1,5 +1,6 @@
 import json
 import re
+import zipfile
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -9,8 +10,9 @@ from markdown_it import MarkdownIt
 from t3_agents.cli import main as t3
 from t3_agents.errors import InputError
 from t3_agents.evaluation.results import ScoredRun
-from t3_agents.reports.cost_plot import draw_cost_accuracy, points_of
-from t3_agents.reports.eval_report import read_runs, write_report
+from t3_agents.reports.inspect_log import HIDDEN, export_inspect_log
+from t3_agents.reports.page import read_runs, write_report
+from t3_agents.reports.plots import draw_cost_accuracy, points_of
 from t3_agents.reports.tables import error_kinds, percent, usage_means
 from tests.helpers.evaluated_run import HOSTILE, make_run
 
@@ -92,15 +94,24 @@ def test_levels_of_gaia_come_from_the_breakdown(tmp_path):
     assert [cell.split(" ")[0] for cell in cells[row + 3 : row + 7]] == ["75.0", "100.0", "0.0", "100.0"]
 
 
-def test_gaia_keeps_its_questions_out_of_the_report(tmp_path):
+def test_gaia_keeps_its_questions_out_of_what_is_published(tmp_path):
     run = make_run(tmp_path / "run", [True, False], benchmark="gaia", words="Who ate the walrus?", output="observed")
-    secrets = ("walrus", "secret-", "photo.png", "observed", "I divide.", "data:image", "answered 8")
-    paths = write_report(run)
-    for text in (paths.html.read_text(), paths.markdown.read_text()):
+    secrets = {"walrus", "secret-", "photo.png", "observed", "I divide.", "base64", "answered 8"}
+
+    def published(name, questions=None):
+        paths = write_report(run, questions=questions)
+        with zipfile.ZipFile(export_inspect_log(run, tmp_path / name, questions)) as archive:
+            log = "".join(archive.read(member).decode() for member in archive.namelist())
+        return paths.html.read_text(), paths.markdown.read_text(), log
+
+    html, markdown, log = published("hidden.eval")
+    for text in (html, markdown, log):
         assert [secret for secret in secrets if secret in text] == []
-    assert "task-1" in paths.html.read_text() and "t3 view" in paths.html.read_text()
-    paths = write_report(run, questions=True)
-    assert [secret for secret in secrets if secret not in paths.html.read_text()] == []
+    assert "task-1" in html and "t3 view" in html and HIDDEN in log
+    html, _, log = published("shown.eval", questions=True)
+    assert [secret for secret in secrets if secret not in html] == []
+    assert secrets - {secret for secret in secrets if secret in log} == {"secret-"}
+    assert str(tmp_path) not in log
 
 
 def test_hostile_names_stay_text(tmp_path):

@@ -4,7 +4,7 @@ import zipfile
 import pytest
 
 from t3_agents.errors import InputError
-from t3_agents.reports.inspect_log import HIDDEN, LOG_VERSION, export_inspect_log
+from t3_agents.reports.inspect_log import LOG_VERSION, export_inspect_log
 from tests.helpers.evaluated_run import make_run
 
 
@@ -69,21 +69,6 @@ def test_datasets_reads_it(log, tmp_path):
         "wrong",
     ]
     assert json.loads(rows[0]["messages"][0])["role"] == "system"
-
-
-def test_questions_of_gaia_are_left_out(tmp_path):
-    run = make_run(tmp_path / "run", [True, False], benchmark="gaia", words="Who ate the walrus?", output="observed")
-
-    def text_of(path):
-        with zipfile.ZipFile(path) as archive:
-            return "".join(archive.read(name).decode() for name in archive.namelist())
-
-    secrets = ("walrus", "secret-", "observed", "I divide.", "base64", "answered 8")
-    hidden = text_of(export_inspect_log(run, tmp_path / "hidden.eval"))
-    assert [secret for secret in secrets if secret in hidden] == [] and HIDDEN in hidden
-    shown = text_of(export_inspect_log(run, tmp_path / "shown.eval", questions=True))
-    assert [secret for secret in secrets if secret != "secret-" and secret not in shown] == []
-    assert str(tmp_path) not in shown
 
 
 def test_mistakes_are_refused(tmp_path):

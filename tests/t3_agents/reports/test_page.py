@@ -13,9 +13,7 @@ import pytest
 from PIL import Image
 
 from t3_agents.evaluation.results import Attempt, ScoredRun, read_results, read_scores, write_results
-from t3_agents.reports.eval_report import read_runs, write_report
-from t3_agents.reports.page import MAX_TEXT, render_page
-from t3_agents.reports.thumbnails import SIDES
+from t3_agents.reports.page import MAX_TEXT, SIDES, read_runs, render_page, write_report
 from t3_agents.task import File, Task
 from t3_agents.trajectory import Trajectory
 from t3_agents.turns import Step

@@ -9,11 +9,9 @@ from markdown_it import MarkdownIt
 from PIL import Image
 from rich.console import Console
 
-from t3_agents.errors import InputError
-from t3_agents.reports.markdown import PathScrubber, fenced, inline
+from t3_agents.reports.markdown import PathScrubber, escape, fenced
 from t3_agents.reports.quickstart import (
     build_results,
-    check_results,
     choose_trajectories,
     family_of,
     print_table,
@@ -92,24 +90,6 @@ def report(tmp_path_factory):
     return folder
 
 
-def test_the_json_has_exactly_its_parts(report):
-    results = json.loads((report / "report.json").read_text())
-    assert list(results) == ["untuned", "tuned", "vision", "stage_seconds", "seed", "versions"]
-    assert list(results["vision"]) == ["images", "blanked"]
-    for part in ("untuned", "tuned"):
-        assert list(results[part]) == ["seen", "unseen"]
-        for scores in results[part].values():
-            assert list(scores) == ["ans_acc", "tool_acc", "code_exec", "n", "counts", "ci95"]
-    assert results["tuned"]["seen"]["ans_acc"] == 0.75
-    assert results["tuned"]["seen"]["n"] == 4
-    assert results["tuned"]["seen"]["ci95"]["ans_acc"] == [0.3006, 0.9544]
-    assert results["tuned"]["unseen"]["code_exec"] == 0.75
-    assert results["untuned"]["seen"]["ans_acc"] == 0
-    assert results["stage_seconds"] == {"build tasks": 1.3, "train": 224.0}
-    assert results["seed"] == 17
-    assert results["versions"] == {"torch": "2.13.0"}
-
-
 def test_the_page_has_its_sections_in_order(report):
     page = (report / "report.md").read_text()
     assert re.findall(r"^#+ .*", page, re.MULTILINE) == [
@@ -138,7 +118,9 @@ def numbers_in(text):
 def test_every_number_of_the_page_is_in_the_json(report):
     page = (report / "report.md").read_text().split("## Three trajectories")[0]
     page = page.replace("95 % interval", "").replace("2.13.0", "")
-    known = numbers_in((report / "report.json").read_text())
+    results = json.loads((report / "report.json").read_text())
+    assert results["stage_seconds"] == {"build tasks": 1.3, "train": 224.0} and results["seed"] == 17
+    known = numbers_in(json.dumps(results))
     assert len(numbers_in(page)) > 10
     assert numbers_in(page) <= known
 
@@ -179,7 +161,7 @@ def test_the_same_runs_give_the_same_report(report, tmp_path):
 
 def test_which_trajectories_are_shown():
     chosen = choose_trajectories(make_runs())
-    assert [(title, t.task.id) for title, t in chosen] == [
+    assert [(title, t.task.id) for title, t, _ in chosen] == [
         ("A success", "receipts-0"),
         ("A failure", "receipts-3"),
         ("An unseen family", "charts-0"),
@@ -189,13 +171,7 @@ def test_which_trajectories_are_shown():
     assert choose_trajectories(runs)[0][1].task.id == "receipts-0"
     # A failure that is of an unseen family is not shown twice while there is another one.
     runs = make_runs(tuned=(4, 0))
-    assert [t.task.id for _, t in choose_trajectories(runs)] == ["receipts-0", "charts-0", "charts-1"]
-
-
-def test_without_a_failure_the_page_says_so(tmp_path):
-    runs = make_runs(tuned=(4, 2))
-    write_report(tmp_path, make_results(runs), runs)
-    assert "There is no failure" in (tmp_path / "report.md").read_text()
+    assert [t.task.id for _, t, _ in choose_trajectories(runs)] == ["receipts-0", "charts-0", "charts-1"]
 
 
 def test_nothing_was_run(tmp_path):
@@ -204,7 +180,7 @@ def test_nothing_was_run(tmp_path):
     write_report(tmp_path, results, runs)
     page = (tmp_path / "report.md").read_text()
     assert "| seen | AnsAcc | – | 0 | – | 0 |" in page and "No task of an unseen family was run." in page
-    assert "No task was answered right." in page and "nan" not in page
+    assert "No task was answered right." in page and "There is no failure" in page and "nan" not in page
     print_table(results, Console(file=io.StringIO()))
 
 
@@ -257,17 +233,20 @@ def test_a_fence_cannot_be_closed_from_inside(text):
         ("_a_", "\\_a\\_"),
         ("a|b", "a\\|b"),
         ("[x](y)", "\\[x\\](y)"),
-        ("<b>&amp;", "\\<b\\>\\&amp\\;"),
+        ("<b>&amp;", "\\<b\\>\\&amp;"),
         ("http://x.example", "http\\://x.example"),
+        (":smile: a: b", "\\:smile: a: b"),
         ("WWW.x.example", "www\\.x.example"),
         ("@someone", "&#64;someone"),
         ("- a\nb", "\\- a b"),
+        ("1. a", "1\\. a"),
         ("2.13.0", "2.13.0"),
+        ("plain words, 100 % – né 中文", "plain words, 100 % – né 中文"),
         (5, "5"),
     ],
 )
 def test_inline_text(text, expected):
-    assert inline(text) == expected
+    assert escape(text) == expected
 
 
 def test_no_path_of_this_machine(tmp_path):
@@ -290,38 +269,6 @@ def test_the_scrubber_keeps_other_paths(tmp_path):
     assert scrub(f"{tmp_path}/run/a and {tmp_path}/running").startswith("…/a and ")
     for text in ("files/receipt.png", "/", "and/or", "x/usr", "1/2"):
         assert scrub(text) == text
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (lambda r: r.pop("vision"), "lacks `vision`"),
-        (lambda r: r.update(extra=1), "unknown part `extra`"),
-        (lambda r: r["tuned"].pop("unseen"), "`tuned` lacks `unseen`"),
-        (lambda r: r["tuned"]["seen"].pop("ci95"), "`tuned.seen` lacks `ci95`"),
-        (lambda r: r["tuned"]["seen"].update(ans_acc=75), "in 0..1 or null, not 75"),
-        (lambda r: r["tuned"]["seen"].update(ans_acc=float("nan")), "in 0..1"),
-        (lambda r: r["tuned"]["seen"].update(ans_acc=None), "null together"),
-        (lambda r: r["tuned"]["seen"]["ci95"].update(ans_acc=0.5), "lower and an upper bound"),
-        (lambda r: r.update(stage_seconds=[1]), "`stage_seconds` of the results must be an object"),
-        (lambda r: r.update(seed={1, 2}), "cannot be written as JSON"),
-        (lambda r: r.update(tuned=None), "`tuned` must be an object"),
-    ],
-)
-def test_wrong_results_are_named(tmp_path, change, says):
-    runs = make_runs()
-    results = make_results(runs)
-    check_results(results)
-    change(results)
-    with pytest.raises(InputError, match=re.escape(says)):
-        write_report(tmp_path, results, runs)
-    assert not list(tmp_path.iterdir())
-
-
-def test_missing_runs_are_named(tmp_path):
-    runs = make_runs()
-    with pytest.raises(InputError, match="lack `tuned`"):
-        write_report(tmp_path, make_results(runs), {"untuned": runs["untuned"]})
 
 
 def test_the_table_fits_a_terminal():

@@ -11,8 +11,8 @@ from t3_agents.evaluation.gaia.benchmark import GAIAConfig
 from t3_agents.evaluation.gta.benchmark import GTAConfig
 from t3_agents.evaluation.results import ScoredRun, read_results, read_scores
 from t3_agents.evaluation.run import evaluate, score_run
-from t3_agents.reports.eval_report import write_report
 from t3_agents.reports.inspect_log import export_inspect_log
+from t3_agents.reports.page import write_report
 from t3_agents.reports.tables import outcomes, percent
 from tests.helpers.made_benchmarks import (
     gaia_agent,
