@@ -40,21 +40,20 @@ class AskSearchAgent(WorkspaceTool):
     name = "ask_search_agent"
     description = "Searches an offline corpus (facts about all countries); returns the best passage and its source."
     inputs = {"query": {"type": "string", "description": "what to search for, a few words"}}
-    output_type = "string"
 
-    def __init__(self, corpus: str | None = None, max_chars: int = 300):
-        super().__init__(corpus=corpus, max_chars=max_chars)
+    corpus: str | None = None
+    max_chars: int = 300
 
     def forward(self, query: str) -> str:
         if not isinstance(query, str) or not query.strip():
             raise InputError("`query` must be a few words to search for.")
-        found, asked = find_passages(query, self.settings["corpus"])
+        found, asked = find_passages(query, self.corpus)
         if not asked:
             return f"Nothing about `{query[:80]}` was found: name what to search for."
         if not found:
             return f"Nothing about `{query[:80]}` was found; the corpus holds facts about countries."
         best = found[0]
-        return f"{best.title}: {best_sentences(best, asked, self.settings['max_chars'])} [{best.source}]"
+        return f"{best.title}: {best_sentences(best, asked, self.max_chars)} [{best.source}]"
 
 
 def find_passages(query: str, corpus: str | None) -> tuple[list[Passage], set[str]]:

@@ -6,9 +6,10 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import Any, ClassVar, dataclass_transform
 
 from PIL import Image
 from smolagents import Tool
@@ -23,28 +24,39 @@ class _Copy(type(Path())):
     """A path that can be referred to weakly."""
 
 
+@dataclass_transform(eq_default=False)
 class WorkspaceTool(Tool):
     """A smolagents tool whose path arguments are workspace paths.
 
     Without a workspace (a tool called by itself) paths are taken as they are, relative to the working directory.
     Heavy parts (models, indexes) are loaded at the first call and shared by all instances in the process.
 
-    Keyword arguments of `__init__` are the tool's settings: JSON-safe values, kept in `settings` and saved with the
-    agent. An agent hands each of its tools its workspace, its controller, and `spawn`, which makes another agent:
-    `spawn(tools, model, prompt, **limits)`.
+    Annotated attributes of a subclass are its settings, as fields of a dataclass: JSON-safe values with defaults,
+    keyword arguments of the tool, saved with the agent. An agent hands each of its tools its workspace, its
+    controller, and `spawn`, which makes another agent: `spawn(tools, model, prompt, **limits)`.
     """
 
+    output_type = "string"
     version: ClassVar[str] = "1"
 
-    def __init__(self, **settings: Any):
+    def __init_subclass__(cls, **kwargs: Any):
+        dataclass(eq=False, repr=False)(cls)
+        super().__init_subclass__(**kwargs)
+
+    def __post_init__(self):
         super().__init__()
-        self.settings = settings
         self.workspace: Workspace | None = None
         self.controller: Model | None = None
         self.spawn: Callable[..., Any] | None = None
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
     def read_file(self, path: str) -> bytes:
         """Content of the file at a path argument.
+
 
         Raises:
             InputError: when there is no such file in the workspace; the message lists what is there.
@@ -93,3 +105,19 @@ class WorkspaceTool(Tool):
             number += 1
         image.save(f"{stem}_{number}.png")
         return f"{stem}_{number}.png"
+
+
+def fit_box(sides: Sequence[float], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """A box x1, y1, x2, y2 in whole pixels, cut to a picture.
+
+    Args:
+        sides (`Sequence[float]`): the box as a model gave it.
+        size (`tuple[int, int]`): width and height of the picture.
+
+    Raises:
+        InputError: when nothing of it is in the picture.
+    """
+    x1, y1, x2, y2 = (min(max(round(side), 0), limit) for side, limit in zip(sides, size * 2, strict=True))
+    if x1 >= x2 or y1 >= y2:
+        raise InputError(f"The box {list(sides)} is empty in this picture, which is {size[0]} x {size[1]} pixels.")
+    return x1, y1, x2, y2

@@ -102,14 +102,13 @@ class FaceDetection(WorkspaceTool):
     inputs = {"image_path": {"type": "string", "description": "path of the picture"}}
     output_type = "array"
 
-    def __init__(self, threshold: float = 0.5):
-        super().__init__(threshold=threshold)
+    threshold: float = 0.5
 
     def forward(self, image_path: str) -> list:
-        return find_faces(self.open_image(image_path), self.settings["threshold"])
+        return find_faces(self.open_image(image_path), self.threshold)
 
 
-class HubFaceDetection(WorkspaceTool):
+class HubFaceDetection(FaceDetection):
     """Finds faces with an open-vocabulary detector that is asked for a human face.
 
     It is the detector of [`~objectlocation.HubObjectLocation`], so that one copy in memory serves both tools; a
@@ -124,20 +123,11 @@ class HubFaceDetection(WorkspaceTool):
         revision (`str`, *optional*): branch, tag or commit of the model.
     """
 
-    name = FaceDetection.name
-    description = FaceDetection.description
-    inputs = FaceDetection.inputs
-    output_type = FaceDetection.output_type
-
-    def __init__(
-        self,
-        model: str = DETECTOR,
-        threshold: float = 0.2,
-        device: str | None = None,
-        dtype: str | None = None,
-        revision: str | None = None,
-    ):
-        super().__init__(model=model, threshold=threshold, device=device, dtype=dtype, revision=revision)
+    model: str = DETECTOR
+    threshold: float = 0.2
+    device: str | None = None
+    dtype: str | None = None
+    revision: str | None = None
 
     def forward(self, image_path: str) -> list:
         return sorted(detect(self.open_image(image_path), ["human face"], **self.settings))

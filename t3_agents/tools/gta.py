@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 import tempfile
+from dataclasses import field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from ..errors import InputError
-from .base import WorkspaceTool
+from .base import WorkspaceTool, fit_box
 from .image_edit import HubImageEdit, ImageEdit
 from .image_generator import HubImageGenerator, ImageGenerator
 from .local.arithmetic import calculate
@@ -23,7 +24,7 @@ from .local.solution import run_solution
 from .objectlocation import HubObjectLocation, ObjectLocation
 from .ocr import HubOcr, Ocr, text_with_boxes
 from .visualizer import HubVisualizer, Visualizer
-from .web.engines import ENGINES
+from .web.engines import ENGINES, check_engine
 
 
 GTA_TO_PAPER: dict[str, tuple[str, ...]] = {
@@ -60,12 +61,15 @@ class GtaTool(WorkspaceTool):
 
     parts: ClassVar[dict[str, type[WorkspaceTool]]]
 
-    def __init__(self, backend: str = "embedded", part: dict[str, Any] | None = None):
-        if backend not in self.parts:
-            raise InputError(f"`{self.name}` has no backend `{backend}`; choose one of: {', '.join(self.parts)}.")
-        super().__init__(backend=backend, part=part or {})
+    backend: str = "embedded"
+    part: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.backend not in self.parts:
+            raise InputError(f"`{self.name}` has no backend `{self.backend}`; choose one of: {', '.join(self.parts)}.")
         try:
-            self._part = self.parts[backend](**self.settings["part"])
+            self._part = self.parts[self.backend](**self.part)
         except TypeError as error:
             raise InputError(f"`part` holds the settings of the tool behind `{self.name}`: {error}.") from None
 
@@ -89,11 +93,10 @@ class OCR(GtaTool):
     name = "OCR"
     description = "Reads all text of a picture. Returns one piece a line: `(x1, y1, x2, y2) text`, boxes in pixels."
     inputs = {"image": _IMAGE}
-    output_type = "string"
     parts = {"embedded": Ocr, "hub": HubOcr}
 
     def forward(self, image: str) -> str:
-        if self.settings["backend"] == "embedded":
+        if self.backend == "embedded":
             return text_with_boxes(self.open_image(image)) or "No text found."
         return self.ask_part(image)
 
@@ -104,7 +107,6 @@ class ImageDescription(GtaTool):
     name = "ImageDescription"
     description = "Describes a picture in words."
     inputs = {"image": _IMAGE}
-    output_type = "string"
     parts = {"embedded": Visualizer, "hub": HubVisualizer}
 
     def forward(self, image: str) -> str:
@@ -121,7 +123,6 @@ class RegionAttributeDescription(GtaTool):
         "bbox": _BBOX,
         "attribute": {"type": "string", "description": "the attribute to describe"},
     }
-    output_type = "string"
     parts = {"embedded": Visualizer, "hub": HubVisualizer}
 
     def forward(self, image: str, bbox: str, attribute: str) -> str:
@@ -135,11 +136,10 @@ class MathOCR(GtaTool):
     name = "MathOCR"
     description = "Reads the mathematical expression in a picture and returns it, as LaTeX where possible."
     inputs = {"image": _IMAGE}
-    output_type = "string"
     parts = {"embedded": Ocr, "hub": HubVisualizer}
 
     def forward(self, image: str) -> str:
-        if self.settings["backend"] == "embedded":
+        if self.backend == "embedded":
             return self.ask_part(image) or "No text found."
         return self.ask_part(image, "Write the mathematical expressions of the image as LaTeX, and nothing else.")
 
@@ -154,7 +154,6 @@ class TextToBbox(GtaTool):
         "text": {"type": "string", "description": "what to find, in English"},
         "top1": {"type": "boolean", "description": "only the best box (default), else all", "nullable": True},
     }
-    output_type = "string"
     parts = {"embedded": ObjectLocation, "hub": HubObjectLocation}
 
     def forward(self, image: str, text: str, top1: bool | None = True) -> str:
@@ -191,7 +190,6 @@ class TextToImage(GtaTool):
     name = "TextToImage"
     description = "Makes a picture from keywords and returns its path."
     inputs = {"keywords": {"type": "string", "description": "keywords separated by commas"}}
-    output_type = "string"
     parts = {"embedded": ImageGenerator, "hub": HubImageGenerator}
 
     def forward(self, keywords: str) -> str:
@@ -204,7 +202,6 @@ class ImageStylization(GtaTool):
     name = "ImageStylization"
     description = "Changes a picture as an instruction says and returns the path of the new one."
     inputs = {"image": _IMAGE, "instruction": {"type": "string", "description": "what to change"}}
-    output_type = "string"
     parts = {"embedded": ImageEdit, "hub": HubImageEdit}
 
     def forward(self, image: str, instruction: str) -> str:
@@ -225,17 +222,18 @@ class GoogleSearch(WorkspaceTool):
         "query": {"type": "string", "description": "what to search for"},
         "k": {"type": "integer", "description": "number of results, 10 by default", "nullable": True},
     }
-    output_type = "string"
 
-    def __init__(self, engine: str = "offline", corpus: str | None = None):
-        if engine not in ENGINES:
-            raise InputError(f"There is no search engine `{engine}`; choose one of: {', '.join(ENGINES)}.")
-        super().__init__(engine=engine, corpus=corpus)
+    engine: str = "offline"
+    corpus: str | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_engine(self.engine)
 
     def forward(self, query: str, k: int | None = 10) -> str:
         if not isinstance(query, str) or not query.strip():
             raise InputError("`query` must be a few words to search for.")
-        engine = ENGINES[self.settings["engine"]](self.settings["corpus"])
+        engine = ENGINES[self.engine](self.corpus)
         results = engine.search(query, max(1, min(int(k or 10), 20)), 15)
         lines = [f"{number} - {result.title}: {result.snippet}" for number, result in enumerate(results, start=1)]
         return "\n\n".join(lines) or f"Nothing was found for `{query}`: use fewer or other words."
@@ -247,10 +245,6 @@ class Calculator(WorkspaceTool):
     name = "Calculator"
     description = "Computes one Python expression of numbers; functions of `math` need no import."
     inputs = {"expression": {"type": "string", "description": "the expression, such as `round(75 / 4, 2)`"}}
-    output_type = "string"
-
-    def __init__(self):
-        super().__init__()
 
     def forward(self, expression: str) -> str:
         return str(calculate(expression))
@@ -262,10 +256,6 @@ class Solver(WorkspaceTool):
     name = "Solver"
     description = "Runs Python code whose function `solution()` solves equations with sympy and returns a string."
     inputs = {"command": {"type": "string", "description": "Python code, also as a Markdown block"}}
-    output_type = "string"
-
-    def __init__(self):
-        super().__init__()
 
     def forward(self, command: str) -> str:
         return run_solution(command, "print(solution())").logs.strip() or "The code returned nothing."
@@ -280,10 +270,6 @@ class Plot(WorkspaceTool):
         "path of the picture."
     )
     inputs = {"command": {"type": "string", "description": "Python code, also as a Markdown block"}}
-    output_type = "string"
-
-    def __init__(self):
-        super().__init__()
 
     def forward(self, command: str) -> str:
         pictures = run_solution(command, "solution().savefig('plot.png')").pictures
@@ -302,10 +288,6 @@ class DrawBox(WorkspaceTool):
         "bbox": _BBOX,
         "annotation": {"type": "string", "description": "note above the box", "nullable": True},
     }
-    output_type = "string"
-
-    def __init__(self):
-        super().__init__()
 
     def forward(self, image: str, bbox: str, annotation: str | None = None) -> str:
         picture = self.open_image(image)
@@ -335,10 +317,6 @@ class AddText(WorkspaceTool):
         },
         "color": {"type": "string", "description": "name of a colour, red by default", "nullable": True},
     }
-    output_type = "string"
-
-    def __init__(self):
-        super().__init__()
 
     def forward(self, image: str, text: str, position: str, color: str | None = "red") -> str:
         picture = self.open_image(image)
@@ -370,14 +348,10 @@ def read_box(bbox: Any, size: tuple[int, int]) -> tuple[int, int, int, int]:
     Raises:
         InputError: when it is no box, or lies outside of the picture.
     """
-    numbers = [round(float(number)) for number in re.findall(_NUMBER, str(bbox))]
+    numbers = [float(number) for number in re.findall(_NUMBER, str(bbox))]
     if len(numbers) != 4:
         raise InputError(f"`{str(bbox)[:60]}` is no box: write `(x1, y1, x2, y2)` in pixels.")
-    x1, x2 = (min(max(value, 0), size[0]) for value in (numbers[0], numbers[2]))
-    y1, y2 = (min(max(value, 0), size[1]) for value in (numbers[1], numbers[3]))
-    if x1 >= x2 or y1 >= y2:
-        raise InputError(f"The box {bbox} is empty in this picture of {size[0]} x {size[1]} pixels.")
-    return x1, y1, x2, y2
+    return fit_box(numbers, size)
 
 
 def _letter_height(picture: Image.Image) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from PIL import Image, ImageColor, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
 from ..errors import InputError
-from .base import WorkspaceTool
+from .base import WorkspaceTool, fit_box
 from .hub_models.diffusion import make_picture
 from .local.text import put_back, take_quoted
 
@@ -41,10 +41,6 @@ class ImageEdit(WorkspaceTool):
         "prompt": {"type": "string", "description": "the edit, e.g. 'crop to [10, 10, 90, 60]'"},
         "image_path": {"type": "string", "description": "path of the picture"},
     }
-    output_type = "string"
-
-    def __init__(self):
-        super().__init__()
 
     def forward(self, prompt: str, image_path: str) -> str:
         if not isinstance(prompt, str) or not prompt.strip():
@@ -58,7 +54,7 @@ class ImageEdit(WorkspaceTool):
         return self.save_image(image, "edit")
 
 
-class HubImageEdit(WorkspaceTool):
+class HubImageEdit(ImageEdit):
     """Edits a picture with a pipeline of diffusers that follows instructions, or with an image-to-image pipeline.
 
     Args:
@@ -70,7 +66,6 @@ class HubImageEdit(WorkspaceTool):
         revision (`str`, *optional*): branch, tag or commit of the model.
     """
 
-    name = ImageEdit.name
     description = (
         "Edits a picture as the prompt says and returns the path of the new PNG file, at most 1024 pixels a side."
     )
@@ -78,25 +73,13 @@ class HubImageEdit(WorkspaceTool):
         "prompt": {"type": "string", "description": "the edit, e.g. 'make it a night scene'"},
         "image_path": {"type": "string", "description": "path of the picture"},
     }
-    output_type = ImageEdit.output_type
 
-    def __init__(
-        self,
-        model: str = "timbrooks/instruct-pix2pix",
-        num_inference_steps: int | None = None,
-        seed: int = 0,
-        device: str | None = None,
-        dtype: str | None = None,
-        revision: str | None = None,
-    ):
-        super().__init__(
-            model=model,
-            num_inference_steps=num_inference_steps,
-            seed=seed,
-            device=device,
-            dtype=dtype,
-            revision=revision,
-        )
+    model: str = "timbrooks/instruct-pix2pix"
+    num_inference_steps: int | None = None
+    seed: int = 0
+    device: str | None = None
+    dtype: str | None = None
+    revision: str | None = None
 
     def forward(self, prompt: str, image_path: str) -> str:
         if not isinstance(prompt, str) or not prompt.strip():
@@ -122,12 +105,8 @@ def _box(step: str, image: Image.Image, required: bool = True) -> tuple[int, int
     values = [float(value) for value in match.groups()]
     if max(values) <= 1 and any(value % 1 for value in values):
         values = [value * side for value, side in zip(values, image.size * 2, strict=True)]
-    x1, y1, x2, y2 = (round(value) for value in values)
-    x1, x2 = (min(max(x, 0), image.width) for x in sorted((x1, x2)))
-    y1, y2 = (min(max(y, 0), image.height) for y in sorted((y1, y2)))
-    if x1 == x2 or y1 == y2:
-        raise InputError(f"The box lies outside the picture, which is {image.width} x {image.height} pixels.")
-    return x1, y1, x2, y2
+    (x1, x2), (y1, y2) = sorted(values[::2]), sorted(values[1::2])
+    return fit_box((x1, y1, x2, y2), image.size)
 
 
 def _crop(image: Image.Image, step: str) -> Image.Image:

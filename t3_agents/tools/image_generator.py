@@ -22,10 +22,6 @@ class ImageGenerator(WorkspaceTool):
             "description": "what to draw, e.g. 'two red circles and a blue square' or 'a bar chart of A 3, B 5'",
         }
     }
-    output_type = "string"
-
-    def __init__(self):
-        super().__init__()
 
     def forward(self, prompt: str) -> str:
         if not isinstance(prompt, str) or not prompt.strip():
@@ -33,7 +29,7 @@ class ImageGenerator(WorkspaceTool):
         return self.save_image(draw(prompt), "image")
 
 
-class HubImageGenerator(WorkspaceTool):
+class HubImageGenerator(ImageGenerator):
     """Makes a picture with a text-to-image pipeline of diffusers.
 
     Args:
@@ -46,28 +42,15 @@ class HubImageGenerator(WorkspaceTool):
         revision (`str`, *optional*): branch, tag or commit of the model.
     """
 
-    name = ImageGenerator.name
     description = "Makes a picture and returns the path of the PNG file."
     inputs = {"prompt": {"type": "string", "description": "what the picture shows"}}
-    output_type = ImageGenerator.output_type
 
-    def __init__(
-        self,
-        model: str = "stabilityai/stable-diffusion-xl-base-1.0",
-        num_inference_steps: int | None = None,
-        seed: int = 0,
-        device: str | None = None,
-        dtype: str | None = None,
-        revision: str | None = None,
-    ):
-        super().__init__(
-            model=model,
-            num_inference_steps=num_inference_steps,
-            seed=seed,
-            device=device,
-            dtype=dtype,
-            revision=revision,
-        )
+    model: str = "stabilityai/stable-diffusion-xl-base-1.0"
+    num_inference_steps: int | None = None
+    seed: int = 0
+    device: str | None = None
+    dtype: str | None = None
+    revision: str | None = None
 
     def forward(self, prompt: str) -> str:
         if not isinstance(prompt, str) or not prompt.strip():

@@ -6,12 +6,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from smolagents.models import Model
-
 from ..errors import InputError
 from ..media import decode_image
 from .base import WorkspaceTool
-from .hub_models.shared_models import ask, chat_model, hub_model
+from .hub_models.shared_models import CONTROLLER, ask, choose_model, hub_model
 from .local.speech import Recogniser, pocketsphinx_recogniser, transcript, whisper_recogniser
 from .local.text import content_words
 from .readers.process import read_file
@@ -37,19 +35,19 @@ class InspectFileAsText(WorkspaceTool):
         "file_path": {"type": "string", "description": "path of the file"},
         "question": {"type": "string", "description": "only lines about this", "nullable": True},
     }
-    output_type = "string"
 
     max_sound_seconds = 180
     """Sound that is transcribed of one file; pocketsphinx takes about two thirds of a recording's time on one core."""
 
-    def __init__(self, max_chars: int = 1500, max_megabytes: int = 64):
-        super().__init__(max_chars=max_chars, max_megabytes=max_megabytes)
+    max_chars: int = 1500
+    max_megabytes: int = 64
 
     def forward(self, file_path: str, question: str | None = None) -> str:
         if question is not None and not isinstance(question, str):
             raise InputError(f"`question` must be a string, not {type(question).__name__}.")
-        path = self.find_file(file_path, self.settings["max_megabytes"])
+        path = self.find_file(file_path, self.max_megabytes)
         if path.stat().st_size == 0:
+
             raise InputError(f"{file_path} is empty.")
         with tempfile.TemporaryDirectory(prefix="t3-read-") as scratch:
             job = Job(str(path.resolve()), str(file_path), scratch, self.max_sound_seconds)
@@ -63,7 +61,7 @@ class InspectFileAsText(WorkspaceTool):
 
     def answer(self, lines: list[Line], question: str | None) -> str:
         """What the tool says about the lines of a file."""
-        return excerpt(lines, question, self.settings["max_chars"])
+        return excerpt(lines, question, self.max_chars)
 
     def recogniser(self) -> Recogniser:
         """What turns speech into text."""
@@ -104,32 +102,18 @@ class HubInspectFileAsText(InspectFileAsText):
         "Reads a file (pdf, docx, xlsx, pptx, csv, json, xml, html, txt, epub, eml, zip, wav, mp3, mp4) as text, or "
         "answers a question about it. Not for pictures."
     )
-    inputs = InspectFileAsText.inputs
     max_sound_seconds = 3600
     """Sound that is transcribed of one file."""
 
-    def __init__(
-        self,
-        model: str = "controller",
-        api_base: str | None = None,
-        speech_model: str = "openai/whisper-small",
-        device: str | None = None,
-        dtype: str | None = None,
-        max_chars: int = 20000,
-        max_megabytes: int = 64,
-    ):
-        super().__init__(max_chars=max_chars, max_megabytes=max_megabytes)
-        self.settings = {
-            "model": model,
-            "api_base": api_base,
-            "speech_model": speech_model,
-            "device": device,
-            "dtype": dtype,
-            **self.settings,
-        }
+    model: str = CONTROLLER
+    api_base: str | None = None
+    speech_model: str = "openai/whisper-small"
+    device: str | None = None
+    dtype: str | None = None
+    max_chars: int = 20000
 
     def answer(self, lines: list[Line], question: str | None) -> str:
-        limit = self.settings["max_chars"]
+        limit = self.max_chars
         if not question or not question.strip():
             return excerpt(lines, None, limit)
         fits = sum(len(line.text) + 1 for line in lines) <= limit
@@ -138,29 +122,12 @@ class HubInspectFileAsText(InspectFileAsText):
             "Answer the question from the text of a file. Be short and exact; say so if the text does not tell.\n\n"
             f"Text:\n{text}\n\nQuestion: {question}"
         )
-        return ask(self._model(), prompt)
+        model = choose_model(self.controller, self.model, self.api_base, device=self.device, dtype=self.dtype)
+        return ask(model, prompt)
 
     def recogniser(self) -> Recogniser:
-        settings = self.settings
-        return whisper_recogniser(
-            hub_model(
-                "AutoModelForSpeechSeq2Seq",
-                settings["speech_model"],
-                device=settings["device"],
-                dtype=settings["dtype"],
-            )
-        )
-
-    def _model(self) -> Model:
-        settings = self.settings
-        if settings["model"] != "controller":
-            return chat_model(settings["model"], settings["api_base"], settings["device"], settings["dtype"])
-        if self.controller is None:
-            raise InputError(
-                "This tool answers questions with the model of its agent, and has no agent: leave the question out, "
-                "or set `model`."
-            )
-        return self.controller
+        hub = hub_model("AutoModelForSpeechSeq2Seq", self.speech_model, device=self.device, dtype=self.dtype)
+        return whisper_recogniser(hub)
 
 
 def excerpt(lines: list[Line], question: str | None, limit: int) -> str:

@@ -36,9 +36,6 @@ class ObjectLocation(WorkspaceTool):
     }
     output_type = "array"
 
-    def __init__(self):
-        super().__init__()
-
     def forward(self, object: str, image_path: str) -> list:
         if not isinstance(object, str) or not object.strip():
             raise InputError(f"`object` must name what to find: {ABILITIES}.")
@@ -65,7 +62,7 @@ class ObjectLocation(WorkspaceTool):
         raise InputError(f"`{object}` cannot be located; this tool finds {ABILITIES}. Otherwise ask visualizer.")
 
 
-class HubObjectLocation(WorkspaceTool):
+class HubObjectLocation(ObjectLocation):
     """Finds anything that words can name, with an open-vocabulary detector such as OWLv2 or Grounding DINO.
 
     Args:
@@ -77,7 +74,6 @@ class HubObjectLocation(WorkspaceTool):
         revision (`str`, *optional*): branch, tag or commit of the model.
     """
 
-    name = ObjectLocation.name
     description = (
         "Finds objects in a picture. Returns a list of boxes [x1, y1, x2, y2] in pixels, the most certain first; an "
         "empty list where there is none."
@@ -86,17 +82,12 @@ class HubObjectLocation(WorkspaceTool):
         "object": {"type": "string", "description": "what to find, in a few words, e.g. 'red apple'"},
         "image_path": {"type": "string", "description": "path of the picture"},
     }
-    output_type = ObjectLocation.output_type
 
-    def __init__(
-        self,
-        model: str = DETECTOR,
-        threshold: float = 0.2,
-        device: str | None = None,
-        dtype: str | None = None,
-        revision: str | None = None,
-    ):
-        super().__init__(model=model, threshold=threshold, device=device, dtype=dtype, revision=revision)
+    model: str = DETECTOR
+    threshold: float = 0.2
+    device: str | None = None
+    dtype: str | None = None
+    revision: str | None = None
 
     def forward(self, object: str, image_path: str) -> list:
         if not isinstance(object, str) or not object.strip(" ,") or len(object) > _MAX_NAME:

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from ..errors import MissingExtraError
 from .base import WorkspaceTool
-from .hub_models.shared_models import CONTROLLER, ask, choose_model, onnx_threads
+from .hub_models.shared_models import AskingTool, onnx_threads
 from .local.text import shorten
 
 
@@ -141,41 +141,26 @@ class Ocr(WorkspaceTool):
         "row from left to right; an empty string where there is no text."
     )
     inputs = {"image_path": {"type": "string", "description": "path of the picture"}}
-    output_type = "string"
 
-    def __init__(self, max_chars: int = 4000):
-        super().__init__(max_chars=max_chars)
+    max_chars: int = 4000
 
     def forward(self, image_path: str) -> str:
-        return shorten("\n".join(join_rows(find_words(self.open_image(image_path)))), self.settings["max_chars"])
+        return shorten("\n".join(join_rows(find_words(self.open_image(image_path)))), self.max_chars)
 
 
-class HubOcr(WorkspaceTool):
+class HubOcr(AskingTool):
     """Reads text with a vision-language model that is asked to copy it.
 
     Args:
-        model (`str`, *optional*, defaults to `"controller"`): the agent's own model, or Hub id, folder or name at an
-            endpoint, see [`~shared_models.choose_model`].
-        api_base (`str`, *optional*): URL of an OpenAI-compatible server.
-        max_new_tokens (`int`, *optional*, defaults to 1024): tokens that an answer may have.
-        device (`str`, *optional*), dtype (`str`, *optional*): of a local model.
+        max_new_tokens (`int`, *optional*, defaults to 1024): tokens that an answer may have; the other settings are
+            those of [`~shared_models.AskingTool`].
     """
 
     name = Ocr.name
     description = Ocr.description
     inputs = Ocr.inputs
-    output_type = Ocr.output_type
 
-    def __init__(
-        self,
-        model: str = CONTROLLER,
-        api_base: str | None = None,
-        max_new_tokens: int = 1024,
-        device: str | None = None,
-        dtype: str | None = None,
-    ):
-        super().__init__(model=model, api_base=api_base, max_new_tokens=max_new_tokens, device=device, dtype=dtype)
+    max_new_tokens: int = 1024
 
     def forward(self, image_path: str) -> str:
-        image = self.open_image(image_path)
-        return ask(choose_model(self.controller, **self.settings), _COPY_TEXT, [image])
+        return self.ask(_COPY_TEXT, self.open_image(image_path))

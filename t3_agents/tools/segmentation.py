@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from ..errors import InputError
-from .base import WorkspaceTool
+from .base import WorkspaceTool, fit_box
 from .hub_models.sam import all_masks, masks_in_boxes, named_masks
 from .local.masks import box_masks, salient_mask, shape_masks
 
@@ -41,10 +41,6 @@ class Segmentation(WorkspaceTool):
             "nullable": True,
         },
     }
-    output_type = "string"
-
-    def __init__(self):
-        super().__init__()
 
     def forward(self, image_path: str, prompt: list | None = None) -> str:
         if isinstance(prompt, str):
@@ -58,7 +54,7 @@ class Segmentation(WorkspaceTool):
         return self.save_image(overlay(image, masks), "segmentation")
 
 
-class HubSegmentation(WorkspaceTool):
+class HubSegmentation(Segmentation):
     """Finds masks with Segment Anything: SAM 2 for boxes and for everything, SAM 3 for words.
 
     Args:
@@ -68,7 +64,6 @@ class HubSegmentation(WorkspaceTool):
         dtype (`str`, *optional*): the checkpoint's own by default, `float32` on a CPU.
     """
 
-    name = Segmentation.name
     description = (
         "Marks the exact area of objects in a picture and returns the path of a new PNG file: each object in a colour "
         "of its own with a number, in the order of the boxes. Without a prompt it marks everything. At most 2048 "
@@ -82,29 +77,24 @@ class HubSegmentation(WorkspaceTool):
             "nullable": True,
         },
     }
-    output_type = Segmentation.output_type
 
-    def __init__(
-        self,
-        model: str = "facebook/sam2.1-hiera-large",
-        text_model: str = "facebook/sam3",
-        device: str | None = None,
-        dtype: str | None = None,
-    ):
-        super().__init__(model=model, text_model=text_model, device=device, dtype=dtype)
+    model: str = "facebook/sam2.1-hiera-large"
+    text_model: str = "facebook/sam3"
+    device: str | None = None
+    dtype: str | None = None
 
     def forward(self, image_path: str, prompt: list | None = None) -> str:
         image = self.open_image(image_path)
-        placement = {"device": self.settings["device"], "dtype": self.settings["dtype"]}
+        placement = {"device": self.device, "dtype": self.dtype}
         if isinstance(prompt, str) and prompt.strip():
             image, _ = _fitted(image, None)
-            masks = named_masks(image, prompt.strip(), self.settings["text_model"], **placement)
+            masks = named_masks(image, prompt.strip(), self.text_model, **placement)
         else:
             image, boxes = _fitted(image, prompt)
             if boxes:
-                masks = masks_in_boxes(image, boxes, self.settings["model"], **placement)
+                masks = masks_in_boxes(image, boxes, self.model, **placement)
             else:
-                masks = all_masks(image, self.settings["model"], **placement)
+                masks = all_masks(image, self.model, **placement)
         return self.save_image(overlay(image, masks), "segmentation")
 
 
@@ -126,11 +116,7 @@ def read_boxes(prompt: Any, size: tuple[int, int]) -> list[list[int]]:
         numbers = list(box) if isinstance(box, Sequence) and not isinstance(box, str) else []
         if len(numbers) != 4 or not all(isinstance(side, int | float) and math.isfinite(side) for side in numbers):
             raise InputError(f"`prompt` must be {_BOXES_WANTED}; {box!r} is no such box.")
-        x1, x2 = (min(max(round(x), 0), size[0]) for x in (numbers[0], numbers[2]))
-        y1, y2 = (min(max(round(y), 0), size[1]) for y in (numbers[1], numbers[3]))
-        if x1 >= x2 or y1 >= y2:
-            raise InputError(f"The box {box!r} is empty in this picture, which is {size[0]} x {size[1]} pixels.")
-        read.append([x1, y1, x2, y2])
+        read.append(list(fit_box(numbers, size)))
     return read
 
 

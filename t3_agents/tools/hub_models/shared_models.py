@@ -15,6 +15,8 @@ from t3_agents.errors import InputError
 from t3_agents.models.server import ServerModel
 from t3_agents.models.vlm import VLMModel, best_device
 
+from ..base import WorkspaceTool
+
 
 CONTROLLER = "controller"
 """Name that stands for the agent's own model where a tool asks for one."""
@@ -203,3 +205,25 @@ def ask(model: Model, question: str, images: Sequence[Image.Image] = ()) -> str:
 
 def _reduced(image: Image.Image) -> Image.Image:
     return image if max(image.size) <= MAX_SIDE else ImageOps.contain(image, (MAX_SIDE, MAX_SIDE))
+
+
+class AskingTool(WorkspaceTool):
+    """A tool that asks a vision-language model about pictures.
+
+    Args:
+        model (`str`, *optional*, defaults to `"controller"`): the agent's own model, or Hub id, folder or name at an
+            endpoint, see [`choose_model`].
+        api_base (`str`, *optional*): URL of an OpenAI-compatible server.
+        max_new_tokens (`int`, *optional*, defaults to 512): tokens that an answer may have.
+        device (`str`, *optional*), dtype (`str`, *optional*): of a local model.
+    """
+
+    model: str = CONTROLLER
+    api_base: str | None = None
+    max_new_tokens: int = 512
+    device: str | None = None
+    dtype: str | None = None
+
+    def ask(self, question: str, image: Image.Image) -> str:
+        """What the model says."""
+        return ask(choose_model(self.controller, **self.settings), question, [image])

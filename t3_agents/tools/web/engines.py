@@ -199,6 +199,15 @@ ENGINES: dict[str, type[Engine]] = {
 }
 
 
+def check_engine(name: str) -> None:
+    """
+    Raises:
+        InputError: when there is no such engine.
+    """
+    if name not in ENGINES:
+        raise InputError(f"There is no search engine `{name}`; choose one of: {', '.join(ENGINES)}.")
+
+
 def _plain(text: str) -> str:
     """A snippet without its markup."""
     return " ".join(html.unescape(re.sub(r"</?[a-zA-Z][^>]*>", "", text)).split())

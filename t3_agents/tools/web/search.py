@@ -20,7 +20,7 @@ from ..hub_models.shared_models import CONTROLLER, ask, choose_model
 from ..local.corpus import shared_index
 from ..local.text import content_words, shorten
 from .cache import WebCache
-from .engines import ENGINES, OFFLINE, SearchResult
+from .engines import ENGINES, OFFLINE, SearchResult, check_engine
 from .pages import NoPageError, Page, fetch_page
 
 
@@ -57,77 +57,59 @@ class WebSearchAgent(WorkspaceTool):
     name = AskSearchAgent.name
     description = "Asks an agent that searches the web and reads pages; returns its answer with numbered sources."
     inputs = {"query": {"type": "string", "description": "the question, as a whole sentence with all context"}}
-    output_type = AskSearchAgent.output_type
 
-    def __init__(
-        self,
-        engine: str = "ddgs",
-        model: str = CONTROLLER,
-        api_base: str | None = None,
-        corpus: str | None = None,
-        max_steps: int = 8,
-        max_pages: int = 5,
-        max_seconds: float = 50,
-        max_chars: int = 3000,
-        cache: str | None = None,
-        max_age: float = 86400,
-        cache_only: bool = False,
-    ):
-        if engine not in ENGINES:
-            raise InputError(f"There is no search engine `{engine}`; choose one of: {', '.join(ENGINES)}.")
-        super().__init__(
-            engine=engine,
-            model=model,
-            api_base=api_base,
-            corpus=corpus,
-            max_steps=max_steps,
-            max_pages=max_pages,
-            max_seconds=max_seconds,
-            max_chars=max_chars,
-            cache=cache,
-            max_age=max_age,
-            cache_only=cache_only,
-        )
+    engine: str = "ddgs"
+    model: str = CONTROLLER
+    api_base: str | None = None
+    corpus: str | None = None
+    max_steps: int = 8
+    max_pages: int = 5
+    max_seconds: float = 50
+    max_chars: int = 3000
+    cache: str | None = None
+    max_age: float = 86400
+    cache_only: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_engine(self.engine)
 
     def forward(self, query: str) -> str:
         if not isinstance(query, str) or not query.strip():
             raise InputError("`query` must be a question to search for.")
         if self.spawn is None:
             raise InputError("This tool starts an agent and belongs to no agent: give it to one.")
-        model = choose_model(self.controller, self.settings["model"], self.settings["api_base"])
-        browser = Browser(self.settings)
-        seconds = self.settings["max_seconds"]
+        model = choose_model(self.controller, self.model, self.api_base)
+        browser = Browser(self)
         with Workspace() as workspace:
             agent = self.spawn(
                 tools=[WebSearch(browser), VisitPage(browser), FindOnPage(browser)],
                 model=model,
                 prompt="search",
-                max_steps=self.settings["max_steps"],
-                time_budget=seconds,
-                code_timeout=seconds,
+                max_steps=self.max_steps,
+                time_budget=self.max_seconds,
+                code_timeout=self.max_seconds,
                 max_observation_length=_PAGE_CHARS + 1000,
             )
             answer = agent.run_task(Task.create(query.strip()), workspace).answer
         if not answer:
             answer = ask(model, browser.last_question(query))
-        return f"{shorten(answer, self.settings['max_chars'])}\n{browser.sources(answer)}"
+        return f"{shorten(answer, self.max_chars)}\n{browser.sources(answer)}"
 
 
 class Browser:
     """What one question may fetch and has fetched.
 
     Args:
-        settings (`dict`): those of [`WebSearchAgent`].
+        settings ([`WebSearchAgent`]): the tool that browses.
     """
 
-    def __init__(self, settings: dict[str, Any]):
-        self._engine_name = settings["engine"]
-        self._engine = ENGINES[settings["engine"]](settings["corpus"])
-        self._corpus = settings["corpus"]
-        folder = settings["cache"] or cache_dir() / "web"
-        self._cache = WebCache(folder, settings["max_age"], settings["cache_only"])
-        self._max_pages = settings["max_pages"]
-        self._deadline = time.monotonic() + settings["max_seconds"]
+    def __init__(self, settings: WebSearchAgent):
+        self._settings = settings
+        self._engine = ENGINES[settings.engine](settings.corpus)
+        folder = settings.cache or cache_dir() / "web"
+        self._cache = WebCache(folder, settings.max_age, settings.cache_only)
+        self._deadline = time.monotonic() + settings.max_seconds
         self.pages: list[Page] = []
         self.results: list[SearchResult] = []
         self._numbers: dict[str, int] = {}
@@ -137,10 +119,10 @@ class Browser:
         if not isinstance(query, str) or not query.strip():
             raise InputError("`query` must be a few words to search for.")
         query = " ".join(query.split())
-        if self._engine_name == "offline":
+        if self._settings.engine == "offline":
             found = self._engine.search(query, _RESULTS, self._seconds())
         else:
-            key = ("search", self._engine_name, str(_RESULTS), query)
+            key = ("search", self._settings.engine, str(_RESULTS), query)
             rows = self._cache.get(key, lambda: self._engine.search(query, _RESULTS, self._seconds()))
             found = [SearchResult(*row) for row in rows]
         self.results += [result for result in found if result not in self.results]
@@ -150,8 +132,10 @@ class Browser:
         """A page and its number among the visited ones."""
         url = str(url).strip()
         if url not in self._numbers:
-            if len(self.pages) >= self._max_pages:
-                raise InputError(f"{self._max_pages} pages were visited and no more may be: answer from these.")
+            if len(self.pages) >= self._settings.max_pages:
+                raise InputError(
+                    f"{self._settings.max_pages} pages were visited and no more may be: answer from these."
+                )
             page = self._offline_page(url) if url.startswith(OFFLINE) else self._web_page(url)
             self.pages.append(page)
             self._numbers[url] = len(self.pages)
@@ -171,7 +155,7 @@ class Browser:
 
     def _offline_page(self, url: str) -> Page:
         title = unquote(url.removeprefix(OFFLINE))
-        passages = [passage for passage in shared_index(self._corpus).passages if passage.title == title]
+        passages = [passage for passage in shared_index(self._settings.corpus).passages if passage.title == title]
         if not passages:
             raise InputError(f"`{url}` is not in the corpus: use a URL of a search result.")
         return Page(url, f"{title} ({passages[0].source})", "\n\n".join(passage.text for passage in passages))
@@ -205,17 +189,20 @@ class Browser:
         return "\n".join(["Sources:", *(f"[{number}] {page.title} - {page.url}" for number, page in pages)])
 
 
-class WebSearch(Tool):
-    """Searches with the engine of a [`Browser`]."""
-
-    name = "web_search"
-    description = "Searches; returns titles, URLs and snippets."
-    inputs = {"query": {"type": "string", "description": "a few words to search for"}}
+class _BrowserTool(Tool):
     output_type = "string"
 
     def __init__(self, browser: Browser):
         super().__init__()
         self.browser = browser
+
+
+class WebSearch(_BrowserTool):
+    """Searches with the engine of a [`Browser`]."""
+
+    name = "web_search"
+    description = "Searches; returns titles, URLs and snippets."
+    inputs = {"query": {"type": "string", "description": "a few words to search for"}}
 
     def forward(self, query: str) -> str:
         results = self.browser.search(query)
@@ -224,7 +211,7 @@ class WebSearch(Tool):
         return "\n".join(f"- {result.title}\n  {result.url}\n  {result.snippet}" for result in results)
 
 
-class VisitPage(Tool):
+class VisitPage(_BrowserTool):
     """Reads a page, a part at a time."""
 
     name = "visit_page"
@@ -233,11 +220,6 @@ class VisitPage(Tool):
         "url": {"type": "string", "description": "URL of the page"},
         "start": {"type": "integer", "description": "first character, 0 by default", "nullable": True},
     }
-    output_type = "string"
-
-    def __init__(self, browser: Browser):
-        super().__init__()
-        self.browser = browser
 
     def forward(self, url: str, start: int | None = 0) -> str:
         number, page = self.browser.visit(url)
@@ -248,7 +230,7 @@ class VisitPage(Tool):
         return f"[{number}] {page.title}\n{text or '(no text here)'}{more}"
 
 
-class FindOnPage(Tool):
+class FindOnPage(_BrowserTool):
     """Finds words on a page."""
 
     name = "find_on_page"
@@ -257,11 +239,6 @@ class FindOnPage(Tool):
         "url": {"type": "string", "description": "URL of the page"},
         "words": {"type": "string", "description": "what to look for"},
     }
-    output_type = "string"
-
-    def __init__(self, browser: Browser):
-        super().__init__()
-        self.browser = browser
 
     def forward(self, url: str, words: str) -> str:
         number, page = self.browser.visit(url)

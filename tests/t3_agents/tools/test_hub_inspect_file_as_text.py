@@ -77,7 +77,7 @@ def test_the_controller_answers_a_question(workspace, put):
     tool = HubInspectFileAsText()
     tool.workspace = workspace
     path = put(b"Meet at noon.", "t.txt")
-    with pytest.raises(InputError, match="has no agent: leave the question out, or set `model`"):
+    with pytest.raises(InputError, match="belongs to no agent: give it to an agent, or make it with"):
         tool(path, "When?")
     tool.controller = ScriptedModel(["At noon."])
     assert tool(path, "When do we meet?") == "At noon."
