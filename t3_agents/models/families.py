@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .encoding import ChatEncoder
 from .engine.request import Request
 
 
@@ -44,7 +43,7 @@ def reason_against_slots(model: Any) -> str | None:
     return None
 
 
-def positions_of(model: Any, encoder: ChatEncoder) -> Positions:
+def positions_of(model: Any) -> Positions:
     """The way in which the model's family numbers its tokens."""
     model = base_model(model)
     if is_multi_modal(model.config.get_text_config()):

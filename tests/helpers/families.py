@@ -322,6 +322,9 @@ def _minicpmv(version: str) -> Callable[[Any], tuple[PreTrainedModel, ProcessorM
     return make
 
 
+GROUPED = ["gemma3", "minicpmv4_6", "minicpmv4_7"]
+"""Families whose rows cannot be packed, and whose keys and values cannot be kept."""
+
 FAMILIES: dict[str, Callable[[Any], tuple[PreTrainedModel, ProcessorMixin]]] = {
     "smolvlm": _smolvlm,
     "idefics3": _idefics3,

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from t3_agents.errors import InputError
 from t3_agents.models.encoding import ChatEncoder
-from tests.helpers.families import FAMILIES, make_family
+from tests.helpers.families import FAMILIES, GROUPED, make_family
 from tests.helpers.training_rows import (
     SAME,
     SAME_SHARED,
@@ -28,7 +28,6 @@ from trainers.sft import TrainConfig, build_trainer
 from trainers.trainer import packing_problem, supervised_logits
 
 
-GROUPED = ["gemma3", "minicpmv4_6", "minicpmv4_7"]
 PACKED = [family for family in FAMILIES if family not in GROUPED]
 
 

@@ -60,7 +60,7 @@ class Engine:
             )
             self.decoder = WaveDecoder(model, encoder, max_batch_size)
         else:
-            positions = positions_of(model, encoder)
+            positions = positions_of(model)
             self.decoder = SlotDecoder(
                 model, encoder, positions, max_batch_size, max_cached_tokens, max_drafted_tokens
             )

@@ -132,29 +132,6 @@ def hub_model(
     return load_once((model_class, name, processor_class, revision, device, dtype), load)
 
 
-def chat_model(
-    name: str, api_base: str | None = None, device: str | None = None, dtype: str | None = None, **generation: Any
-) -> Model:
-    """A model that reads messages with pictures, as a smolagents model, made once per process.
-
-    Args:
-        name (`str`): folder or Hub id of a vision-language model, or the model's name at an endpoint.
-        api_base (`str`, *optional*): URL of an OpenAI-compatible server; its key is taken from `OPENAI_API_KEY`.
-        device (`str`, *optional*), dtype (`str`, *optional*): of a local model.
-        generation: settings of `generate`, such as `max_new_tokens`.
-
-    Raises:
-        InputError: when the model cannot be loaded.
-    """
-
-    def load() -> Model:
-        if api_base is not None:
-            return ServerModel(name, api_base=api_base, **generation)
-        return VLMModel.from_pretrained(name, device=device, dtype=dtype, **generation)
-
-    return load_once(("chat", name, api_base, device, dtype, tuple(sorted(generation.items()))), load)
-
-
 def choose_model(
     controller: Model | None,
     model: str = CONTROLLER,
@@ -163,17 +140,18 @@ def choose_model(
     device: str | None = None,
     dtype: str | None = None,
 ) -> Model:
-    """The model that a tool's settings name.
+    """The model that a tool's settings name; one of its own is made once per process.
 
     Args:
         controller (`Model`, *optional*): the model of the agent that the tool belongs to.
-        model (`str`, *optional*, defaults to `"controller"`): that one, or a name for [`chat_model`].
-        api_base (`str`, *optional*): URL of an OpenAI-compatible server.
+        model (`str`, *optional*, defaults to `"controller"`): that one, folder or Hub id of a vision-language model,
+            or the model's name at an endpoint.
+        api_base (`str`, *optional*): URL of an OpenAI-compatible server; its key is taken from `OPENAI_API_KEY`.
         max_new_tokens (`int`, *optional*, defaults to 512): tokens that a reply of a model of its own may have.
         device (`str`, *optional*), dtype (`str`, *optional*): of a local model.
 
     Raises:
-        InputError: when the controller is asked for and the tool belongs to no agent.
+        InputError: when the controller is asked for and the tool belongs to no agent, or the model cannot be loaded.
     """
     if model == CONTROLLER:
         if controller is None:
@@ -182,7 +160,13 @@ def choose_model(
                 '`model="<Hub id or folder>"`.'
             )
         return controller
-    return chat_model(model, api_base, device, dtype, max_new_tokens=max_new_tokens)
+
+    def load() -> Model:
+        if api_base is not None:
+            return ServerModel(model, api_base=api_base, max_new_tokens=max_new_tokens)
+        return VLMModel.from_pretrained(model, device=device, dtype=dtype, max_new_tokens=max_new_tokens)
+
+    return load_once(("chat", model, api_base, max_new_tokens, device, dtype), load)
 
 
 def ask(model: Model, question: str, images: Sequence[Image.Image] = ()) -> str:

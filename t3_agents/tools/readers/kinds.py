@@ -11,8 +11,7 @@ from ...errors import InputError
 from ...media import PICTURES, ZIPPED, is_picture_type, kind_in_zip, kind_of, media_type_of, suffix_of
 from .containers import archive_reader, mail_reader
 from .documents import document_reader
-from .media import read_sound, read_video
-from .pictures import save_picture
+from .media import read_sound, read_video, save_picture
 from .records import UNPACKED_BYTES, Job, Reader, Record
 from .slides import read_slides
 from .tables import read_csv, read_workbook

@@ -1,18 +1,22 @@
-"""Sound and video, decoded: the speech in it is recognised by the tool, in its own process."""
+"""Pictures, sound and video, decoded: speech is recognized by the tool, in its own process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from ...errors import InputError, MissingExtraError
-from .pictures import save_picture
-from .records import Job, Line, Record, Sound
+from ...media import decode_image
+from .records import Job, Line, Picture, Record, Sound
 
 
 SAMPLE_RATE = 16000
 """Samples a second that recognisers of speech take."""
 
+_MAX_SIDE = 1280
 _FRAMES = 4
 _BLOCK_SECONDS = 30
 
@@ -100,6 +104,19 @@ def _save_sound(job: Job, blocks: Iterable[Any], seconds: float) -> Sound:
     if not written:
         raise InputError(f"{job.name} holds no sound: it is damaged or empty.")
     return Sound(str(path), written / SAMPLE_RATE)
+
+
+def save_picture(job: Job, source: Path | Image.Image, caption: str) -> Picture:
+    """Write a picture as PNG to the scratch folder; its longer side gets at most 1280 pixels.
+
+    Raises:
+        InputError: when it cannot be decoded.
+    """
+    image = decode_image(source.read_bytes(), caption) if isinstance(source, Path) else source.convert("RGB")
+    image.thumbnail((_MAX_SIDE, _MAX_SIDE))
+    path = job.new_file(".png")
+    image.save(path)
+    return Picture(str(path), caption)
 
 
 def resample(samples: Any, rate: int, target: int = SAMPLE_RATE) -> Any:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from t3_agents.errors import InputError, MissingExtraError
+from t3_agents.media import kind_of
 
 
 MAX_BYTES = 8 * 2**20
@@ -112,7 +113,7 @@ def _body(reply: Any, deadline: float) -> tuple[bytes, bool]:
 def _to_page(url: str, data: bytes, whole: bool, content_type: str) -> Page:
     name = urlsplit(url).path.rstrip("/").rpartition("/")[2] or urlsplit(url).netloc
     media_type = content_type.partition(";")[0].strip().lower()
-    if data.startswith(b"%PDF-"):
+    if kind_of(data) == "pdf":
         if not whole:
             raise NoPageError(f"{url} is a pdf of more than {MAX_BYTES // 2**20} MB and was not read.")
         return Page(url, name, _extract(url, data, "application/pdf")[:MAX_CHARS])

@@ -13,12 +13,12 @@ from t3_agents.models.engine.continuous_batching import SlotDecoder
 from t3_agents.models.engine.static_batching import WaveDecoder
 from t3_agents.models.families import reason_against_slots
 from t3_agents.models.vlm import VLMModel
-from tests.helpers.families import FAMILIES, make_family
+from tests.helpers.families import FAMILIES, GROUPED, make_family
 
 
 PICTURES = [Image.new("RGB", size, colour) for size, colour in (((40, 30), "red"), ((30, 64), "blue"))]
 TURNS = ["What is shown in the picture?", "Observation: 12.50 euros were paid.", "Go on."]
-NOT_REUSED = ["gemma3", "minicpmv4_6", "minicpmv4_7", "window"]
+NOT_REUSED = [*GROUPED, "window"]
 NEW_TOKENS = 10
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from t3_agents.errors import InputError
 from t3_agents.models.scripted import ScriptedModel
-from t3_agents.tools.hub_models.shared_models import chat_model, hub_model
+from t3_agents.tools.hub_models.shared_models import choose_model, hub_model
 from t3_agents.tools.inspect_file_as_text import HubInspectFileAsText, InspectFileAsText
 from t3_agents.tools.local.speech import CHUNK_SECONDS, SAMPLE_RATE, split
 from tests.helpers import DATA
@@ -88,7 +88,7 @@ def test_a_local_model_answers_a_question(workspace, put, tiny_vlm):
     tool = HubInspectFileAsText(model=str(tiny_vlm))
     tool.workspace = workspace
     answer = tool(put(b"Meet at noon.", "t.txt"), "When do we meet?")
-    model = chat_model(str(tiny_vlm))
+    model = choose_model(None, str(tiny_vlm))
     prompt = [{"role": "user", "content": [{"type": "text", "text": ""}]}]
     prompt[0]["content"][0]["text"] = (
         "Answer the question from the text of a file. Be short and exact; say so if the text does not tell.\n\n"
