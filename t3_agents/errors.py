@@ -1,5 +1,8 @@
 """Errors whose message is one sentence for the person at the keyboard."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class T3Error(Exception):
     """A mistake in what the user gave. The command line prints the message alone and exits with status 2."""
@@ -22,3 +25,12 @@ class MissingExtraError(T3Error, ImportError):
 
     def __reduce__(self):
         return type(self), self._arguments
+
+
+@contextmanager
+def needs_extra(package: str, extra: str, purpose: str) -> Iterator[None]:
+    """Around the import of an optional dependency: a failure becomes a [`MissingExtraError`] of these arguments."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(package, extra, purpose) from error

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import InputError, MissingExtraError
+from .errors import InputError, needs_extra
 
 
 if TYPE_CHECKING:
@@ -45,19 +45,15 @@ def start_tracing(target: str | Path | SpanExporter) -> None:
         MissingExtraError: when OpenTelemetry is not installed.
     """
     global _provider
-    try:
+    with needs_extra("opentelemetry-sdk", "telemetry", "Tracing"):
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
-    except ImportError as error:
-        raise MissingExtraError("opentelemetry-sdk", "telemetry", "Tracing") from error
     if _provider is not None:
         raise InputError("Spans are recorded already: call `stop_tracing` first.")
     provider = TracerProvider()
     if isinstance(target, str) and target.startswith(("http://", "https://")):
-        try:
+        with needs_extra("opentelemetry-exporter-otlp-proto-http", "telemetry", "A collector"):
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        except ImportError as error:
-            raise MissingExtraError("opentelemetry-exporter-otlp-proto-http", "telemetry", "A collector") from error
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(target)))
     elif isinstance(target, (str, Path)):
         provider.add_span_processor(SimpleSpanProcessor(_file_exporter(Path(target))))

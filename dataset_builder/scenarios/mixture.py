@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from t3_agents.errors import InputError, MissingExtraError
+from t3_agents.errors import InputError, needs_extra
 
 from .base import Scenario, make_task
 
@@ -77,11 +77,9 @@ def solve_mixture(
         MissingExtraError: when SciPy is not installed.
         InputError: when a split has too few or too many families for its share.
     """
-    try:
+    with needs_extra("scipy", "scenarios", "Balancing the families"):
         import numpy as np
         from scipy.optimize import linprog
-    except ImportError:
-        raise MissingExtraError("scipy", "scenarios", "Balancing the families") from None
 
     blocks, sizes = [], []
     for axis, wanted in shares.items():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..agent.config import AgentOptions
-from ..errors import MissingExtraError, T3Error
+from ..errors import T3Error, needs_extra
 from ..task import File, Task
 from ..trajectory import Trajectory
 from .run import DEFAULT_AGENT, load
@@ -50,10 +50,8 @@ def build_app(agent: T3Agent | str) -> gradio.Blocks:
         InputError: when there is no such agent.
         MissingExtraError: when Gradio is not installed.
     """
-    try:
+    with needs_extra("gradio", "app", "The app"):
         import gradio
-    except ImportError:
-        raise MissingExtraError("gradio", "app", "The app") from None
     from ..agent.agent import T3Agent
 
     title = agent if isinstance(agent, str) else agent.model.model_id or "T3-Agent"

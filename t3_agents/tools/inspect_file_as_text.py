@@ -47,7 +47,6 @@ class InspectFileAsText(WorkspaceTool):
             raise InputError(f"`question` must be a string, not {type(question).__name__}.")
         path = self.find_file(file_path, self.max_megabytes)
         if path.stat().st_size == 0:
-
             raise InputError(f"{file_path} is empty.")
         with tempfile.TemporaryDirectory(prefix="t3-read-") as scratch:
             job = Job(str(path.resolve()), str(file_path), scratch, self.max_sound_seconds)

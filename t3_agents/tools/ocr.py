@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageOps
 
-from ..errors import MissingExtraError
+from ..errors import needs_extra
 from .base import WorkspaceTool
 from .hub_models.shared_models import AskingTool, onnx_threads
 from .local.text import shorten
@@ -54,10 +54,8 @@ class Word:
 
 @functools.cache
 def _engine():
-    try:
+    with needs_extra("rapidocr", "tools", "Reading text in pictures"):
         from rapidocr import RapidOCR
-    except ImportError:
-        raise MissingExtraError("rapidocr", "tools", "Reading text in pictures") from None
     return RapidOCR(
         params={
             "Global.log_level": "critical",

@@ -19,7 +19,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
-from t3_agents.errors import MissingExtraError
+from t3_agents.errors import MissingExtraError, needs_extra
 from t3_agents.media import decode_image
 from t3_agents.task import File
 
@@ -242,10 +242,8 @@ def write_json(folder: Path, path: str, record: dict) -> File:
 
 def _library(module: str, package: str) -> Any:
     """Import what writes a file format, which only the `scenarios` extra brings."""
-    try:
+    with needs_extra(package, "scenarios", "Writing documents"):
         return importlib.import_module(module)
-    except ImportError:
-        raise MissingExtraError(package, "scenarios", "Writing documents") from None
 
 
 def _save_office(document: Any, folder: Path, path: str) -> File:

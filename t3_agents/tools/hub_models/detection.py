@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from t3_agents.errors import MissingExtraError
+from t3_agents.errors import needs_extra
 
 from .shared_models import hub_model
 
@@ -46,10 +46,8 @@ def detect(
     import torch
 
     detector = hub_model("AutoModelForZeroShotObjectDetection", model, revision=revision, device=device, dtype=dtype)
-    try:
+    with needs_extra("scipy", "tools", f"The image processor of {model}"):
         inputs = detector.processor(images=image, text=[list(labels)], return_tensors="pt", truncation=True)
-    except ImportError:
-        raise MissingExtraError("scipy", "tools", f"The image processor of {model}") from None
     inputs = inputs.to(detector.model.device)
     inputs["pixel_values"] = inputs["pixel_values"].to(detector.model.dtype)
     with detector.lock, torch.inference_mode():

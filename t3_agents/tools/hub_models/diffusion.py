@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image, ImageOps
 
-from t3_agents.errors import InputError, MissingExtraError
+from t3_agents.errors import InputError, needs_extra
 from t3_agents.models.vlm import best_device
 
 from .shared_models import load_once, loading
@@ -77,10 +77,8 @@ def make_picture(
 def _load(model: str, edits: bool, revision: str | None, device: str, dtype: str) -> _Pipeline:
     import torch
 
-    try:
+    with needs_extra("diffusers", "diffusion", "Making pictures with a model"):
         from diffusers import AutoPipelineForImage2Image, DiffusionPipeline
-    except ImportError:
-        raise MissingExtraError("diffusers", "diffusion", "Making pictures with a model") from None
     with loading(model):
         pipeline = DiffusionPipeline.from_pretrained(model, revision=revision, dtype=getattr(torch, dtype))
         picture = inspect.signature(pipeline.__call__).parameters.get("image")

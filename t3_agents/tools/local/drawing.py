@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from t3_agents.errors import InputError, MissingExtraError
+from t3_agents.errors import InputError, needs_extra
 
 from .text import put_back, take_quoted
 
@@ -132,11 +132,9 @@ def _chart(kind: str, before: str, after: str, quoted: list[str], size: tuple[in
 
 
 def _plot(kind: str, title: str, rows: list[tuple[str, float]], size: tuple[int, int]) -> Image.Image:
-    try:
+    with needs_extra("matplotlib", "tools", "Drawing charts"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("matplotlib", "tools", "Drawing charts") from None
 
     labels, values = [label for label, _ in rows], [value for _, value in rows]
     figure = Figure(figsize=(size[0] / 100, size[1] / 100), dpi=100, layout="constrained")

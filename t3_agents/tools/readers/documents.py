@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ...errors import MissingExtraError
+from ...errors import needs_extra
 from ...media import media_type_of
 from .records import READ_SECONDS, Job, Line, Reader
 from .tables import row_text
@@ -19,10 +19,8 @@ def document_reader(kind: str) -> Reader:
     """A reader that uses kreuzberg; tables come out as `cell,cell` rows."""
 
     def read(job: Job) -> Iterator[Line]:
-        try:
+        with needs_extra("kreuzberg", "tools", "Reading documents"):
             import kreuzberg
-        except ImportError:
-            raise MissingExtraError("kreuzberg", "tools", "Reading documents") from None
         # Markdown keeps tables, but takes plain lines of a pdf for headings and joins the lines of a doc.
         form = "plain" if kind in ("pdf", "doc") else "markdown"
         pages = kreuzberg.PageConfig(insert_page_markers=True, marker_format=_PAGE) if kind == "pdf" else None
@@ -64,8 +62,6 @@ def document_lines(content: str) -> Iterator[Line]:
 
 def html_lines(page: str) -> Iterator[Line]:
     """Lines of a web page that is at hand as text."""
-    try:
+    with needs_extra("kreuzberg", "tools", "Reading documents"):
         import kreuzberg
-    except ImportError:
-        raise MissingExtraError("kreuzberg", "tools", "Reading documents") from None
     yield from document_lines(kreuzberg.extract_bytes_sync(page.encode(), "text/html").content)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import mmap
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from ...errors import InputError
 from ...media import PICTURES, ZIPPED, is_picture_type, kind_in_zip, kind_of, media_type_of, suffix_of
-from .containers import archive_reader, mail_reader
+from .containers import read_archive, read_mail
 from .documents import document_reader
 from .media import read_sound, read_video, save_picture
 from .records import UNPACKED_BYTES, Job, Reader, Record
@@ -62,7 +63,7 @@ def reader_for(job: Job) -> Reader:
         "json": read_json,
         "ipynb": read_notebook,
         "xml": read_xml,
-        "eml": mail_reader(read_inside),
+        "eml": partial(read_mail, read=read_inside),
     }
     return readers.get(suffix, read_text)
 
@@ -95,7 +96,7 @@ def _zip_reader(job: Job, suffix: str) -> Reader:
     if kind == "zip":
         if suffix in ZIPPED:
             raise InputError(f"{job.name} is no {suffix} file inside: it is damaged or has the wrong extension.")
-        return archive_reader(read_inside)
+        return partial(read_archive, read=read_inside)
     if unpacked > UNPACKED_BYTES:
         limit = UNPACKED_BYTES // 2**20
         raise InputError(f"{job.name} unpacks to {unpacked / 2**20:.0f} MB, more than the {limit} MB allowed.")

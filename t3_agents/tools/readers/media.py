@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from ...errors import InputError, MissingExtraError
+from ...errors import InputError, needs_extra
 from ...media import decode_image
 from .records import Job, Line, Picture, Record, Sound
 
@@ -23,10 +23,8 @@ _BLOCK_SECONDS = 30
 
 def read_sound(job: Job) -> Iterator[Record]:
     """The samples of a recording."""
-    try:
+    with needs_extra("soundfile", "tools", "Reading sound"):
         import soundfile
-    except ImportError:
-        raise MissingExtraError("soundfile", "tools", "Reading sound") from None
     with soundfile.SoundFile(job.path) as sound:
         rate = sound.samplerate
         blocks = sound.blocks(_BLOCK_SECONDS * rate, dtype="float32", always_2d=True)
@@ -35,10 +33,8 @@ def read_sound(job: Job) -> Iterator[Record]:
 
 def read_video(job: Job) -> Iterator[Record]:
     """Length and size of a video, some of its frames as pictures, and its sound."""
-    try:
+    with needs_extra("av", "video", "Reading videos"):
         import av
-    except ImportError:
-        raise MissingExtraError("av", "video", "Reading videos") from None
     with av.open(job.path) as film:
         seconds = (film.duration or 0) / av.time_base
         if film.streams.video:

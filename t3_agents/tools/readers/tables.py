@@ -9,7 +9,7 @@ from datetime import date, datetime, time
 from itertools import islice
 from typing import Any
 
-from ...errors import MissingExtraError
+from ...errors import needs_extra
 from .records import Job, Line
 from .texts import decoded, read_text
 
@@ -38,10 +38,8 @@ def _cell(value: Any) -> str:
 
 def read_workbook(job: Job) -> Iterator[Line]:
     """All sheets of an Excel file. A formula that no program has computed yet is shown as formula."""
-    try:
+    with needs_extra("openpyxl", "tools", "Reading Excel files"):
         import openpyxl
-    except ImportError:
-        raise MissingExtraError("openpyxl", "tools", "Reading Excel files") from None
     # A stream, because openpyxl refuses names with another extension.
     with open(job.path, "rb") as first, open(job.path, "rb") as second:
         values = openpyxl.load_workbook(first, read_only=True, data_only=True)

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import quote
 
-from t3_agents.errors import InputError, MissingExtraError
+from t3_agents.errors import InputError, needs_extra
 
 from ..ask_search_agent import find_passages
 from ..local.corpus import best_sentences
@@ -165,11 +165,9 @@ class Ddgs(Engine):
     """Several engines without a key, by the `ddgs` package."""
 
     def search(self, query: str, limit: int, seconds: float) -> list[SearchResult]:
-        try:
+        with needs_extra("ddgs", "search", "Searching the web without a key"):
             from ddgs import DDGS
             from ddgs.exceptions import DDGSException
-        except ImportError:
-            raise MissingExtraError("ddgs", "search", "Searching the web without a key") from None
         try:
             found = DDGS(timeout=max(1, int(seconds))).text(query, max_results=limit)
         except DDGSException as error:

@@ -11,7 +11,7 @@ import time
 from typing import Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
-from t3_agents.errors import InputError, MissingExtraError
+from t3_agents.errors import InputError, needs_extra
 from t3_agents.media import kind_of
 
 
@@ -149,10 +149,8 @@ def _decode(data: bytes, content_type: str) -> str:
 
 def _extract(url: str, data: bytes, media_type: str) -> str:
     """Text of a document, by kreuzberg."""
-    try:
+    with needs_extra("kreuzberg", "tools", "Reading web pages"):
         import kreuzberg
-    except ImportError:
-        raise MissingExtraError("kreuzberg", "tools", "Reading web pages") from None
     form = "plain" if media_type == "application/pdf" else "markdown"
     config = kreuzberg.ExtractionConfig(
         use_cache=False, disable_ocr=True, output_format=form, extraction_timeout_secs=10

@@ -296,7 +296,7 @@ def test_an_endpoint_gets_large_pictures_reduced(endpoint, place, tmp_path):
 
 def test_a_server_that_is_down(place, portrait):
     tool, path = place(HubVisualizer(model="some-vlm", api_base="http://127.0.0.1:9/v1"), portrait)
-    with pytest.raises(InputError, match="model behind this tool failed"):
+    with pytest.raises(InputError, match="no connection; start the server"):
         tool(path, "What is it?")
 
 
