@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: install quickstart test test-slow quality bench clean
+.PHONY: install quickstart test test-slow quality bench fuzz clean
 
 # The stamps make an install that was interrupted start again. The quickstart needs less than the tests.
 $(VENV)/.quickstart: setup.cfg constraints.txt
@@ -33,6 +33,11 @@ quality: install
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# Files with a few bytes changed: each must be read, or refused in one sentence.
+fuzz: install
+	$(BIN)/python -m tests.fuzz pictures --number 250000
+	$(BIN)/python -m tests.fuzz documents --number 20000
 
 bench: install
 	@for script in tests/benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

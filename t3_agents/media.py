@@ -15,13 +15,22 @@ from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Any
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from .errors import InputError
 
 
 PICTURES = frozenset({"png", "jpg", "gif", "tiff", "webp", "bmp", "avif"})
-"""Kinds of [`kind_of`] that are pictures; Pillow reads more."""
+"""Kinds of [`kind_of`] that are pictures."""
+
+MAX_PIXELS = 10**8
+"""Pixels of a picture that is decoded where nothing less is said; as RGB they take 300 MB."""
+
+# What cameras, scanners, browsers and plots write. Pillow knows more formats: some run programs (EPS, WMF), others are
+# hardly ever met but by those who look for a fault in a decoder.
+_FORMATS = ("PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "DIB", "AVIF", "ICO", "PPM", "TGA")
+# A progressive JPEG has about ten scans. Each goes over all pixels again, however few bytes it has.
+_MAX_SCANS = 100
 
 _MEDIA_TYPES = {".jsonl": "application/jsonl", ".md": "text/markdown", ".webp": "image/webp", ".flac": "audio/flac"}
 # First bytes by kind. `ole` holds files of older office programs, and newer ones with a password.
@@ -108,7 +117,7 @@ def check_kind(data: bytes, name: str) -> None:
         raise InputError(f"{name} holds a {kind.upper()} image: give it the extension of its content.")
 
 
-def check_form(data: bytes, name: str, max_pixels: int | None = None) -> None:
+def check_form(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> None:
     """Refuse a file that is not in every way what its extension says: text and archives are parsed.
 
     Raises:
@@ -151,30 +160,33 @@ def check_form(data: bytes, name: str, max_pixels: int | None = None) -> None:
         raise InputError(f"{name} is no {suffix} file ({type(error).__name__}: {str(error)[:200]}).") from None
 
 
-def open_picture(data: bytes, name: str, max_pixels: int | None = None) -> Image.Image:
+def open_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read the header of a picture: its size and format; pixels come from [`decode_image`].
 
     Args:
         data (`bytes`): content of a file.
         name (`str`): its name, for messages.
-        max_pixels (`int`, *optional*): pixels above which it is refused before it is decoded; Pillow's own limit by
-            default.
+        max_pixels (`int`, *optional*, defaults to `MAX_PIXELS`): pixels above which it is refused, before decoding.
 
     Raises:
-        InputError: when Pillow does not know the format.
+        InputError: when it is none of the formats that are read here, or would take too long to decode.
         HugePicture: when there are more pixels.
     """
-    Image.init()
-    # Pillow hands PostScript to Ghostscript, which runs it as a program.
-    formats = [kind for kind in Image.ID if kind not in ("EPS", "WMF")]
     with _readable(name):
-        image = Image.open(io.BytesIO(data), formats=formats)
-        if max_pixels is not None and image.width * image.height > max_pixels:
+        Image.init()
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        if image.format in ("JPEG", "MPO", "TIFF"):
+            # A TIFF has a JPEG for each of its strips or tiles (tags 273 and 324). In compressed data the marker of a
+            # scan cannot occur by chance: a zero byte follows each 0xFF.
+            parts = image.tag_v2.get(273) or image.tag_v2.get(324) or () if image.format == "TIFF" else ()
+            if data.count(b"\xff\xda") > _MAX_SCANS + len(parts):
+                raise InputError(f"{name} has more than {_MAX_SCANS} scans: save it again as PNG or JPEG.")
+        if image.width * image.height > max_pixels:
             raise HugePicture(f"{name} has {image.width} x {image.height} pixels: make it smaller.")
         return image
 
 
-def decode_image(data: bytes, name: str, max_pixels: int | None = None) -> Image.Image:
+def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode a picture, see [`open_picture`] for the arguments and [`to_rgb`] for the result.
 
     Raises:
@@ -192,7 +204,7 @@ def _readable(name: str) -> Iterator[None]:
         raise
     except Image.DecompressionBombError:
         raise HugePicture(f"{name} has too many pixels (DecompressionBombError): make it smaller.") from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # decoders raise what they like: AttributeError, struct.error, RuntimeError
         raise InputError(
             f"{name} is not a readable image ({type(error).__name__}): save it again as PNG or JPEG."
         ) from None

@@ -1,12 +1,15 @@
 """Kinds of files by their content."""
 
 import io
+import random
 import zipfile
 
 import pytest
 from PIL import Image
 
-from t3_agents.media import encode_image, kind_in_zip, kind_of
+from t3_agents.errors import InputError
+from t3_agents.media import HugePicture, decode_image, encode_image, kind_in_zip, kind_of, open_picture
+from tests.helpers.mutations import PICTURE_FORMATS, mutated, pictures
 
 
 @pytest.mark.parametrize(
@@ -51,3 +54,50 @@ def test_kinds_of_zip_archives(members, kind):
             archive.writestr(name, text)
     with zipfile.ZipFile(buffer) as archive:
         assert kind_in_zip(archive) == kind
+
+
+@pytest.mark.parametrize("name", sorted(pictures()))
+def test_formats_that_tasks_use_are_read_and_no_others(name):
+    data = pictures()[name]
+    if name.partition("-")[0] in PICTURE_FORMATS:
+        image = decode_image(data, name)
+        assert image.mode == "RGB" and image.size[0] >= 16
+    else:
+        with pytest.raises(InputError, match="not a readable image"):
+            decode_image(data, name)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_mutated_pictures_are_read_or_refused_in_one_sentence():
+    samples = pictures()
+    for seed in range(3000):
+        rng = random.Random(seed)
+        name = rng.choice(sorted(samples))
+        try:
+            assert decode_image(mutated(samples[name], rng), name, 2**22).mode == "RGB"
+        except InputError as error:
+            assert name in str(error) and "\n" not in str(error)
+
+
+@pytest.mark.parametrize("scans", [101, 5000])
+@pytest.mark.parametrize("comment", [b"", b"\xff\xfe\x27\x12" + b"\xff\xd8" * 5000], ids=["plain", "comment"])
+def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded(scans, comment):
+    data = encode_image(Image.linear_gradient("L"), "JPEG", progressive=True)
+    start = data.rindex(b"\xff\xda")
+    last = data[start:-2]
+    with pytest.raises(InputError, match="more than 100 scans"):
+        open_picture(data[:2] + comment + data[2:start] + last * scans + data[-2:], "a.jpg")
+
+
+def test_ordinary_files_have_few_scans():
+    image = Image.linear_gradient("L").convert("RGB")
+    for options in ({}, {"progressive": True}, {"progressive": True, "quality": 100}):
+        assert decode_image(encode_image(image, "JPEG", **options), "a.jpg").size == (256, 256)
+    strips = encode_image(image.resize((256, 4000)), "TIFF", compression="jpeg", tiffinfo={278: 8})
+    assert strips.count(b"\xff\xda") > 100 and decode_image(strips, "a.tiff").size == (256, 4000)
+
+
+def test_pixels_are_counted_before_they_are_decoded():
+    data = encode_image(Image.new("1", (20_000, 6_000)), "PNG")
+    with pytest.raises(HugePicture, match="20000 x 6000 pixels"):
+        decode_image(data, "a.png")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -105,9 +107,10 @@ class Job:
         return json.dumps(asdict(self))
 
     def new_file(self, suffix: str) -> Path:
-        """A path in the scratch folder that is not taken."""
-        folder = Path(self.scratch)
-        return folder / f"{sum(1 for _ in folder.iterdir())}{suffix}"
+        """An empty file in the scratch folder, with a name that no other had or will have."""
+        handle, path = tempfile.mkstemp(suffix, dir=self.scratch)
+        os.close(handle)
+        return Path(path)
 
 
 Reader = Callable[[Job], Iterator[Record]]

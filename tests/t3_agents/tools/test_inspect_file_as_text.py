@@ -1,12 +1,17 @@
 import datetime
 import email.message
+import io
 import json
+import re
 import zipfile
+from pathlib import PurePosixPath
 
+import numpy as np
 import openpyxl
 import pytest
 from docx import Document
 from fpdf import FPDF
+from PIL import Image
 from pptx import Presentation
 from pptx.util import Inches
 
@@ -178,6 +183,43 @@ def test_mail(tool, put):
         "Attachment: menu.pdf (application/pdf)",
     ):
         assert part in text
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a.png", "b.png"),
+        ("a.jpg", "b.png", "c.png"),
+        ("a.png", "notes.txt", "b.jpg", "more/a.png"),
+        ("inner.zip", "a.gif", "b.png"),
+    ],
+    ids=len,
+)
+def test_each_picture_of_an_archive_is_the_right_one(tool, put, tmp_path, names):
+    colors = iter([(255, 0, 0), (0, 0, 255), (0, 255, 0), (9, 9, 9), (250, 200, 0)])
+    expected = []
+
+    def member(name):
+        data = io.BytesIO()
+        if name.endswith("txt"):
+            return b"words"
+        if name.endswith("zip"):
+            with zipfile.ZipFile(data, "w") as inner:
+                inner.writestr("x.png", member("x.png"))
+                inner.writestr("y.bmp", member("y.bmp"))
+            return data.getvalue()
+        expected.append(next(colors))
+        Image.new("RGB", (8, 8), expected[-1]).save(data, Image.registered_extensions()[PurePosixPath(name).suffix])
+        return data.getvalue()
+
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, member(name))
+    text = tool(put(tmp_path / "a.zip"))
+    saved = re.findall(r"Picture (\S+):", text)
+    pixels = np.array([tool.open_image(path).getpixel((3, 3)) for path in saved])
+    assert len(set(saved)) == len(expected)
+    assert np.abs(pixels - np.array(expected)).max() < 3, "JPEG is not exact"
 
 
 def test_zip_is_listed_and_read(tool, put, tmp_path):
