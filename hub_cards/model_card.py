@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from t3_agents.errors import InputError
-from t3_agents.evaluation.published import published_results
+from t3_agents.evaluation.run import published_results
 from t3_agents.evaluation.scenarios import METRICS
 from t3_agents.hub.safe_loading import read_json
 from t3_agents.reports import CURVES_FILE, FAMILIES_FILE, QUICKSTART_FILE, TRAINING_FILE

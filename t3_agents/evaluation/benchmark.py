@@ -6,6 +6,7 @@ A benchmark is a subclass of [`Benchmark`] in a module or folder of its own, and
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import shutil
 import stat
@@ -26,6 +27,7 @@ from ..task import MAX_FILE_BYTES, File, Task, check_workspace_path
 from ..trajectory import Trajectory
 from .baselines import PlainAgent, RecordedAgent
 from .config import RunConfig, ScoreConfig
+from .published import PublishedTable
 from .results import TaskScore
 
 
@@ -57,6 +59,12 @@ class Benchmark(ABC):
 
     def __init__(self, settings: dict[str, Any]):
         self.settings = settings
+
+    @classmethod
+    def published(cls) -> PublishedTable | None:
+        """Published numbers to set beside own ones: `published.yaml` beside the module, where there is one."""
+        path = Path(inspect.getfile(cls)).with_name("published.yaml")
+        return PublishedTable.read(path) if path.is_file() else None
 
     @abstractmethod
     def load(self) -> LoadedTasks:

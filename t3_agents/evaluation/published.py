@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 
-PUBLISHED_FILE = Path(__file__).with_name("published.yaml")
+PAPER_FILE = Path(__file__).with_name("paper.yaml")
 AXES = ("file_types", "tools", "domains", "steps")
 """On which the paper states what its dataset holds."""
 
@@ -65,28 +65,21 @@ class PublishedTable:
     columns: tuple[Column, ...]
     rows: tuple[PublishedRow, ...]
 
+    @classmethod
+    def read(cls, path: Path) -> PublishedTable:
+        """Read a `published.yaml`. Where it names no `source` and `url`, its numbers are those of the paper."""
+        table = {
+            **{name: _paper()[name] for name in ("source", "url")},
+            **yaml.safe_load(path.read_text(encoding="utf-8")),
+        }
+        columns = tuple(Column(**column) for column in table.pop("columns"))
+        rows = tuple(PublishedRow(**{**row, "values": tuple(row["values"])}) for row in table.pop("rows"))
+        return cls(**table, columns=columns, rows=rows)
+
 
 @cache
-def _published() -> dict[str, Any]:
-    return yaml.safe_load(PUBLISHED_FILE.read_text(encoding="utf-8"))
-
-
-def published_results(benchmark: str) -> PublishedTable | None:
-    """What the paper published on a benchmark.
-
-    Args:
-        benchmark (`str`): `gta`, `gaia` or another name.
-
-    Returns:
-        [`PublishedTable`], or `None` when the paper has no numbers on it.
-    """
-    content = _published()
-    if benchmark not in content["benchmarks"]:
-        return None
-    table = dict(content["benchmarks"][benchmark], source=content["source"], url=content["url"])
-    columns = tuple(Column(**column) for column in table.pop("columns"))
-    rows = tuple(PublishedRow(**{**row, "values": tuple(row["values"])}) for row in table.pop("rows"))
-    return PublishedTable(**table, columns=columns, rows=rows)
+def _paper() -> dict[str, Any]:
+    return yaml.safe_load(PAPER_FILE.read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -120,7 +113,7 @@ class Distribution:
 
 def paper_shares(axis: str) -> dict[str, float]:
     """Shares of the paper's MM-Traj in per cent on `file_types`, `tools`, `domains` or `steps`."""
-    entry = _published()["mm_traj"][axis]
+    entry = _paper()["mm_traj"][axis]
     return entry["shares"] if "shares" in entry else _in_per_cent(entry["counts"])
 
 
@@ -137,7 +130,7 @@ def beside_paper(statistics: Mapping[str, Mapping[str, float]]) -> dict[str, Dis
     """
     found = {}
     for axis in AXES:
-        entry, paper, counts = _published()["mm_traj"][axis], paper_shares(axis), Counter()
+        entry, paper, counts = _paper()["mm_traj"][axis], paper_shares(axis), Counter()
         for name, count in statistics[axis].items():
             if name not in entry.get("uncounted", ()):
                 counts[entry["rest"] if "rest" in entry and name not in paper else name] += count

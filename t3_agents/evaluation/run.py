@@ -20,6 +20,7 @@ from .benchmark import Benchmark
 from .config import RunConfig, ScoreConfig
 from .gaia.benchmark import GAIA
 from .gta.benchmark import GTA
+from .published import PublishedTable
 from .results import (
     BLOBS_FOLDER,
     TRAJECTORIES_FILE,
@@ -198,6 +199,11 @@ def benchmark_named(name: str) -> type[Benchmark]:
     if name not in BENCHMARKS:
         raise InputError(f"There is no benchmark `{name}`; choose one of: {', '.join(BENCHMARKS)}.")
     return BENCHMARKS[name]
+
+
+def published_results(name: str) -> PublishedTable | None:
+    """What was published on a benchmark; nothing on one that is not known here."""
+    return BENCHMARKS[name].published() if name in BENCHMARKS else None
 
 
 def _run_seeds(make: Callable[[int], Any], tasks: Sequence[Any], config: RunConfig) -> None:

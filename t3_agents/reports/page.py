@@ -16,9 +16,8 @@ from PIL import Image
 
 from ..errors import InputError
 from ..evaluation.compare import compare_runs
-from ..evaluation.published import published_results
 from ..evaluation.results import OUTCOMES, RESULTS_FILE, Attempt, ScoredRun, task_of
-from ..evaluation.run import BENCHMARKS
+from ..evaluation.run import BENCHMARKS, published_results
 from ..media import data_url, encode_image
 from ..storage import write_atomic
 from ..task import File, Task

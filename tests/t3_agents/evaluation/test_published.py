@@ -1,6 +1,6 @@
 import pytest
 
-from t3_agents.evaluation.published import published_results
+from t3_agents.evaluation.run import published_results
 
 
 @pytest.mark.parametrize("benchmark", ["gta", "gaia"])
@@ -33,4 +33,4 @@ def test_levels_of_gaia_add_up_to_the_whole():
 
 
 def test_other_benchmarks_have_none():
-    assert published_results("scenarios") is None
+    assert published_results("scenarios") is None and published_results("unheard") is None
