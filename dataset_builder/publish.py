@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from hub_cards.publish import PushConfig, run_push
@@ -18,14 +19,25 @@ OWNED = ["data/*.parquet", "tasks/*.parquet", "plots/*.png", "examples/*.png"]
 """Files of an earlier push that are deleted when they are no longer part of the dataset; others in the repo stay."""
 
 
-def push_dataset(config: PushConfig, folder: Path) -> Push:
+@dataclass(kw_only=True)
+class PushDatasetConfig(PushConfig):
+    """Push a run or an exported dataset to the Hub.
+
+    Args:
+        license (`str`, *optional*, defaults to `"apache-2.0"`): Hub id of the license, for the card that a run gets.
+    """
+
+    license: str = "apache-2.0"
+
+
+def push_dataset(config: PushDatasetConfig, folder: Path) -> Push:
     """Prepare the push of a dataset.
 
     A run folder (with `shards/`) is exported beside what the repo has already: files whose rows are unchanged stay,
     rows that are new go to new files, rows that are gone from the run leave the dataset.
 
     Args:
-        config ([`~hub_cards.publish.PushConfig`]): what to push where.
+        config ([`PushDatasetConfig`]): what to push where.
         folder (`Path`): scratch folder.
 
     Raises:
@@ -36,7 +48,6 @@ def push_dataset(config: PushConfig, folder: Path) -> Push:
     source = Path(config.source)
     settings = {"repo_type": "dataset", "marker": STATISTICS_FILE, "owned": OWNED, **config.settings("dataset")}
     push = Push(folder / "dataset", **settings)
-    license = config.license or "apache-2.0"
     if (source / "shards").is_dir():
         from .export import export_dataset
 
@@ -45,7 +56,7 @@ def push_dataset(config: PushConfig, folder: Path) -> Push:
         export_dataset(
             source,
             push.folder,
-            finish=lambda place, found: write_card(place, found, config.repo, name=name, license=license),
+            finish=lambda place, found: write_card(place, found, config.repo, name=name, license=config.license),
             previous=previous,
         )
         index = ShardIndex.from_json((push.folder / INDEX_FILE).read_text())
@@ -71,6 +82,6 @@ def _index_in(push: Push) -> ShardIndex:
     return index.only({(name, entry.lfs.sha256) for name, entry in remote.items() if entry.lfs})
 
 
-def main(config: PushConfig) -> int:
+def main(config: PushDatasetConfig) -> int:
     """`t3 push dataset`: a command of its own, since the cards do not know the dataset's files."""
     return run_push(push_dataset, config)

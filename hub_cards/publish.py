@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from t3_agents.hub.repos import AGENT_FILE, AGENT_FILES, MODEL_FILES
 from t3_agents.hub.upload import Push, describe
@@ -16,9 +16,9 @@ from t3_agents.options import Positional
 from t3_agents.storage import write_atomic
 
 
-@dataclass
+@dataclass(kw_only=True)
 class PushConfig:
-    """Push to the Hub.
+    """Push a Space, or the redacted trajectories of a run, to the Hub.
 
     Args:
         source (`str`): folder of the agent, run or dataset; for a Space, the repo that its agent was pushed to.
@@ -29,12 +29,10 @@ class PushConfig:
             always do.
         dry_run (`bool`, *optional*, defaults to `False`): list what would travel and stop.
         message (`str`, *optional*): commit message.
-        dataset (`str`, *optional*): Hub id of the dataset: that an agent was tuned on, or of a benchmark.
-        results (`list[str]`, *optional*): folders of finished evaluations, for the card of an agent.
-        untuned (`list[str]`, *optional*): the same for the controller before tuning.
-        license (`str`, *optional*): Hub id of the license.
         collection (`str`, *optional*): title of a collection of yours that gets the repo, the dataset and the paper.
     """
+
+    dataset: ClassVar[str | None] = None
 
     source: Positional[str]
     repo: Positional[str]
@@ -43,10 +41,6 @@ class PushConfig:
     create_pr: bool = False
     dry_run: bool = False
     message: str | None = None
-    dataset: str | None = None
-    results: list[str] = field(default_factory=list)
-    untuned: list[str] = field(default_factory=list)
-    license: str | None = None
     collection: str | None = None
 
     def settings(self, what: str) -> dict[str, Any]:
@@ -60,7 +54,35 @@ class PushConfig:
         }
 
 
-def push_agent(config: PushConfig, folder: Path) -> Push:
+@dataclass(kw_only=True)
+class PushAgentConfig(PushConfig):
+    """Push a tuned agent with its card to the Hub.
+
+    Args:
+        dataset (`str`, *optional*): Hub id of the dataset that it was tuned on.
+        results (`list[str]`, *optional*): folders of finished evaluations, for the card.
+        untuned (`list[str]`, *optional*): the same for the controller before tuning.
+        license (`str`, *optional*): Hub id of the license.
+    """
+
+    dataset: str | None = None
+    results: list[str] = field(default_factory=list)
+    untuned: list[str] = field(default_factory=list)
+    license: str | None = None
+
+
+@dataclass(kw_only=True)
+class PushResultsConfig(PushConfig):
+    """Push the results of an evaluation to the repo of an agent.
+
+    Args:
+        dataset (`str`, *optional*): Hub id of the benchmark.
+    """
+
+    dataset: str | None = None
+
+
+def push_agent(config: PushAgentConfig, folder: Path) -> Push:
     """A saved agent with its card, and under `run/` the files that the card's numbers are from."""
     from .eval_results import make_entries, to_yaml
     from .model_card import make_card, read_run
@@ -85,7 +107,7 @@ def push_agent(config: PushConfig, folder: Path) -> Push:
     return push
 
 
-def push_results(config: PushConfig, folder: Path) -> Push:
+def push_results(config: PushResultsConfig, folder: Path) -> Push:
     """Results of a finished evaluation into the repo of the agent; a pull request when it is not yours."""
     from huggingface_hub import ModelCard, hf_hub_download, model_info, whoami
     from huggingface_hub.errors import EntryNotFoundError
@@ -206,7 +228,7 @@ def _page(repo: str, path: str) -> str:
     return f"{constants.ENDPOINT}/{repo}/blob/main/{path}"
 
 
-def agent(config: PushConfig) -> int:
+def agent(config: PushAgentConfig) -> int:
     """`t3 push agent SOURCE REPO`."""
     return run_push(push_agent, config)
 
@@ -216,7 +238,7 @@ def report(config: PushConfig) -> int:
     return run_push(push_report, config)
 
 
-def results(config: PushConfig) -> int:
+def results(config: PushResultsConfig) -> int:
     """`t3 push results SOURCE REPO`."""
     return run_push(push_results, config)
 

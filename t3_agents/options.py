@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import re
-from dataclasses import MISSING, asdict, fields
+from argparse import SUPPRESS
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -29,7 +31,7 @@ def parse_options(options: Any, argv: list[str], prog: str) -> Any:
 
     Args:
         options (`type` or `tuple[type]`): dataclass, or several whose fields are all options of the command. Types say
-            what a value may be, docstrings (or `help` in a field's metadata) what it means.
+            what a value may be, docstrings what it means; what no docstring explains is not shown in the help.
         argv (`list[str]`): arguments of the command.
         prog (`str`): name of the command in messages.
 
@@ -46,7 +48,7 @@ def parse_options(options: Any, argv: list[str], prog: str) -> Any:
         values = parser.parse_args(_with_dashes(argv, parser)).as_dict()
     except ArgumentError as error:
         raise InputError(_sentence(parser, str(error))) from None
-    made = tuple(each(**{f.name: values[f.name] for f in fields(each) if f.init}) for each in classes)
+    made = tuple(each(**{f.name: values[f.name] for f in fields(each) if f.name in values}) for each in classes)
     return made if isinstance(options, tuple) else made[0]
 
 
@@ -70,7 +72,8 @@ def _make_parser(classes: tuple[type, ...], prog: str) -> ArgumentParser:
     required = [name for name, (_, f) in entries.items() if f.default is f.default_factory is MISSING]
     named = [f"{_flag(name)} {name.upper()}" for name in required if name not in places]
     usage = " ".join([prog, *(_metavar(name, hints[name]) for name in places), *named, "[--option VALUE ...]"])
-    description = parse_docstring(classes[0].__doc__ or "").short_description
+    docs = parse_docstring(classes[0].__doc__ or "")
+    description = " ".join(" ".join(filter(None, [docs.short_description, docs.long_description])).split())
     parser = ArgumentParser(
         prog=prog, usage=usage, description=description, exit_on_error=False, allow_abbrev=False, print_config=None
     )
@@ -78,8 +81,12 @@ def _make_parser(classes: tuple[type, ...], prog: str) -> ArgumentParser:
     parser.add_argument("--config", action=_config_action(recipes), metavar="FILE", help="YAML file with options")
     for name, (each, f) in entries.items():
         hint, default = hints[name], f.default if f.default_factory is MISSING else f.default_factory()
-        texts = (_docs(kind).get(name) for kind in each.__mro__)
-        arguments: dict[str, Any] = {"help": f.metadata.get("help") or next(filter(None, texts), None)}
+        if any(map(is_dataclass, _members(hint))):
+            continue
+        # Of the many options of another library, help shows those that a docstring of this project explains.
+        ours = [kind for kind in each.__mro__ if "help" not in f.metadata or _package(kind) == _package(each)]
+        texts = (_docs(kind).get(name) for kind in ours)
+        arguments: dict[str, Any] = {"help": next(filter(None, texts), SUPPRESS)}
         if name in places:
             hint = get_args(hint)[0]
             arguments["metavar"] = name.upper()
@@ -134,6 +141,11 @@ def _members(hint: Any) -> list[Any]:
     return [hint]
 
 
+def _package(kind: type) -> str:
+    return kind.__module__.partition(".")[0]
+
+
+@functools.cache
 def _docs(kind: type) -> dict[str, str]:
     found = parse_docstring(kind.__doc__ or "").params
     return {param.arg_name: " ".join((param.description or "").split()) for param in found}

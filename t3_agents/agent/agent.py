@@ -176,11 +176,12 @@ class T3Agent(TaskAgent):
 def load_agent(
     name: str | Path,
     model: Model | None = None,
-    toolbox: str = "embedded",
-    prompt: str = "compact",
+    toolbox: str | None = None,
+    prompt: str | None = None,
     revision: str | None = None,
     api_base: str | None = None,
     api_model: str | None = None,
+    bare: tuple[str, str] = ("embedded", "compact"),
     **limits: Any,
 ) -> T3Agent:
     """A saved agent, or a new one around a bare controller.
@@ -189,20 +190,23 @@ def load_agent(
         name (`str` or `Path`): folder or Hub id of an agent or of a vision-language model; `embedded` is the offline
             one.
         model ([`~smolagents.Model`], *optional*): a model that is loaded already.
-        toolbox (`str`, *optional*, defaults to `"embedded"`), prompt (`str`, *optional*, defaults to `"compact"`): of
-            a new agent.
+        toolbox (`str`, *optional*), prompt (`str`, *optional*): of a new agent.
         revision (`str`, *optional*): branch, tag or commit.
         api_base (`str`, *optional*): URL of an OpenAI-compatible server that runs the controller, see `t3 serve`.
         api_model (`str`, *optional*): the controller's name there; by default the only one that the server lists, or
             `name` for a bare controller.
+        bare (`tuple[str, str]`, *optional*, defaults to `("embedded", "compact")`): toolbox and prompt of a new agent
+            where none is named.
         limits: settings of [`T3Agent`], such as `max_steps` or `executor_type`.
 
     Raises:
-        InputError: when nothing can be loaded under this name.
+        InputError: when nothing can be loaded under this name, or it has tools and a prompt of its own.
     """
     is_saved = (Path(name) / AGENT_FILE).is_file() or (
         not Path(name).is_dir() and api_base is None and str(name) != EMBEDDED and has_agent(str(name), revision)
     )
+    if is_saved and (toolbox or prompt):
+        raise InputError(f"{name} is an agent with its own tools and prompt: leave out `--toolbox` and `--prompt`.")
     if api_base is not None and model is None:
         from ..models.server import ServerModel
 
@@ -211,4 +215,4 @@ def load_agent(
     if is_saved:
         return T3Agent.from_pretrained(name, model=model, revision=revision, **limits)
     model = model or VLMModel.from_pretrained(name, revision=revision)
-    return T3Agent(tools=make_toolbox(toolbox), model=model, prompt=prompt, **limits)
+    return T3Agent(tools=make_toolbox(toolbox or bare[0]), model=model, prompt=prompt or bare[1], **limits)

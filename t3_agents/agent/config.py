@@ -8,7 +8,7 @@ import importlib.resources
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 from jsonargparse.typing import PositiveFloat, PositiveInt
@@ -16,6 +16,7 @@ from jsonargparse.typing import PositiveFloat, PositiveInt
 from ..errors import InputError
 from ..hub.repos import AGENT_FILE
 from ..hub.safe_loading import GENERATION_SETTINGS, SAFE_IMPORTS, check_repo_id, check_template, read_json, strict_json
+from ..options import check_options
 from ..storage import from_record, require
 from ..turns import CODE_CLOSE, CODE_OPEN
 
@@ -33,8 +34,8 @@ class AgentOptions:
     Args:
         agent (`str`): folder or Hub id of a saved agent, or of a bare controller (`embedded`, any vision-language
             model).
-        toolbox (`str`, *optional*, defaults to `"embedded"`): tools of a bare controller.
-        prompt (`str`, *optional*, defaults to `"compact"`): prompt of a bare controller.
+        toolbox (`str`, *optional*): tools of a bare controller; by default those that fit the command.
+        prompt (`str`, *optional*): prompt of a bare controller; by default the one that fits the command.
         api_base (`str`, *optional*): URL of an OpenAI-compatible server that runs the controller, see `t3 serve`; its
             key is taken from `OPENAI_API_KEY`.
         api_model (`str`, *optional*): the controller's name there, where the server lists several.
@@ -45,15 +46,32 @@ class AgentOptions:
         time_budget (`float`, *optional*): seconds of a task.
     """
 
+    bare: ClassVar[tuple[str, str]] = ("embedded", "compact")
+
     agent: str
-    toolbox: str = "embedded"
-    prompt: str = "compact"
+    toolbox: str | None = None
+    prompt: str | None = None
     api_base: str | None = None
     api_model: str | None = None
     executor: Executor = "sandbox"
     max_steps: PositiveInt = 8
     max_new_tokens: PositiveInt | None = None
     time_budget: PositiveFloat | None = None
+
+    def check(self) -> None:
+        """Check the values.
+
+        Raises:
+            InputError: naming the option and what it may be.
+        """
+        check_options(self)
+        if self.api_model and not self.api_base:
+            raise InputError("`--api-model` is a name at a server: give `--api-base` too.")
+
+    def arguments(self) -> dict[str, Any]:
+        """What [`load_agent`] is told, besides the name."""
+        names = ("toolbox", "prompt", "api_base", "api_model", "max_steps", "time_budget")
+        return {"executor_type": self.executor, "bare": self.bare, **{name: getattr(self, name) for name in names}}
 
 
 def load_prompt(name: str) -> dict[str, Any]:

@@ -72,6 +72,7 @@ def load(config: AgentOptions) -> T3Agent:
     Raises:
         InputError: when it is that of the quickstart, which has not run, or nothing can be loaded under the name.
     """
+    config.check()
     if config.agent == DEFAULT_AGENT and not Path(DEFAULT_AGENT).is_dir():
         raise InputError(f"There is no agent in {DEFAULT_AGENT}: run `t3 quickstart` first, or name one with --agent.")
     from ..agent.agent import load_agent
@@ -80,16 +81,7 @@ def load(config: AgentOptions) -> T3Agent:
 
     check_executor(config.executor)
     use_fastest_num_threads()
-    agent = load_agent(
-        config.agent,
-        toolbox=config.toolbox,
-        prompt=config.prompt,
-        api_base=config.api_base,
-        api_model=config.api_model,
-        executor_type=config.executor,
-        max_steps=config.max_steps,
-        time_budget=config.time_budget,
-    )
+    agent = load_agent(config.agent, **config.arguments())
     if config.max_new_tokens is not None:
         agent.model.generation["max_new_tokens"] = config.max_new_tokens
     return agent

@@ -255,19 +255,7 @@ class AgentFactory:
         """
         config = self.config
         with self._lock:
-            agent = load_agent(
-                config.agent,
-                model=self._model,
-                toolbox=config.toolbox,
-                prompt=config.prompt,
-                api_base=config.api_base,
-                api_model=config.api_model,
-                max_steps=config.max_steps,
-                max_consecutive_errors=config.max_consecutive_errors,
-                token_budget=config.token_budget,
-                time_budget=config.time_budget,
-                executor_type=config.executor,
-            )
+            agent = load_agent(config.agent, model=self._model, **config.arguments())
             if self._model is None:
                 self._model = agent.model
                 self._configure(agent.model)

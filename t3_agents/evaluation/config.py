@@ -97,9 +97,13 @@ class RunConfig(AgentOptions):
         Raises:
             InputError: naming the option and what it may be.
         """
-        check_options(self)
+        super().check()
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise InputError("The seeds must differ, and there must be one at least: for example `--seeds 0 1 2`.")
+
+    def arguments(self) -> dict[str, Any]:
+        names = ("max_consecutive_errors", "token_budget")
+        return {**super().arguments(), **{name: getattr(self, name) for name in names}}
 
     def score_config(self) -> ScoreConfig:
         """How the run is scored when it is done."""

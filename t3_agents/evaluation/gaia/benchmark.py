@@ -81,14 +81,13 @@ class GAIAConfig(RunConfig):
     """
 
     benchmark: ClassVar[str] = "gaia"
+    bare: ClassVar[tuple[str, str]] = ("gaia", "paper")
 
     dataset: str = HUB_ID
     revision: str | None = None
     split: Literal["validation", "test"] = "validation"
     levels: list[Literal["1", "2", "3"]] = field(default_factory=lambda: list(LEVELS))
     format_answers: bool = False
-    toolbox: str = "gaia"
-    prompt: str = "paper"
     max_steps: PositiveInt = 10
 
 

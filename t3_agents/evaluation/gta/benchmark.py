@@ -55,14 +55,13 @@ class GTAConfig(RunConfig):
     """
 
     benchmark: ClassVar[str] = "gta"
+    bare: ClassVar[tuple[str, str]] = ("gta", "paper")
 
     dataset: str = HUB_ID
     revision: str | None = None
     mode: Literal["end_to_end", "step_by_step"] = "end_to_end"
     scoring: Literal["official", "paper"] = "official"
     embedding_model: str = ScoreConfig.embedding_model
-    toolbox: str = "gta"
-    prompt: str = "paper"
     max_steps: PositiveInt = 10
 
     def check(self) -> None:
