@@ -79,3 +79,9 @@ def interruptible(seconds: float | None = None) -> Iterator[Interruption]:
 def current_interruption() -> Interruption | None:
     """That of the run in this thread."""
     return _current.value
+
+
+def seconds_left(most: float) -> float:
+    """What is left of the time of the run in this thread, at most `most` seconds."""
+    left = _current.value.seconds_left() if _current.value else None
+    return most if left is None else min(most, left)

@@ -17,7 +17,7 @@ from smolagents.local_python_executor import CodeOutput, ExecutionTimeoutError, 
 from smolagents.utils import BASE_BUILTIN_MODULES
 
 from ..errors import InputError, T3Error
-from ..interruption import InterruptedTurn, current_interruption
+from ..interruption import InterruptedTurn, current_interruption, seconds_left
 from ..workspace import Workspace, WorkspaceFullError
 from .check import check_sandbox
 from .local import run_with_limit
@@ -128,14 +128,14 @@ class SandboxExecutor(PythonExecutor):
             InterruptedTurn: when the run in this thread was cancelled.
         """
         self.state["_print_outputs"] = ""
-        finished = False
+        finished, seconds = False, seconds_left(self.limits.seconds)
         try:
             before = self.workspace.measure()
             self._at_first = before if self._at_first is None else self._at_first
             self._begin()
             sandbox, result = self._sandbox, None
             try:
-                result = self._run(code_action)
+                result = self._run(code_action, seconds)
                 sandbox.freeze()
                 sandbox.drain()
                 self._check_disk()
@@ -152,7 +152,7 @@ class SandboxExecutor(PythonExecutor):
             lost = self._say_lost() if error.killed else ""
             finished = not error.killed
             raise ExecutionTimeoutError(
-                f"Code execution exceeded the maximum execution time of {self.limits.seconds:g} seconds.{lost}"
+                f"Code execution exceeded the maximum execution time of {round(seconds, 1):g} seconds.{lost}"
             ) from None
         finally:
             if not finished:
@@ -203,11 +203,11 @@ class SandboxExecutor(PythonExecutor):
 
     # A step
 
-    def _run(self, code: str) -> dict[str, Any]:
+    def _run(self, code: str, seconds: float) -> dict[str, Any]:
         """Hand the code over, answer its tool calls, and return its checked result."""
         sandbox = self._sandbox
         sandbox.printed = type(sandbox.printed)(self.limits.output_chars)
-        deadline, is_over = time.monotonic() + self.limits.seconds, False
+        deadline, is_over = time.monotonic() + seconds, False
         interruption = current_interruption()
 
         def watch() -> None:

@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import nullcontext
 from importlib.util import find_spec
 from typing import Any
 
@@ -16,6 +17,9 @@ from smolagents.local_python_executor import (
     InterpreterError,
     LocalPythonExecutor,
 )
+
+from ..interruption import seconds_left
+from ..workspace import Workspace
 
 
 class TimedExecutor(LocalPythonExecutor):
@@ -31,17 +35,21 @@ class TimedExecutor(LocalPythonExecutor):
     Args:
         additional_authorized_imports (`list[str]`): modules that code may import besides smolagents' base modules;
             those that are not installed are passed over.
+        workspace ([`Workspace`]): where `open` of the code reads and writes.
         time_limit (`float`): seconds that one step may take.
         kwargs: everything else of [`~smolagents.LocalPythonExecutor`].
     """
 
-    def __init__(self, additional_authorized_imports: list[str], time_limit: float, **kwargs: Any):
+    def __init__(
+        self, additional_authorized_imports: list[str], workspace: Workspace, time_limit: float, **kwargs: Any
+    ):
         warnings.warn(
             'executor_type="local" runs model-written code inside this process: it is no security boundary.',
             stacklevel=2,
         )
         imports = [name for name in additional_authorized_imports if name == "*" or find_spec(name.split(".")[0])]
-        super().__init__(imports, timeout_seconds=None, **kwargs)
+        super().__init__(imports, timeout_seconds=None, additional_functions={"open": self._open}, **kwargs)
+        self.workspace = workspace
         self.time_limit = time_limit
 
     def __call__(self, code_action: str) -> CodeOutput:
@@ -52,7 +60,17 @@ class TimedExecutor(LocalPythonExecutor):
             InterpreterError: when the code raised something.
         """
         run = super().__call__
-        return run_with_limit(lambda: run(code_action), self.time_limit)
+        # Code finds its files by the working directory, unless it has no imports and so reaches them through `open`
+        # and the tools only. Then concurrent runs need not take turns.
+        with self.workspace.activate() if self.additional_authorized_imports else nullcontext():
+            return run_with_limit(lambda: run(code_action), seconds_left(self.time_limit))
+
+    def _open(self, file: str, mode: str = "r", **kwargs: Any) -> Any:
+        """`open` for model-written code: workspace paths only."""
+        writes = any(letter in mode for letter in "wxa+")
+        path = self.workspace.resolve(str(file), must_exist=not writes)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open(mode, **kwargs)
 
 
 def run_with_limit(function: Callable[[], Any], seconds: float) -> Any:
@@ -81,7 +99,8 @@ def run_with_limit(function: Callable[[], Any], seconds: float) -> Any:
     try:
         thread.join(max(0, seconds))
         if thread.is_alive():
-            raise ExecutionTimeoutError(f"Code execution exceeded the maximum execution time of {seconds} seconds")
+            limit = f"{round(seconds, 1):g} seconds"
+            raise ExecutionTimeoutError(f"Code execution exceeded the maximum execution time of {limit}")
     finally:  # also when the caller is interrupted while it waits
         _interrupt(thread)
     return outcome.result()
