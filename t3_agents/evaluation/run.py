@@ -73,7 +73,6 @@ def run_tasks(
     tasks: Iterable[Task],
     output: str | Path,
     num_workers: int = 1,
-    on_progress: Callable[[int, int, Trajectory], None] | None = None,
 ) -> list[Trajectory]:
     """Run an agent over tasks and keep every trajectory.
 
@@ -88,8 +87,6 @@ def run_tasks(
         tasks (`Iterable[Task]`): what to run; ids must differ.
         output (`str` or `Path`): the folder, made when missing.
         num_workers (`int`, *optional*, defaults to 1): tasks that run at the same time, in threads.
-        on_progress (`Callable`, *optional*): called in the calling thread with the number of finished tasks, the
-            number of tasks and the [`Trajectory`] that was just written.
 
     Returns:
         `list[Trajectory]`: one per task, in the order of the tasks.
@@ -116,8 +113,6 @@ def run_tasks(
                 shard.append(row)
                 rows[row["task"]["id"]] = row
                 advance()
-                if on_progress:
-                    on_progress(len(rows), len(by_id), Trajectory.from_dict(row, blobs))
     return [Trajectory.from_dict(rows[task_id], blobs) for task_id in by_id]
 
 

@@ -49,9 +49,5 @@ class FallingSilent(EndlessModel):
 if __name__ == "__main__":
     output, number, turns, workers = sys.argv[1], *map(int, sys.argv[2:])
     run_tasks(
-        lambda: T3Agent(tools=[], model=FallingSilent(turns), prompt="compact"),
-        make_tasks(number),
-        output,
-        workers,
-        on_progress=lambda done, total, trajectory: print(done, flush=True),
+        lambda: T3Agent(tools=[], model=FallingSilent(turns), prompt="compact"), make_tasks(number), output, workers
     )
