@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
 from t3_agents.errors import InputError
-from t3_agents.models.vlm import best_device
+from t3_agents.models.device import best_device
 
 from .packing import BatchOrder
 

@@ -243,7 +243,7 @@ def write_preference_report(trainer: DPOTrainer, folder: Path) -> dict[str, Any]
 def main(argv: list[str]) -> int:
     """`t3 dpo`: parse the options, tune, print a table."""
     config = parse_options(PreferenceConfig, argv, prog="t3 dpo")
-    from t3_agents.models.vlm import use_fastest_num_threads
+    from t3_agents.models.device import use_fastest_num_threads
 
     use_fastest_num_threads()
     agent = tune_on_pairs(config)

@@ -223,7 +223,7 @@ def _measure(config: ImproveConfig, agent: str | Path, number: int) -> dict[str,
 def main(argv: list[str]) -> int:
     """`t3 improve`: parse the options, run the rounds, print a table."""
     config = parse_options(ImproveConfig, argv, prog="t3 improve")
-    from t3_agents.models.vlm import use_fastest_num_threads
+    from t3_agents.models.device import use_fastest_num_threads
 
     from .improve_report import print_report
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t3_agents.errors import InputError, MissingExtraError
+from t3_agents.models.device import best_device
 from t3_agents.models.embedded import EMBEDDED
-from t3_agents.models.vlm import VLMModel, best_device
+from t3_agents.models.vlm import VLMModel
 
 from .config import TrainConfig
 from .distributed import is_sharded

@@ -61,8 +61,8 @@ def build_trainer(
     from peft import LoraConfig
     from transformers import PrinterCallback
 
+    from t3_agents.models.device import best_device
     from t3_agents.models.encoding import ChatEncoder
-    from t3_agents.models.vlm import best_device
 
     from .collator import TrajectoryCollator
     from .distributed import OrderByEpoch, split_language_model_only
@@ -353,7 +353,7 @@ def main(argv: list[str]) -> int:
     from accelerate import PartialState
 
     from t3_agents.hub.upload import Push
-    from t3_agents.models.vlm import use_fastest_num_threads
+    from t3_agents.models.device import use_fastest_num_threads
 
     if config.push_to_hub:
         Push(Path(config.output), config.push_to_hub)  # a wrong name is said before the training

@@ -71,7 +71,7 @@ def __getattr__(name: str) -> Callable[[RunConfig], int]:
 
 def _measure(config: RunConfig) -> int:
     from ..evaluation.run import evaluate
-    from ..models.vlm import use_fastest_num_threads
+    from ..models.device import use_fastest_num_threads
     from ..reports.tables import print_results
 
     use_fastest_num_threads()

@@ -77,7 +77,7 @@ def load(config: AgentOptions) -> T3Agent:
         raise InputError(f"There is no agent in {DEFAULT_AGENT}: run `t3 quickstart` first, or name one with --agent.")
     from ..agent.agent import load_agent
     from ..agent.loop import check_executor
-    from ..models.vlm import use_fastest_num_threads
+    from ..models.device import use_fastest_num_threads
 
     check_executor(config.executor)
     use_fastest_num_threads()

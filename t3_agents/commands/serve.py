@@ -17,9 +17,10 @@ from huggingface_hub import constants
 from ..agent.config import T3AgentConfig
 from ..errors import InputError, MissingExtraError
 from ..hub.repos import AGENT_FILE, download_model, has_agent
+from ..models.device import best_device
 from ..models.embedded import EMBEDDED
 from ..models.server import SERVED_NAME
-from ..models.vlm import VLMModel, best_device
+from ..models.vlm import VLMModel
 
 
 Server = Literal["vllm", "sglang", "transformers"]

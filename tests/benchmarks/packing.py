@@ -271,7 +271,7 @@ def machine() -> dict[str, Any]:
 
 def main(argv: list[str]) -> int:
     options = parse(argv)
-    from t3_agents.models.vlm import use_fastest_num_threads
+    from t3_agents.models.device import use_fastest_num_threads
 
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -29,8 +29,9 @@ from PIL import Image
 from smolagents import TransformersModel
 from smolagents.models import ChatMessage, MessageRole
 
+from t3_agents.models.device import best_device, use_fastest_num_threads
 from t3_agents.models.embedded import EMBEDDED, embedded_controller
-from t3_agents.models.vlm import VLMModel, best_device, use_fastest_num_threads
+from t3_agents.models.vlm import VLMModel
 
 
 ROOT = Path(__file__).parents[2]

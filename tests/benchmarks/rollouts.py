@@ -33,8 +33,9 @@ from t3_agents.agent.agent import T3Agent, load_agent
 from t3_agents.agent.rollout import rollout
 from t3_agents.evaluation.scenarios import load_tasks
 from t3_agents.hub.repos import AGENT_FILE
+from t3_agents.models.device import best_device, use_fastest_num_threads
 from t3_agents.models.embedded import EMBEDDED
-from t3_agents.models.vlm import VLMModel, best_device, use_fastest_num_threads
+from t3_agents.models.vlm import VLMModel
 from t3_agents.task import Task
 from t3_agents.trajectory import Trajectory
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..encoding import ChatEncoder
+from ..families import Positions
 from .kv_cache import PrefixTree, SlotCache
 from .prompt_lookup import DraftTable, draft
 from .ragged_attention import RaggedBatch, slot_attention
@@ -26,7 +27,6 @@ from .stop_strings import StopStrings
 if TYPE_CHECKING:
     from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
 
-    from ..families import Positions
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from PIL import Image, ImageOps
 
 from t3_agents.errors import InputError, needs_extra
-from t3_agents.models.vlm import best_device
+from t3_agents.models.device import best_device
 
 from .shared_models import load_once, loading
 

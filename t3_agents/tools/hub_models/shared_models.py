@@ -12,8 +12,9 @@ from PIL import Image, ImageOps
 from smolagents.models import Model
 
 from t3_agents.errors import InputError
+from t3_agents.models.device import best_device
 from t3_agents.models.server import ServerModel
-from t3_agents.models.vlm import VLMModel, best_device
+from t3_agents.models.vlm import VLMModel
 
 from ..base import WorkspaceTool
 

@@ -8,7 +8,8 @@ from t3_agents.errors import InputError
 from t3_agents.evaluation.scenarios import score
 from t3_agents.evaluation.statistics import wilson_interval
 from t3_agents.task import Task
-from t3_agents.trajectory import Step, Trajectory
+from t3_agents.trajectory import Trajectory
+from t3_agents.turns import Step
 from t3_agents.verifiers import is_correct
 
 
