@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
+import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -22,6 +23,8 @@ CODE_OPEN, CODE_CLOSE = "```py", "```<end_action>"
 FENCE = "```"
 PROCEED = "Now proceed and carry out this plan."
 """The user turn behind a plan."""
+
+_parsing = threading.RLock()
 
 
 @dataclass
@@ -166,10 +169,25 @@ def parse_turn(text: str, tags: tuple[str, str] = (CODE_OPEN, CODE_CLOSE)) -> tu
     return thought, body[: closing.start()].strip("\n") if closing else "", len(starts)
 
 
+def write_turn(thought: str, code: str) -> str:
+    """An assistant turn in the form that [`parse_turn`] reads."""
+    return f"Thought: {thought}\nCode:\n{CODE_OPEN}\n{code}\n{CODE_CLOSE}"
+
+
+def parse_python(code: str, mode: str = "exec") -> Any:
+    """`ast.parse`, by one thread at a time: CPython 3.11 counts the depth of the trees of all threads together.
+
+    Raises:
+        SyntaxError, ValueError, RecursionError, MemoryError: when `code` is no Python.
+    """
+    with _parsing:
+        return ast.parse(code, mode=mode)
+
+
 def called_tools(code: str, names: Collection[str]) -> list[str]:
     """Names of the tools that `code` calls, in the order of the source. Code that does not parse calls none."""
     try:
-        calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+        calls = [node for node in ast.walk(parse_python(code)) if isinstance(node, ast.Call)]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     named = [node.func for node in calls if isinstance(node.func, ast.Name) and node.func.id in names]

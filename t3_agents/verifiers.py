@@ -17,7 +17,7 @@ from .answers import answers_match, normalize
 from .errors import InputError
 from .task import Task
 from .trajectory import Trajectory
-from .turns import Step
+from .turns import Step, parse_python
 
 
 FINAL_ANSWER = "final_answer"
@@ -248,7 +248,7 @@ def final_expression(code: str) -> ast.expr | None:
     """The argument of the `final_answer` call in code, if there is exactly one."""
     found = [
         node
-        for node in ast.walk(ast.parse(code))
+        for node in ast.walk(parse_python(code))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == FINAL_ANSWER
     ]
     if len(found) != 1 or len(found[0].args) != 1 or found[0].keywords:
@@ -273,7 +273,7 @@ def _stated(step: Step, is_last: bool) -> tuple[set[str], set[float]]:
     """Words and numbers that a step claims to know."""
     # The first word of a sentence is capitalized whatever it is.
     words, numbers = _names(re.sub(r"^\W*\w+", "", step.thought)), numbers_in(step.thought)
-    tree = ast.parse(step.code)
+    tree = parse_python(step.code)
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
     places = {id(place) for call in calls if call.func.id == "round" for place in call.args[1:]}
     for node in ast.walk(tree):

@@ -18,7 +18,7 @@ from t3_agents.storage import require, sha256_of
 from t3_agents.task import File, Task
 from t3_agents.trajectory import FORMAT as TRAJECTORY_FORMAT
 from t3_agents.trajectory import Trajectory
-from t3_agents.turns import CODE_CLOSE, CODE_OPEN, Step
+from t3_agents.turns import Step, write_turn
 
 from .. import SPLITS
 from . import Format
@@ -181,7 +181,7 @@ def _action(entry: dict[str, Any]) -> Step:
     thought = "\n".join(words.strip() for words in said if isinstance(words, str) and words.strip())
     calls = require(entry, "tool_calls", (list, type(None)), "step", default=None) or []
     code = "\n".join(_call_as_code(call) for call in calls)
-    output = f"Thought: {thought}\nCode:\n{CODE_OPEN}\n{code}\n{CODE_CLOSE}" if calls else thought
+    output = write_turn(thought, code) if calls else thought
     results = _results(entry)
     metrics = require(entry, "metrics", (dict, type(None)), "step", default=None) or {}
     return Step(

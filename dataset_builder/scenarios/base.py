@@ -18,7 +18,7 @@ from t3_agents.errors import InputError
 from t3_agents.media import check_form
 from t3_agents.storage import sha256_of
 from t3_agents.task import File, Task
-from t3_agents.turns import CODE_CLOSE, CODE_OPEN, called_tools
+from t3_agents.turns import called_tools, parse_python, write_turn
 from t3_agents.verifiers import final_expression
 
 from .. import DOMAINS
@@ -61,7 +61,7 @@ class Move:
 
     def text(self) -> str:
         """The assistant turn as a controller would write it."""
-        return f"Thought: {self.thought}\nCode:\n{CODE_OPEN}\n{self.code}\n{CODE_CLOSE}"
+        return write_turn(self.thought, self.code)
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def _code_problems(task: Task, program: Sequence[Move], tools: Collection[str] |
 
 def string_constants(code: str) -> list[str]:
     """Every string literal of a piece of code."""
-    return [n.value for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    return [n.value for n in ast.walk(parse_python(code)) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
 
 
 def _file_problems(file: File) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, RootModel, ValidationError
 
 from t3_agents.errors import T3Error
+from t3_agents.turns import parse_python
 
 
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -100,7 +101,7 @@ def _read(piece: str) -> Any:
         except (ValueError, RecursionError):
             continue
     try:
-        tree = ast.parse(piece.strip(), mode="eval")
+        tree = parse_python(piece.strip(), "eval")
         return _literal(tree.body)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return None

@@ -5,12 +5,9 @@ Messages for the model, the trajectory and its row, and smolagents' memory are r
 
 from __future__ import annotations
 
-import ast
 import functools
 import time
 from collections.abc import Callable, Collection, Generator, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, get_args
 
@@ -33,7 +30,7 @@ from ..sandbox.local import TimedExecutor
 from ..task import File, Task
 from ..tools.base import WorkspaceTool
 from ..trajectory import Trajectory
-from ..turns import CODE_CLOSE, CODE_OPEN, Step, execution_error, render_messages, shorten
+from ..turns import CODE_CLOSE, CODE_OPEN, Step, execution_error, parse_python, render_messages, shorten
 from ..workspace import Workspace
 from .config import Executor, load_prompt
 
@@ -310,7 +307,7 @@ class TaskAgent(CodeAgent):
                 f"the code block is empty or was not closed. Write short code and end it with {closing}", self.logger
             )
         try:
-            ast.parse(step.code)
+            parse_python(step.code)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             place = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
             reason = error.msg if isinstance(error, SyntaxError) else type(error).__name__
@@ -326,12 +323,7 @@ class TaskAgent(CodeAgent):
         """
         self.logger.log_code(title="Executing parsed code:", content=step.code, level=LogLevel.INFO)
         try:
-            self._limit_code_time()
-            # Code that runs in this process finds its files by the working directory, unless it has no imports and
-            # so reaches them through `open` and the tools only. Then concurrent runs need not take turns.
-            shares_directory = self.executor_type == "local" and self.additional_authorized_imports
-            with self.workspace.activate() if shares_directory else nullcontext():
-                result = self.python_executor(step.code)
+            result = self.python_executor(step.code)
             shown = "" if result.output is None else str(result.output)
         except InterruptedTurn as error:
             raise AgentError(str(error), self.logger) from None
@@ -380,9 +372,9 @@ class TaskAgent(CodeAgent):
         if self.executor_type == "local":
             return TimedExecutor(
                 self.additional_authorized_imports,
+                self.workspace,
                 time_limit=self.code_timeout,
                 max_print_outputs_length=printed,
-                additional_functions={"open": self._open},
                 **self.executor_kwargs,
             )
         return super().create_python_executor()
@@ -390,21 +382,6 @@ class TaskAgent(CodeAgent):
     def _renew_executor(self) -> None:
         self.cleanup()
         self.python_executor = self.create_python_executor()
-
-    def _open(self, file: str, mode: str = "r", **kwargs: Any) -> Any:
-        """`open` for model-written code: workspace paths only."""
-        return open(str(file), mode, **{**kwargs, "opener": self.workspace.open})
-
-    def _limit_code_time(self) -> None:
-        """Code may take no longer than what is left of the run's time."""
-        left = self._interruption.seconds_left() if self._interruption else None
-        if left is None:
-            return
-        seconds, executor = min(self.code_timeout, left), self.python_executor
-        if isinstance(executor, SandboxExecutor):
-            executor.limits = replace(executor.limits, seconds=min(seconds, executor.limits.seconds))
-        elif isinstance(executor, TimedExecutor):
-            executor.time_limit = seconds
 
     # What others read of the record
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Sequence
 
 from ..trajectory import Trajectory
-from ..turns import Step
+from ..turns import Step, parse_python
 
 
 ERROR_TYPES = ("no_code", "syntax", "runtime", "wrong_tool", "wrong_argument", "wrong_summary", "gave_up")
@@ -27,7 +26,7 @@ def kind_of_step(step: Step) -> str | None:
     if not step.code.strip():
         return "no_code"
     try:
-        ast.parse(step.code)
+        parse_python(step.code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return "syntax"
     return "runtime"

@@ -67,10 +67,7 @@ class TimedExecutor(LocalPythonExecutor):
 
     def _open(self, file: str, mode: str = "r", **kwargs: Any) -> Any:
         """`open` for model-written code: workspace paths only."""
-        writes = any(letter in mode for letter in "wxa+")
-        path = self.workspace.resolve(str(file), must_exist=not writes)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open(mode, **kwargs)
+        return open(str(file), mode, **{**kwargs, "opener": self.workspace.open})
 
 
 def run_with_limit(function: Callable[[], Any], seconds: float) -> Any:

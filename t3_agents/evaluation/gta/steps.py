@@ -14,7 +14,7 @@ from t3_agents.errors import InputError
 from t3_agents.models.vlm import to_chat
 from t3_agents.task import Task
 from t3_agents.trajectory import Trajectory
-from t3_agents.turns import Step, render_messages
+from t3_agents.turns import Step, parse_python, render_messages, write_turn
 from t3_agents.verifiers import FINAL_ANSWER
 
 from ..baselines import AgentWrapper
@@ -104,7 +104,7 @@ def _past_steps(task: Task) -> list[Step]:
         thought = str(turn.get("thought") or f"I call {call['name']}.")
         steps.append(
             Step(
-                model_output=f"Thought: {thought}\nCode:\n```py\n{code}\n```<end_action>",
+                model_output=write_turn(thought, code),
                 thought=thought,
                 code=code,
                 tools=[call["name"]],
@@ -125,7 +125,7 @@ def predicted_turn(code: str, inputs: dict[str, list[str]]) -> Turn:
         `dict`: with `error` where there is no such call.
     """
     try:
-        tree = ast.parse(code)
+        tree = parse_python(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return _failed("no code" if not code.strip() else "not Python")
     names = _written_values(tree)

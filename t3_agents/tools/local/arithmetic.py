@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from t3_agents.errors import InputError
+from t3_agents.turns import parse_python
 
 
 MAX_CHARS = 1000
@@ -89,7 +90,7 @@ def calculate(expression: str) -> Any:
     if not isinstance(expression, str) or not expression.strip() or len(expression) > MAX_CHARS:
         raise InputError(f"`expression` must be one Python expression of up to {MAX_CHARS} characters.")
     try:
-        tree = ast.parse(expression.strip(), mode="eval")
+        tree = parse_python(expression.strip(), "eval")
         return _value(tree.body)
     except (SyntaxError, RecursionError, MemoryError):
         raise InputError(

@@ -224,7 +224,8 @@ class TestRecord:
         assert (first.input_tokens, first.output_tokens, first.output_ids) == (10, 5, None)
         assert (last.is_final, last.tools) == (True, ["final_answer"])
         assert trajectory.answer == "Ann is 42" and trajectory.end_reason == "answer"
-        assert [s.model_output for s in steps] == [first.model_output, last.model_output]
+        # A step is made once: what the caller was told, the record and the trajectory are the same objects.
+        assert [id(s) for s in steps] == [id(first), id(last)] == [id(s) for s in agent.steps[1:]]
         assert Trajectory.from_dict(trajectory.to_dict()).to_messages() == trajectory.to_messages()
 
     def test_the_model_saw_the_rendered_conversation(self):
@@ -383,6 +384,22 @@ class TestPictures:
         row = trajectory.to_row()
         assert (trajectory.answer, len(row["images"]), agent.workspace.list()[0]) == ("a.png", 1, "a.png")
         assert sum(p["type"] == "image" for m in row["messages"] for p in m["content"]) == 1
+
+    def test_equal_pictures_are_pictures_of_their_own(self):
+        code = DRAW + "Image.open('files/photo.png').save('copy.png')"
+        agent, trajectory = run_code(code, task=Task.create("?", [picture(), picture("files/b.png")]), **self.IMPORTS)
+        assert agent.model.shown() == [2, 3]
+        assert [image.path for image in trajectory.images] == ["files/photo.png", "files/b.png", "copy.png"]
+        assert trajectory.steps[0].images == [2] and trajectory.to_row()
+
+    def test_smolagents_memory_holds_the_pictures_of_the_record(self):
+        agent, _ = run_code(
+            DRAW + "Image.new('RGB', (8, 8), 'green')", task=Task.create("?", [picture()]), **self.IMPORTS
+        )
+        asked, drawn, last = agent.memory.steps
+        assert len(asked.task_images) == len(drawn.observations_images) == 1 and last.observations_images is None
+        assert drawn.observations_images[0].getpixel((0, 0)) == (0, 128, 0)
+        agent.replay()
 
     def test_run_shows_its_images_once(self):
         agent = make_agent(turn("print(1)"), "words", turn("1 / 0"), DONE)
