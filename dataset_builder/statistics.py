@@ -78,8 +78,8 @@ class Statistics:
                 counts[column][_label(where[key])] += 1
         source = _label(origin.get("source") or origin.get("family") or "not named")
         if row["images"]:
-            licence = _label(origin.get("license") or "not named")
-            self._sources.setdefault(source, Counter())[licence] += len(row["images"])
+            license = _label(origin.get("license") or "not named")
+            self._sources.setdefault(source, Counter())[license] += len(row["images"])
         self._add_content(split, row)
         self._add_example(split, row, source)
         self._add_verdicts(row["verification"])

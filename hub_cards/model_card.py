@@ -13,6 +13,7 @@ from t3_agents.errors import InputError
 from t3_agents.evaluation.run import published_results
 from t3_agents.evaluation.scenarios import METRICS
 from t3_agents.hub.safe_loading import read_json
+from t3_agents.models.embedded import EMBEDDED
 from t3_agents.reports import CURVES_FILE, FAMILIES_FILE, QUICKSTART_FILE, TRAINING_FILE
 from t3_agents.reports.markdown import Markdown, code, render, table
 from t3_agents.reports.tables import label_of
@@ -22,9 +23,8 @@ from .eval_results import make_model_index, read_results
 from .facts import Facts, without_machine
 
 
-EMBEDDED = "embedded"
 EMBEDDED_BASE = ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")
-"""What the offline controller is made from, and its licence; see `t3_agents/models/embedded.py`."""
+"""What the offline controller is made from, and its license; see `t3_agents/models/embedded.py`."""
 AGENT, ADAPTER, MODEL = "t3_agent.json", "adapter_config.json", "config.json"
 RECIPE, TRAINING, REPORT, DATASET = "run/recipe.json", "run/train.json", "run/report.json", "run/dataset.json"
 _PLOTS = {CURVES_FILE: "Loss and token accuracy by step", FAMILIES_FILE: "Right answers by task family"}
@@ -119,7 +119,7 @@ def make_card(
         run ([`AgentRun`]): what it is written from.
         repo_id (`str`): where it will be.
         dataset (`str`, *optional*): Hub id of the dataset that it was tuned on.
-        license (`str`, *optional*): Hub id of the licence; that of the embedded controller when it is made from it.
+        license (`str`, *optional*): Hub id of the license; that of the embedded controller when it is made from it.
         report_url (`str`, *optional*): address of the evaluation's report, for the results.
     """
     facts = run.facts
@@ -176,7 +176,7 @@ def make_card(
 
 
 def _base(facts: Facts) -> tuple[str | None, str | None, str | None]:
-    """Base model, how this one was made from it, and a licence that is known."""
+    """Base model, how this one was made from it, and a license that is known."""
     base = facts.get(AGENT, "controller.base") or facts.get(ADAPTER, "base_model_name_or_path")
     if base:
         return base, "adapter", None

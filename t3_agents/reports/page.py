@@ -122,17 +122,16 @@ class Picture:
     height: int
 
 
-def _encoded(image: Image.Image) -> tuple[str, bytes]:
-    """PNG for drawings, which have few colors, JPEG for photographs."""
-    if image.getcolors(MAX_DRAWING_COLORS) is not None:
-        return "png", encode_image(image)
-    return "jpeg", encode_image(image, "JPEG", quality=80)
-
-
 def _encode_all(files: Mapping[str, File], side: int) -> dict[str, tuple[tuple[int, int], str, bytes]]:
-    """Size, format and bytes of the pictures that can be read."""
-    images = ((sha256, shrunk(file, side)) for sha256, file in files.items())
-    return {sha256: (image.size, *_encoded(image)) for sha256, image in images if image is not None}
+    """Size, format and bytes of the pictures that can be read: PNG for drawings, which have few colors, else JPEG."""
+    found = {}
+    for sha256, file in files.items():
+        image = shrunk(file, side)
+        if image is not None:
+            drawn = image.getcolors(MAX_DRAWING_COLORS) is not None
+            data = encode_image(image) if drawn else encode_image(image, "JPEG", quality=80)
+            found[sha256] = (image.size, "png" if drawn else "jpeg", data)
+    return found
 
 
 class Pictures:
@@ -155,17 +154,13 @@ class Pictures:
                 continue
             self.side, encoded = side, _encode_all(wanted, side)
         self.left_out: set[str] = set()
-        self._pictures: dict[str, Picture] = {}
+        self.shown: dict[str, Picture] = {}
         for sha256, ((width, height), kind, data) in encoded.items():
             max_bytes -= len(data)
             if max_bytes < 0:
                 self.left_out.add(sha256)
                 continue
-            self._pictures[sha256] = Picture(data_url(data, f"image/{kind}"), width, height)
-
-    def get(self, file: File) -> Picture | None:
-        """The picture; `None` when it cannot be read or was left out."""
-        return self._pictures.get(file.sha256)
+            self.shown[sha256] = Picture(data_url(data, f"image/{kind}"), width, height)
 
 
 # Trajectories and numbers of evaluations
@@ -232,7 +227,7 @@ class _Page:
         """A file as it is shown at this place."""
         key = file.sha256[:16]
         if file.is_image:
-            picture = self.pictures.get(file)
+            picture = self.pictures.shown.get(file.sha256)
             if picture is None:
                 left_out = file.sha256 in self.pictures.left_out
                 return FileView(file.path, key, note="left out for size" if left_out else "its content is not at hand")

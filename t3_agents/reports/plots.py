@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MissingExtraError
+from ..errors import needs_extra
 from ..evaluation.published import Distribution
 from ..evaluation.results import ScoredRun
 from ..storage import write_atomic
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# The palette of Okabe and Ito, told apart with any colour vision; bars of the second colour are hatched too.
+# The palette of Okabe and Ito, told apart with any color vision; bars of the second color are hatched too.
 PALETTE = BLUE, ORANGE, GREEN, PINK, RED, SKY = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 MAX_BARS = 16
 _MAX_NAME = 34
@@ -76,11 +76,9 @@ class Series:
 
 
 def _figure(height: float, panels: tuple[int, int] = (1, 1), **options: Any) -> tuple[Figure, list[Axes]]:
-    try:
+    with needs_extra("matplotlib", "train", "A plot"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("matplotlib", "train", "A plot") from None
     # Not pyplot: it keeps every figure and picks a window system.
     figure = Figure(figsize=(9.2 if panels[1] > 1 else 7.2, height), layout="constrained")
     FigureCanvasAgg(figure)
@@ -245,24 +243,11 @@ def draw_cost_accuracy(runs: Sequence[ScoredRun], metric: str = "ans_acc", backg
     axis, points = points_of(runs, metric)
     if not points:
         return ""
-    ticks, place = _scale([point.cost for point in points])
+    ticks, x = _scale([point.cost for point in points])
 
     def y(value: float) -> float:
         return round(HEIGHT - _BOTTOM - value * (HEIGHT - _TOP - _BOTTOM), 1)
 
-    marks = [
-        {
-            "point": point,
-            "x": place(point.cost),
-            "y": y(point.value),
-            "low": y(point.low),
-            "high": y(point.high),
-            "color": PALETTE[index % len(PALETTE)],
-            "shape": index % 3,
-            "left": place(point.cost) > WIDTH * 0.6,
-        }
-        for index, point in enumerate(points)
-    ]
     return render(
         "t3_agents.reports",
         "plot.svg",
@@ -274,9 +259,11 @@ def draw_cost_accuracy(runs: Sequence[ScoredRun], metric: str = "ans_acc", backg
         background=background,
         axis=axis,
         metric=label_of(metric),
-        marks=marks,
-        x_ticks=[(place(tick), f"{tick:,.10g}") for tick in ticks],
-        y_ticks=[(y(share / 100), f"{share} %") for share in range(0, 101, 20)],
+        points=points,
+        palette=PALETTE,
+        x=x,
+        y=y,
+        ticks=ticks,
     )
 
 

@@ -138,7 +138,7 @@ def comparability_notes(runs: Sequence[ScoredRun], published: PublishedTable | N
     notes = []
     if len({run.results["scoring"] for run in runs}) > 1 or len({run.results["mode"] for run in runs}) > 1:
         notes.append("The runs were scored in different ways: their numbers cannot be compared with each other.")
-    if len({_tasks_of(run) for run in runs}) > 1:
+    if len({frozenset(task_of(attempt.trajectory) for attempt in run.attempts) for run in runs}) > 1:
         notes.append("The runs are not about the same tasks: compare them on tasks that all have.")
     if published is None:
         return [*notes, "There are no published numbers on these tasks to compare with."]
@@ -155,10 +155,6 @@ def comparability_notes(runs: Sequence[ScoredRun], published: PublishedTable | N
         if reasons:
             notes.append(f"{run.name} cannot be compared with the published numbers: {'; '.join(reasons)}.")
     return notes
-
-
-def _tasks_of(run: ScoredRun) -> tuple[str, ...]:
-    return tuple(sorted({task_of(attempt.trajectory) for attempt in run.attempts}))
 
 
 def differences_table(first: ScoredRun, others: Sequence[tuple[ScoredRun, Mapping[str, Any]]]) -> Table | None:
@@ -207,23 +203,19 @@ def breakdown_tables(runs: Sequence[ScoredRun], only: Sequence[str] | None = Non
         metrics = [name for name in metrics if only is None or name in only]
         several = len(runs) > 1
         rows = [
-            [value, *([run.name] if several else []), str(_count(part[value])), *_cells(part[value], metrics)]
+            [value, *[run.name][:several], _count(part[value]), *(percent(part[value].get(name)) for name in metrics)]
             for value in values
             for run, part in zip(runs, parts, strict=True)
             if value in part
         ]
-        header = [group, *(["agent"] if several else []), "n", *map(label_of, metrics)]
+        header = [group, *["agent"][:several], "n", *map(label_of, metrics)]
         tables.append(Table(f"By {group}, in per cent with 95 % intervals", header, rows))
     return tables
 
 
-def _count(metrics: Mapping[str, Any]) -> Any:
+def _count(metrics: Mapping[str, Any]) -> str:
     first = metrics.get("ans_acc") or next(iter(metrics.values()), {})
-    return first.get("n", NOTHING)
-
-
-def _cells(metrics: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    return [percent(metrics.get(name)) for name in names]
+    return str(first.get("n", NOTHING))
 
 
 def error_kinds(runs: Sequence[ScoredRun]) -> list[ErrorKind]:
@@ -272,10 +264,8 @@ def usage_table(runs: Sequence[ScoredRun]) -> Table:
     rows = []
     for run in runs:
         means = usage_means(run)
-        number = {name: NOTHING if mean is None else f"{mean:,.0f}" for name, mean in means.items()}
-        seconds = NOTHING if means["seconds"] is None else f"{means['seconds']:.1f}"
-        cost = NOTHING if means["cost"] is None else f"{means['cost']:.4g}"
-        rows.append([run.name, number["input_tokens"], number["output_tokens"], seconds, cost])
+        forms = {"input_tokens": "{:,.0f}", "output_tokens": "{:,.0f}", "seconds": "{:.1f}", "cost": "{:.4g}"}
+        rows.append([run.name, *(NOTHING if means[n] is None else form.format(means[n]) for n, form in forms.items())])
     header = ["agent", "tokens read", "tokens written", "seconds", "cost"]
     return Table("Means per task", header, rows)
 
