@@ -11,7 +11,7 @@ from t3_agents.errors import InputError
 from t3_agents.hub.repos import hub_errors
 from t3_agents.hub.upload import Push
 
-from .shard_index import INDEX_FILE, ShardIndex
+from .export import INDEX_FILE, ShardIndex
 from .statistics import STATISTICS_FILE
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from t3_agents.evaluation.published import beside_paper
 from t3_agents.media import decode_image, encode_image
 from t3_agents.storage import write_atomic
-
-from .shard_index import IndexedShard
 
 
 STATISTICS_FILE = "statistics.json"
@@ -95,8 +94,8 @@ class Statistics:
         self._counts["reasons"].update({without_values(reason) for reason in rejected["reasons"]})
         self._add_verdicts((rejected.get("trajectory") or {}).get("verification") or {})
 
-    def add_files(self, config: str, split: str, shards: list[IndexedShard]) -> None:
-        """Note the Parquet files of a split; a split without rows has none."""
+    def add_files(self, config: str, split: str, shards: Sequence[Any]) -> None:
+        """Note the Parquet files of a split, as the export indexes them; a split without rows has none."""
         if shards:
             self._configs.setdefault(config, {})[split] = {
                 "rows": self._splits[split],

@@ -8,9 +8,8 @@ import pyarrow.parquet
 import pytest
 from datasets import load_dataset
 
-from dataset_builder.export import export_dataset, export_run
+from dataset_builder.export import ShardIndex, export_dataset, export_run
 from dataset_builder.mm_traj import make_features, read_records
-from dataset_builder.shard_index import ShardIndex
 from hub_cards.dataset_card import write_card
 from t3_agents.errors import InputError, RunFolderError
 from t3_agents.storage import Shard
