@@ -84,4 +84,5 @@ def _index_in(push: Push) -> ShardIndex:
 
 def main(config: PushDatasetConfig) -> int:
     """`t3 push dataset`: a command of its own, since the cards do not know the dataset's files."""
-    return run_push(push_dataset, config)
+    print(run_push(push_dataset, config))
+    return 0

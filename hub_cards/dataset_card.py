@@ -47,7 +47,7 @@ def write_card(
     for axis in PLOTTED:
         _plot(axis, draw_shares(distributions[axis])).write(folder)
     path = folder / "README.md"
-    make_card(statistics, repo_id, name, license).save(path)
+    make_dataset_card(statistics, repo_id, name, license).save(path)
     return path
 
 
@@ -55,7 +55,7 @@ def _plot(axis: str, content: bytes = b"") -> Plot:
     return Plot(f"plots/{axis}.png", f"{axis.capitalize()} beside the paper's", content)
 
 
-def make_card(
+def make_dataset_card(
     statistics: dict[str, Any], repo_id: str | None = None, name: str = "MM-Traj", license: str = "apache-2.0"
 ) -> DatasetCard:
     """The card of a dataset; see [`write_card`] for the arguments."""

@@ -106,7 +106,7 @@ def read_run(source: str | Path, results: list[Path] | None = None, untuned: lis
     return run
 
 
-def make_card(
+def make_model_card(
     run: AgentRun,
     repo_id: str,
     dataset: str | None = None,

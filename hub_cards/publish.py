@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from t3_agents.hub.repos import AGENT_FILE, AGENT_FILES, MODEL_FILES
 from t3_agents.hub.upload import Push, describe
@@ -85,7 +85,7 @@ class PushResultsConfig(PushConfig):
 def push_agent(config: PushAgentConfig, folder: Path) -> Push:
     """A saved agent with its card, and under `run/` the files that the card's numbers are from."""
     from .eval_results import make_entries, to_yaml
-    from .model_card import make_card, read_run
+    from .model_card import make_model_card, read_run
 
     push = Push(folder, marker=AGENT_FILE, owned=[*AGENT_FILES, "run/*"], **config.settings("agent"))
     run = read_run(config.source, [Path(p) for p in config.results], [Path(p) for p in config.untuned])
@@ -103,7 +103,7 @@ def push_agent(config: PushAgentConfig, folder: Path) -> Push:
             entries = make_entries(results, None, _page(config.repo, path))
             write_atomic(folder / ".eval_results" / f"{results['benchmark']}.yaml", to_yaml(entries))
     report_url = _page(config.repo, "run/results")
-    make_card(run, config.repo, config.dataset, config.license, report_url).save(folder / "README.md")
+    make_model_card(run, config.repo, config.dataset, config.license, report_url).save(folder / "README.md")
     return push
 
 
@@ -148,7 +148,7 @@ def push_results(config: PushResultsConfig, folder: Path) -> Push:
 
 def push_report(config: PushConfig, folder: Path) -> Push:
     """The trajectories of a run, redacted, with its scores and report, into a dataset repo."""
-    from .trace_card import REDACTION, export_traces, make_card
+    from .trace_card import REDACTION, export_traces, make_trace_card
 
     push = Push(
         folder,
@@ -158,7 +158,7 @@ def push_report(config: PushConfig, folder: Path) -> Push:
         **config.settings("traces"),
     )
     found = export_traces(config.source, folder)
-    make_card(found, config.repo).save(folder / "README.md")
+    make_trace_card(found, config.repo).save(folder / "README.md")
     replaced = ", ".join(f"{count} x {kind}" for kind, count in found["replaced"].items()) or "nothing"
     unseen = sum(found["not_looked_into"].values())
     print(f"Redacted: {replaced}. Not looked into: {unseen} pictures and other binary files.")
@@ -195,31 +195,54 @@ def collect(title: str, repo: str, repo_type: str, dataset: str | None) -> str:
     return collection.url
 
 
-def run_push(prepare: Callable[[PushConfig, Path], Push], config: PushConfig) -> int:
-    """Prepare a push in a scratch folder, list it, and carry it out unless it is a dry run; the exit status.
+def push(kind: Literal["agent", "report", "results", "space"], source: str | Path, repo: str, **options: Any) -> str:
+    """Push to the Hub what `t3 push KIND SOURCE REPO` pushes.
 
-    Prints the address of the commit or pull request; of the repo when nothing traveled.
+    Args:
+        kind (`str`): what the source is.
+        source (`str` or `Path`), repo (`str`), options: as on the command line, see [`PushConfig`],
+            [`PushAgentConfig`] and [`PushResultsConfig`].
+
+    Returns:
+        `str`: address of the commit or pull request; of the repo when nothing traveled.
+
+    Raises:
+        InputError: when there is nothing to push, or the Hub refuses it.
+    """
+    kinds = {
+        "agent": (push_agent, PushAgentConfig),
+        "report": (push_report, PushConfig),
+        "results": (push_results, PushResultsConfig),
+        "space": (push_space, PushConfig),
+    }
+    prepare, config = kinds[kind]
+    return run_push(prepare, config(source=str(source), repo=repo, **options))
+
+
+def run_push(prepare: Callable[[PushConfig, Path], Push], config: PushConfig) -> str:
+    """Prepare a push in a scratch folder, list it, and carry it out unless it is a dry run.
 
     Args:
         prepare (`Callable`): fills a scratch folder and says where it goes, such as [`push_agent`].
         config ([`PushConfig`]): what to push where.
 
+    Returns:
+        `str`: see [`push`].
+
     Raises:
-        InputError: when there is nothing to push, or the Hub refuses it.
+        InputError: see [`push`].
     """
     with tempfile.TemporaryDirectory() as scratch:
         push = prepare(config, Path(scratch))
         changes = push.plan()
         if config.dry_run:
             print(describe(changes))
-            print(f"{config.repo} (nothing was sent)")
-            return 0
+            return f"{config.repo} (nothing was sent)"
         print(describe(changes).splitlines()[-1].replace(" would travel", ""))
         address = push.send(changes)
         if config.collection:
             print(collect(config.collection, config.repo, push.repo_type, config.dataset))
-    print(address)
-    return 0
+    return address
 
 
 def _page(repo: str, path: str) -> str:
@@ -230,19 +253,24 @@ def _page(repo: str, path: str) -> str:
 
 def agent(config: PushAgentConfig) -> int:
     """`t3 push agent SOURCE REPO`."""
-    return run_push(push_agent, config)
+    return _main(push_agent, config)
 
 
 def report(config: PushConfig) -> int:
     """`t3 push report SOURCE REPO`."""
-    return run_push(push_report, config)
+    return _main(push_report, config)
 
 
 def results(config: PushResultsConfig) -> int:
     """`t3 push results SOURCE REPO`."""
-    return run_push(push_results, config)
+    return _main(push_results, config)
 
 
 def space(config: PushConfig) -> int:
     """`t3 push space SOURCE REPO`."""
-    return run_push(push_space, config)
+    return _main(push_space, config)
+
+
+def _main(prepare: Callable[[PushConfig, Path], Push], config: PushConfig) -> int:
+    print(run_push(prepare, config))
+    return 0

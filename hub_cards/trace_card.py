@@ -84,7 +84,7 @@ def export_traces(run: str | Path, folder: str | Path, redactor: Redactor | None
     return found
 
 
-def make_card(found: dict[str, Any], repo_id: str) -> DatasetCard:
+def make_trace_card(found: dict[str, Any], repo_id: str) -> DatasetCard:
     """The card of a repository of traces.
 
     Args:

@@ -9,7 +9,7 @@ from huggingface_hub import DatasetCard
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from hub_cards.dataset_card import make_card, size_category, write_card
+from hub_cards.dataset_card import make_dataset_card, size_category, write_card
 from t3_agents.evaluation.published import paper_shares
 from t3_agents.reports.markdown import escape
 
@@ -89,7 +89,7 @@ def test_card_is_written_from_the_statistics(tmp_path):
 
 
 def test_steps_are_in_the_order_of_numbers():
-    rows = re.findall(r"^\| (\d+) \|", make_card(statistics()).text, re.MULTILINE)
+    rows = re.findall(r"^\| (\d+) \|", make_dataset_card(statistics()).text, re.MULTILINE)
     assert rows == sorted({*paper_shares("steps"), "2", "10"}, key=int)
 
 
@@ -119,7 +119,7 @@ def card_about(text):
         sources={text: {text: 2}},
         examples=[example(text)],
     )
-    return DatasetCard(str(make_card(found)))
+    return DatasetCard(str(make_dataset_card(found)))
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -147,7 +147,7 @@ def test_names_of_the_data_cannot_break_a_plot(tmp_path):
 
 def test_long_lists_are_cut():
     tools = {f"tool_{n}": 100 - n for n in range(60)}
-    text = make_card(statistics(tools=tools, reasons={f"because {n}": 1 for n in range(30)})).text
+    text = make_dataset_card(statistics(tools=tools, reasons={f"because {n}": 1 for n in range(30)})).text
     assert "tool_19" in text and "tool_20" not in text and "| 40 more |" in text
     assert "because 9" in text and "| 20 others | 20 |" in text
     assert all(escape(name) in text for name in paper_shares("tools"))

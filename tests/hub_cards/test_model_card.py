@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 
 from hub_cards.eval_results import make_entries, percent, read_results, to_yaml
 from hub_cards.facts import Facts, without_machine
-from hub_cards.model_card import make_card, read_run
+from hub_cards.model_card import make_model_card, read_run
 from t3_agents.errors import InputError
 from tests.helpers.finished_run import write_finished_run
 
@@ -26,7 +26,7 @@ def make_agent(folder):
 
 
 def test_an_adapter_names_its_base(tmp_path):
-    card = make_card(read_run(make_agent(tmp_path / "agent")), "user/adapter", license="mit")
+    card = make_model_card(read_run(make_agent(tmp_path / "agent")), "user/adapter", license="mit")
     data = card.data.to_dict()
     assert (data["base_model"], data["base_model_relation"], data["library_name"]) == ("org/base", "adapter", "peft")
     assert (
@@ -39,7 +39,7 @@ def test_evaluations_stand_beside_the_paper(tmp_path):
     tuned = write_finished_run(tmp_path / "tuned")
     untuned = write_finished_run(tmp_path / "untuned", metrics={"ans_acc": {"value": 0.25, "ci95": None, "n": 4}})
     run = read_run(make_agent(tmp_path / "agent"), [tuned], [untuned])
-    card = make_card(run, "user/t3-agent", "user/mm-traj")
+    card = make_model_card(run, "user/t3-agent", "user/mm-traj")
     assert card.data.eval_results[0].metric_value == 50.0 and card.data.datasets == ["user/mm-traj"]
     for line in (
         "| this agent | official | 4 | 50.0 [15.0, 85.0] |",

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from hub_cards.trace_card import export_traces, make_card
+from hub_cards.trace_card import export_traces, make_trace_card
 from t3_agents.errors import InputError
 from t3_agents.hub.redaction import Redactor
 from t3_agents.storage import BlobStore, read_rows
@@ -80,7 +80,7 @@ def test_a_run_is_redacted_and_still_a_run(tmp_path):
     assert [row.steps[0].output_ids for row in rows] == [None] * 4  # the ids would spell the secret
     assert blobs.get(rows[0].task.files[0].sha256) == b"key [Hugging Face token] of [e-mail address]"
     assert json.loads((tmp_path / "out" / "redaction.json").read_text()) == found
-    text = make_card(found, "user/traces").text
+    text = make_trace_card(found, "user/traces").text
     assert "| Hugging Face token | 13 |" in text and secret not in text
 
 
