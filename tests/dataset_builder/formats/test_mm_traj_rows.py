@@ -264,7 +264,7 @@ def test_the_command_makes_a_dataset_that_loads_and_can_be_shown(tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(json.loads((out / "train.json").read_text(encoding="utf-8"))) == 20
     done = subprocess.run([*t3, "import", "csv", str(SAMPLE), "--output", str(run)], capture_output=True, check=False)
-    assert done.returncode == 2 and b"choose one of: mm-traj" in done.stderr
+    assert done.returncode == 2 and b"takes one of mm-traj" in done.stderr
 
 
 @pytest.mark.slow
@@ -273,8 +273,7 @@ def test_an_import_that_is_killed_again_and_again_loses_nothing(tmp_path):
     import_rows("mm-traj", SAMPLE, tmp_path / "whole", images=images)
     program = (
         "import sys\n"
-        "from dataset_builder.formats.reading import import_rows\n"
-        "from dataset_builder.formats.import_mm_traj import read_mm_traj\n"
+        "from dataset_builder import import_rows\n"
         "def row():\n"
         "    print('row', flush=True)\n"
         "import_rows('mm-traj', sys.argv[1], sys.argv[2], images=sys.argv[3], on_row=row)\n"
