@@ -126,6 +126,24 @@ class Scenario(ABC):
         task = Task.create(query, files, ground_truth=answer, tools=tools, domain=self.domain)
         return ScenarioTask(task, program)
 
+    def build_lookup(self, rng: random.Random, file: File, key: str, value: str) -> ScenarioTask:
+        """A task of this family that is solved by reading one value.
+
+        Args:
+            rng (`random.Random`): draws the words of the query.
+            file ([`~t3_agents.task.File`]): the attachment, a picture or a document.
+            key (`str`): what is asked for.
+            value (`str`): what stands there.
+        """
+        tool, place = ("visualizer", "picture") if file.is_image else ("inspect_file_as_text", "file")
+        return self.build(
+            self.phrase(rng, key=key),
+            [file],
+            value,
+            (f"I read the {key} in the {place}.", f'print({tool}("{file.path}", "{key}"))'),
+            (f"The {key} is {value}.", f"final_answer({quote(value)})"),
+        )
+
 
 def split_of(scenario: Scenario) -> str:
     """The one split of a family when families never straddle splits: a family kept unseen is for the test."""

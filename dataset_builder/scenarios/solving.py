@@ -16,7 +16,7 @@ from t3_agents.verifiers import SOLUTION, verify
 from t3_agents.workspace import Workspace
 
 from .base import ScenarioTask, program_problems
-from .families.reading import READING_IMPORTS
+from .families.files import READING_IMPORTS
 
 
 TEACHER = "scenarios"

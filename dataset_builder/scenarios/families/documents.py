@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from ..base import Scenario, ScenarioTask, quote
+from ..base import Scenario, ScenarioTask
 from .files import write_docx, write_pdf, write_pptx
 from .words import ITEMS, date, money, person
 
@@ -35,13 +35,7 @@ class InvoiceKey(Scenario):
         key, path = rng.choice(list(facts)), rng.choice(self.paths)
         order = rng.sample(list(facts), len(facts))
         lines = [f"{name.capitalize()}: {facts[name]}" for name in order]
-        return self.build(
-            self.phrase(rng, key=key),
-            [write_pdf(folder, path, "Invoice", lines)],
-            facts[key],
-            (f"I read the {key} in the file.", f'print(inspect_file_as_text("{path}", "{key}"))'),
-            (f"The {key} is {facts[key]}.", f"final_answer({quote(facts[key])})"),
-        )
+        return self.build_lookup(rng, write_pdf(folder, path, "Invoice", lines), key, facts[key])
 
 
 class ClinicLetter(Scenario):
@@ -69,13 +63,7 @@ class ClinicLetter(Scenario):
         lines = [f"The {name} is {value}." for name, value in facts.items()]
         rng.shuffle(lines)
         document = write_docx(folder, path, "Invitation", ["Dear patient,", *lines, "Please bring your papers."])
-        return self.build(
-            self.phrase(rng, key=key),
-            [document],
-            facts[key],
-            (f"I read the {key} in the file.", f'print(inspect_file_as_text("{path}", "{key}"))'),
-            (f"The {key} is {facts[key]}.", f"final_answer({quote(facts[key])})"),
-        )
+        return self.build_lookup(rng, document, key, facts[key])
 
 
 class ProjectSlides(Scenario):
@@ -98,12 +86,11 @@ class ProjectSlides(Scenario):
         key, path = rng.choice(list(facts)), rng.choice(self.paths)
         lines = [f"{name.capitalize()}: {value}" for name, value in facts.items()]
         lead = f"Lead: {person(rng)}"
-        return self.build(
-            self.phrase(rng, key=key),
-            [write_pptx(folder, path, [("Project", [lead, *lines[:2]]), ("Next steps", lines[2:])])],
+        return self.build_lookup(
+            rng,
+            write_pptx(folder, path, [("Project", [lead, *lines[:2]]), ("Next steps", lines[2:])]),
+            key,
             facts[key],
-            (f"I read the {key} in the file.", f'print(inspect_file_as_text("{path}", "{key}"))'),
-            (f"The {key} is {facts[key]}.", f"final_answer({quote(facts[key])})"),
         )
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..base import Scenario, ScenarioTask, quote
-from .files import COLOURS, draw_page, draw_people, draw_shapes, save_picture, write_xlsx
-from .reading import read_with_python
+from .files import COLOURS, draw_page, draw_people, draw_shapes, read_with_python, save_picture, write_xlsx
 from .words import CITIES, DISHES, ITEMS, date, money, person
 
 

@@ -1,4 +1,5 @@
-"""Drawing pictures and writing documents: small, readable by OCR, and byte-identical for the same content."""
+"""Drawing pictures and writing documents: small, readable by OCR, and byte-identical for the same content. And code
+that reads them."""
 
 from __future__ import annotations
 
@@ -31,6 +32,15 @@ _INK = (20, 20, 30)
 # Width and height of pictures without text, in pixels.
 _SIDE = 256
 _TONES = ((70, 105, 55), (150, 125, 85), (105, 105, 110), (90, 75, 60))
+
+READING_IMPORTS = ("csv", "openpyxl", "pypdf")
+"""Modules that [`read_with_python`] needs beside those that every agent may import."""
+
+_READING_CODE = {
+    ".xlsx": 'from openpyxl import load_workbook\nfor row in load_workbook("{path}").active.values:\n    print(row)',
+    ".pdf": 'from pypdf import PdfReader\nfor page in PdfReader("{path}").pages:\n    print(page.extract_text())',
+    ".csv": 'import csv\nfor row in csv.reader(open("{path}")):\n    print(row)',
+}
 
 Colour = tuple[int, int, int]
 Rows = Sequence[tuple[str, str]]
@@ -238,6 +248,16 @@ def write_json(folder: Path, path: str, record: dict) -> File:
     """A JSON object."""
     (folder / Path(path).name).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return attach(folder, path)
+
+
+def read_with_python(path: str) -> str:
+    """Code that prints everything in a PDF, a workbook or a comma-separated table with Python packages instead of a
+    tool, as most released trajectories read documents.
+
+    Args:
+        path (`str`): workspace path ending in `.pdf`, `.xlsx` or `.csv`.
+    """
+    return _READING_CODE[Path(path).suffix].format(path=path)
 
 
 def _library(module: str, package: str) -> Any:

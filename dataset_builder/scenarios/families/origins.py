@@ -29,8 +29,7 @@ from .country_facts import (
     UNEMPLOYMENT,
     Topic,
 )
-from .files import draw_page, save_picture, write_docx, write_pdf, write_pptx, write_xlsx
-from .reading import read_with_python
+from .files import draw_page, read_with_python, save_picture, write_docx, write_pdf, write_pptx, write_xlsx
 from .words import DISHES, ITEMS, date, money, person
 
 

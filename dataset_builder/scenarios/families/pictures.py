@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from ..base import Scenario, ScenarioTask, quote
+from ..base import Scenario, ScenarioTask
 from .files import COLOURS, draw_bars, draw_page, draw_people, draw_shapes, save_picture
 from .words import CITIES, DISHES, date, money, person
 
@@ -169,13 +169,7 @@ class DevicePlate(Scenario):
         rows = [(shown.capitalize(), facts[shown]) for shown in keys]
         title = f"{self.title} {rng.choice('ABCDEFGHKMNPRTUVX')}{rng.randint(10, 99)}"
         page = draw_page(rows, title, rng.choice(_PAPERS))
-        return self.build(
-            self.phrase(rng, key=key),
-            [save_picture(page, folder, path)],
-            facts[key],
-            (f"I read the {key} in the picture.", f'print(visualizer("{path}", "{key}"))'),
-            (f"The {key} is {facts[key]}.", f'final_answer("{facts[key]}")'),
-        )
+        return self.build_lookup(rng, save_picture(page, folder, path), key, facts[key])
 
 
 class BoardingPass(DevicePlate):
@@ -297,10 +291,4 @@ class ConcertPoster(Scenario):
         key, path = rng.choice(list(facts)), rng.choice(self.paths)
         rows = [(name.capitalize(), value) for name, value in facts.items()]
         page = draw_page(rows, f"{rng.choice(CITIES).upper()} LIVE", rng.choice(_PAPERS), width=290)
-        return self.build(
-            self.phrase(rng, key=key),
-            [save_picture(page, folder, path)],
-            facts[key],
-            (f"I read the {key} in the picture.", f'print(visualizer("{path}", "{key}"))'),
-            (f"The {key} is {facts[key]}.", f"final_answer({quote(facts[key])})"),
-        )
+        return self.build_lookup(rng, save_picture(page, folder, path), key, facts[key])

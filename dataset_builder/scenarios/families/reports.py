@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..base import Scenario, ScenarioTask, quote
-from .files import write_csv, write_docx, write_pdf, write_xlsx
-from .reading import read_with_python
+from .files import read_with_python, write_csv, write_docx, write_pdf, write_xlsx
 from .words import BIRDS, CITIES, DISHES, FIRST_NAMES, ITEMS, date, money, person
 
 
@@ -405,10 +404,4 @@ class HonourLetter(Scenario):
         key, path = rng.choice(list(facts)), rng.choice(self.paths)
         lines = [f"The {name} is {value}." for name, value in facts.items()]
         rng.shuffle(lines)
-        return self.build(
-            self.phrase(rng, key=key),
-            [write_docx(folder, path, "From the jury", lines)],
-            facts[key],
-            (f"I read the {key} in the file.", f'print(inspect_file_as_text("{path}", "{key}"))'),
-            (f"The {key} is {facts[key]}.", f"final_answer({quote(facts[key])})"),
-        )
+        return self.build_lookup(rng, write_docx(folder, path, "From the jury", lines), key, facts[key])

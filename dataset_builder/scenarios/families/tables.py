@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from ..base import Scenario, ScenarioTask, quote
+from ..base import Scenario, ScenarioTask
 from .files import write_csv, write_json, write_xlsx
 from .words import BIRDS, DISHES, FIRST_NAMES, person
 
@@ -149,10 +149,4 @@ class DeviceRecord(Scenario):
         key, path = rng.choice(list(facts)), rng.choice(self.paths)
         record = dict(rng.sample(list(facts.items()), len(facts)))
         value = str(facts[key])
-        return self.build(
-            self.phrase(rng, key=key),
-            [write_json(folder, path, record)],
-            value,
-            (f"I read the {key} in the file.", f'print(inspect_file_as_text("{path}", "{key}"))'),
-            (f"The {key} is {value}.", f"final_answer({quote(value)})"),
-        )
+        return self.build_lookup(rng, write_json(folder, path, record), key, value)
