@@ -131,10 +131,10 @@ def test_the_page_shows_plots_that_are_there(finished):
 
 
 def test_every_number_of_the_model_card_is_in_a_file_of_the_run(finished):
-    from hub_cards.model_card import make_card, read_run
+    from hub_cards.model_card import make_model_card, read_run
 
     run = read_run(finished)
-    card = make_card(run, "user/t3-agent", license="mit")
+    card = make_model_card(run, "user/t3-agent", license="mit")
     assert (card.data.library_name, card.data.license) == ("transformers", "mit")
     text, sources = card.text.split("## Where the numbers come from")
     for label in ("trajectories", "optimizer steps", "batch", "LoRA rank", "peak learning rate", "seed", "tuning"):
