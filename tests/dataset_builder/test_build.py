@@ -145,17 +145,14 @@ def test_same_command_on_a_finished_folder_changes_nothing(built):
     before = {
         path: path.stat().st_mtime_ns for path in built.parent.rglob("*") if path.is_file() and path.name != ".lock"
     }
-    assert build_dataset(CONFIG, built.parent) == built
+    # The number of workers is no setting.
+    assert build_dataset(CONFIG, built.parent) == build_dataset(replace(CONFIG, num_workers=2), built.parent) == built
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
 def test_other_settings_are_refused(built):
     with pytest.raises(RunFolderError, match="seed is 5 there, 6 now"):
         build_dataset(replace(CONFIG, seed=6), built.parent)
-
-
-def test_number_of_workers_is_no_setting(built):
-    assert build_dataset(replace(CONFIG, num_workers=2), built.parent) == built
 
 
 @pytest.mark.parametrize(

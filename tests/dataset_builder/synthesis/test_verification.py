@@ -20,21 +20,12 @@ from tests.helpers.replies import Replies
 from tests.helpers.tiny_vlm import turn
 
 
-GOOD_FILES = {
-    "files_match": True,
-    "enough_information": True,
-    "needs_tools": True,
-    "single_answer": True,
-    "reason": "It is all there.",
-}
-GOOD_STEPS = {
-    "tools_sensible": True,
-    "arguments_right": True,
-    "observations_used": True,
-    "answer_relevant": True,
-    "answer_supported": True,
-    "reason": "Every step is right.",
-}
+GOOD_FILES = dict.fromkeys(("files_match", "enough_information", "needs_tools", "single_answer"), True)
+GOOD_FILES["reason"] = "It is all there."
+GOOD_STEPS = dict.fromkeys(
+    ("tools_sensible", "arguments_right", "observations_used", "answer_relevant", "answer_supported"), True
+)
+GOOD_STEPS["reason"] = "Every step is right."
 LOOK = turn('print(inspect_file_as_text("files/costs.csv"))', "I read the table.")
 
 
