@@ -62,7 +62,7 @@ class _Job:
     quotas: tuple[tuple[str, int], ...]
 
 
-def synthesise_scenarios(config: ScenarioRunConfig, output: str | Path | None = None) -> Path:
+def synthesize_scenarios(config: ScenarioRunConfig, output: str | Path | None = None) -> Path:
     """Make, solve and verify tasks of all families in the paper's proportions and export them.
 
     Every row is a program that was run by the agent in the sandbox with the real tools. Finished rows are on disk one

@@ -12,7 +12,7 @@ from t3_agents.trajectory import Trajectory
 
 
 FORMAT = "t3-candidate/1"
-FLAVOURS = ("gta", "gaia")
+FLAVORS = ("gta", "gaia")
 """Tasks with pictures and perception tools, and tasks with documents and web search."""
 
 
@@ -53,8 +53,8 @@ class Candidate:
     """A task on its way through the stages. A stage returns a new one.
 
     Args:
-        id (`str`): `<flavour>-<batch>-<number>`.
-        flavour (`str`): one of `FLAVOURS`.
+        id (`str`): `<flavor>-<batch>-<number>`.
+        flavor (`str`): one of `FLAVORS`.
         query (`str`): the user's words.
         expected_tools (`tuple[str, ...]`): tools that the teacher expects to be needed.
         domain (`str`): one of the paper's domains.
@@ -70,7 +70,7 @@ class Candidate:
     """
 
     id: str
-    flavour: str
+    flavor: str
     query: str
     expected_tools: tuple[str, ...] = ()
     domain: str = "others"
@@ -84,8 +84,8 @@ class Candidate:
     provenance: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self):
-        if self.flavour not in FLAVOURS:
-            raise InputError(f"There is no flavour `{self.flavour}`; choose one of: {', '.join(FLAVOURS)}.")
+        if self.flavor not in FLAVORS:
+            raise InputError(f"There is no flavor `{self.flavor}`; choose one of: {', '.join(FLAVORS)}.")
 
     def to_task(self) -> Task:
         """The candidate as the task that an agent is given."""
@@ -94,7 +94,7 @@ class Candidate:
             self.files,
             tools=self.expected_tools,
             domain=self.domain,
-            origin={"candidate": self.id, "flavour": self.flavour, "seed_queries": list(self.seed_queries)},
+            origin={"candidate": self.id, "flavor": self.flavor, "seed_queries": list(self.seed_queries)},
         )
 
     def add(self, stage: str, provenance: dict[str, Any], **changes: Any) -> Candidate:
@@ -111,7 +111,7 @@ class Candidate:
         return {
             "format": FORMAT,
             "id": self.id,
-            "flavour": self.flavour,
+            "flavor": self.flavor,
             "query": self.query,
             "expected_tools": list(self.expected_tools),
             "domain": self.domain,

@@ -26,17 +26,17 @@ def main(config: SynthConfig) -> int:
     """The command `t3 synth`."""
     config.check()
     if config.teacher == SCENARIOS:
-        from ..scenarios.at_scale import ScenarioRunConfig, print_comparison, synthesise_scenarios
+        from ..scenarios.at_scale import ScenarioRunConfig, print_comparison, synthesize_scenarios
 
         scenarios = ScenarioRunConfig(config.output, config.num_tasks, config.seed, config.num_workers)
-        dataset = synthesise_scenarios(scenarios)
+        dataset = synthesize_scenarios(scenarios)
         print_comparison(dataset)
         print(dataset)
         return 0
-    return synthesise(config)
+    return synthesize(config)
 
 
-def synthesise(config: SynthConfig) -> int:
+def synthesize(config: SynthConfig) -> int:
     """Run a config with the teacher at its endpoint, then write the report and the dataset; the exit status.
 
     Raises:

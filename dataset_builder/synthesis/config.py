@@ -45,7 +45,7 @@ class SynthConfig:
         other_models (`list[str]`, *optional*): further names under which the endpoint may answer; replies of others
             are refused.
         num_tasks (`int`, *optional*, defaults to 100): candidates, of which those that pass all stages are kept.
-        flavour (`str`, *optional*, defaults to `"gta"`): `gta` (pictures and perception tools) or `gaia` (documents
+        flavor (`str`, *optional*, defaults to `"gta"`): `gta` (pictures and perception tools) or `gaia` (documents
             and search).
         seed (`int`, *optional*, defaults to 0): which seed queries a batch is shown, or which tasks
             the offline teacher makes.
@@ -89,7 +89,7 @@ class SynthConfig:
     model: str | None = None
     other_models: list[str] | None = None
     num_tasks: PositiveInt = 100
-    flavour: Literal["gta", "gaia"] = "gta"
+    flavor: Literal["gta", "gaia"] = "gta"
     seed: int = 0
     seeds_per_batch: PositiveInt = 20
     queries_per_batch: PositiveInt = 10

@@ -90,7 +90,7 @@ class Pipeline:
     Args:
         stages ([`Stages`]): what to do.
         folder (`Path`): the run's folder, held by the caller.
-        flavour (`str`): name in the shards.
+        flavor (`str`): name in the shards.
         num_tasks (`int`): candidates in all.
         concurrency (`int`): candidates at a time.
         progress ([`Progress`], *optional*): what is told of every step.
@@ -101,7 +101,7 @@ class Pipeline:
         self,
         stages: Stages,
         folder: Path,
-        flavour: str,
+        flavor: str,
         num_tasks: int,
         concurrency: int,
         progress: Progress | None = None,
@@ -110,7 +110,7 @@ class Pipeline:
         self.stages = stages
         self.concurrency = concurrency
         self.progress = progress or Progress(num_tasks)
-        self.store = RunFolderStore(folder, flavour, journal)
+        self.store = RunFolderStore(folder, flavor, journal)
         try:
             self.progress.restore(read_events(journal or folder), self.store.counts())
             self._batches = QueryBatches(self.store.queries, stages.duplicates, num_tasks, stages.queries_per_batch)

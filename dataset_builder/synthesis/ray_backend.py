@@ -112,7 +112,7 @@ def run_worker(settings: dict[str, Any], folder: str, number: int, seen: Any) ->
         config.num_workers,
         lambda queries: ray.get(seen.add.remote(number, queries)),
     )
-    name, journal = f"{config.flavour}-{number:03d}", Path(folder, WORKERS, f"{number:03d}")
+    name, journal = f"{config.flavor}-{number:03d}", Path(folder, WORKERS, f"{number:03d}")
     deadline = time.monotonic() + LOCK_SECONDS
     try:
         while True:

@@ -102,7 +102,7 @@ def write_report(folder: Path, config: SynthConfig, progress: Progress) -> Path:
     sections = {
         "": [
             headline(counts, config.num_tasks),
-            f"Teacher: {config.model or config.teacher}; flavor {config.flavour}; seed {config.seed}; toolbox "
+            f"Teacher: {config.model or config.teacher}; flavor {config.flavor}; seed {config.seed}; toolbox "
             f"{config.toolbox}.",
         ],
         "Stages": [Table("", [*_STAGES, "seconds each"], stage_rows(progress), right=len(_STAGES))],

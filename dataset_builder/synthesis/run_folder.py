@@ -43,11 +43,11 @@ class RunFolderStore:
 
     Args:
         folder (`Path`): the folder, which the caller holds as [`~t3_agents.storage.RunFolder`].
-        flavour (`str`): name in the shards.
+        flavor (`str`): name in the shards.
         journal (`Path`, *optional*, defaults to `folder`): where queries, candidates in flight and events are.
     """
 
-    def __init__(self, folder: Path, flavour: str, journal: Path | None = None):
+    def __init__(self, folder: Path, flavor: str, journal: Path | None = None):
         self.folder = folder
         self.journal = journal or folder
         self.blobs = BlobStore(folder / "blobs")
@@ -58,7 +58,7 @@ class RunFolderStore:
         try:
             for outcome, place in OUTCOMES.items():
                 for split in SPLITS:
-                    shard = Shard(folder / place / f"{split}-{flavour}.jsonl", keep=candidate_id_of)
+                    shard = Shard(folder / place / f"{split}-{flavor}.jsonl", keep=candidate_id_of)
                     self._shards[outcome, split] = shard
                     self.outcomes.update(dict.fromkeys(shard.rows, outcome))
                     shard.rows.clear()

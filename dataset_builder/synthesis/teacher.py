@@ -317,7 +317,7 @@ def _plain(message: dict[str, Any]) -> dict[str, Any]:
 def picture_url(image: Image.Image) -> str:
     """A data URL of a picture, made smaller where it is larger than `MAX_SIDE`.
 
-    JPEG with full colour resolution: encoded five times faster than PNG, and small print stays readable.
+    JPEG with full color resolution: encoded five times faster than PNG, and small print stays readable.
     """
     image = to_rgb(image)
     if max(image.size) > MAX_SIDE:

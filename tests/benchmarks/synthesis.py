@@ -43,7 +43,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--short", type=int, default=100, help="tasks of the short and of the sequential run")
     parser.add_argument("--latency", type=float, default=0.2, help="seconds before each reply of the teacher")
     parser.add_argument("--concurrency", type=int, default=64)
-    parser.add_argument("--flavour", default="gaia")
+    parser.add_argument("--flavor", default="gaia")
     parser.add_argument("--kinds", choices=("plain", "all"), default="plain", help="documents of the tasks")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--one", choices=("run", "calls"), help=argparse.SUPPRESS)
@@ -79,7 +79,7 @@ def run_once(url: str, options: argparse.Namespace) -> dict[str, Any]:
             teacher=url,
             model=MODEL,
             num_tasks=options.tasks,
-            flavour=options.flavour,
+            flavor=options.flavor,
             embedding="words",
             concurrency=options.concurrency,
         )
@@ -119,7 +119,7 @@ def call_only(url: str, options: argparse.Namespace) -> dict[str, Any]:
 def in_process(kind: str, tasks: int, concurrency: int, options: argparse.Namespace) -> dict[str, Any]:
     """One measurement in a process of its own."""
     arguments = ["--one", kind, "--tasks", tasks, "--concurrency", concurrency]
-    arguments += ["--latency", options.latency, "--flavour", options.flavour, "--kinds", options.kinds]
+    arguments += ["--latency", options.latency, "--flavor", options.flavor, "--kinds", options.kinds]
     command = [sys.executable, __file__, *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
     print(kind, tasks, concurrency, done.stdout.strip(), file=sys.stderr)

@@ -18,9 +18,9 @@ HOSTILE = (
 )
 
 
-def png(colour="red", size=(40, 30)) -> bytes:
+def png(color="red", size=(40, 30)) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", size, colour).save(buffer, "PNG")
+    Image.new("RGB", size, color).save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -15,9 +15,9 @@ from t3_agents.trajectory import Trajectory
 from t3_agents.turns import Step
 
 
-def picture(colour: tuple[int, int, int], size: tuple[int, int] = (24, 16)) -> bytes:
+def picture(color: tuple[int, int, int], size: tuple[int, int] = (24, 16)) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", size, colour).save(buffer, format="PNG")
+    Image.new("RGB", size, color).save(buffer, format="PNG")
     return buffer.getvalue()
 
 

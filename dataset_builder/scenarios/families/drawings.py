@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..base import Scenario, ScenarioTask, quote
-from .files import COLOURS, draw_page, draw_people, draw_shapes, read_with_python, save_picture, write_xlsx
+from .files import COLORS, draw_page, draw_people, draw_shapes, read_with_python, save_picture, write_xlsx
 from .words import CITIES, DISHES, ITEMS, date, money, person
 
 
 _GROUND = (245, 245, 245)
-_KINDS = tuple((colour, kind) for colour in COLOURS for kind in ("circle", "square", "triangle"))
+_KINDS = tuple((color, kind) for color in COLORS for kind in ("circle", "square", "triangle"))
 
 
 def _picture(rng: random.Random, counts: dict[tuple[str, str], int], folder: Path, path: str):
@@ -262,21 +262,21 @@ class SignCheck(Scenario):
     name = "sign_check"
     domain = "entertainment"
     phrasings = (
-        'Make a {colour} poster with the text "{text}" and check that it can be read. What does it say?',
-        'Draw a {colour} card with the text "{text}", then read it to me.',
-        'I need a {colour} sign with the text "{text}". Read what is on the result.',
-        'Create a {colour} banner with the text "{text}" and tell me what you can read on it.',
+        'Make a {color} poster with the text "{text}" and check that it can be read. What does it say?',
+        'Draw a {color} card with the text "{text}", then read it to me.',
+        'I need a {color} sign with the text "{text}". Read what is on the result.',
+        'Create a {color} banner with the text "{text}" and tell me what you can read on it.',
     )
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
-        colour, text = rng.choice(("yellow", "white", "orange")), f"{rng.choice(CITIES)} {rng.choice(ITEMS)}"
+        color, text = rng.choice(("yellow", "white", "orange")), f"{rng.choice(CITIES)} {rng.choice(ITEMS)}"
         return self.build(
-            self.phrase(rng, colour=colour, text=text),
+            self.phrase(rng, color=color, text=text),
             [],
             text,
             (
                 "I draw the picture and read it.",
-                f"path = image_generator('a {colour} card with the text {quote(text)}')\n"
+                f"path = image_generator('a {color} card with the text {quote(text)}')\n"
                 'print(visualizer(path, "text"))',
             ),
             ("The text can be read.", f"final_answer({quote(text)})"),

@@ -42,10 +42,10 @@ _READING_CODE = {
     ".csv": 'import csv\nfor row in csv.reader(open("{path}")):\n    print(row)',
 }
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Rows = Sequence[tuple[str, str]]
 
-COLOURS: dict[str, Colour] = {
+COLORS: dict[str, Color] = {
     "red": (220, 30, 30),
     "green": (30, 150, 50),
     "blue": (35, 70, 215),
@@ -53,7 +53,7 @@ COLOURS: dict[str, Colour] = {
     "purple": (130, 40, 170),
     "orange": (240, 130, 20),
 }
-"""Saturated colours by their English names."""
+"""Saturated colors by their English names."""
 
 
 @functools.cache
@@ -74,7 +74,7 @@ def save_picture(image: Image.Image, folder: Path, path: str) -> File:
     return attach(folder, path)
 
 
-def draw_page(rows: Rows, title: str, paper: Colour = (255, 255, 255), width: int = 240) -> Image.Image:
+def draw_page(rows: Rows, title: str, paper: Color = (255, 255, 255), width: int = 240) -> Image.Image:
     """A printed slip: a title, then rows of a label with a value at the right edge."""
     step = 38
     image = Image.new("RGB", (width, 66 + step * len(rows)), paper)
@@ -88,7 +88,7 @@ def draw_page(rows: Rows, title: str, paper: Colour = (255, 255, 255), width: in
     return image
 
 
-def draw_bars(title: str, values: dict[str, int], unit: str, colour: Colour) -> Image.Image:
+def draw_bars(title: str, values: dict[str, int], unit: str, color: Color) -> Image.Image:
     """A horizontal bar chart; every value stands behind its bar, so that a row of text holds label and value."""
     width, step, left = 320, 40, 92
     image = Image.new("RGB", (width, 60 + step * len(values)), (255, 255, 255))
@@ -98,38 +98,38 @@ def draw_bars(title: str, values: dict[str, int], unit: str, colour: Colour) -> 
     for number, (label, value) in enumerate(values.items()):
         y = 64 + step * number
         end = left + max(4, round((width - left - 90) * value / longest))
-        draw.rectangle((left, y - 10, end, y + 10), fill=colour)
+        draw.rectangle((left, y - 10, end, y + 10), fill=color)
         draw.text((10, y), label, fill=_INK, font=font(18), anchor="lm")
         draw.text((end + 10, y), f"{value} {unit}", fill=_INK, font=font(18), anchor="lm")
     return image
 
 
 def scatter(rng: random.Random, count: int, columns: int, rows: int, jitter: float) -> list[tuple[float, float]]:
-    """Centres of things that do not touch: cells of a grid (unit: one cell), each moved by at most `jitter`."""
+    """Centers of things that do not touch: cells of a grid (unit: one cell), each moved by at most `jitter`."""
     cells = rng.sample([(x, y) for y in range(rows) for x in range(columns)], count)
     return [(x + 0.5 + rng.uniform(-jitter, jitter), y + 0.5 + rng.uniform(-jitter, jitter)) for x, y in cells]
 
 
-def draw_shapes(rng: random.Random, shapes: Sequence[tuple[str, str]], ground: Colour) -> Image.Image:
-    """Flat shapes, given as (colour, kind), on a plain ground; they do not touch."""
+def draw_shapes(rng: random.Random, shapes: Sequence[tuple[str, str]], ground: Color) -> Image.Image:
+    """Flat shapes, given as (color, kind), on a plain ground; they do not touch."""
     image = Image.new("RGB", (_SIDE, _SIDE), ground)
     draw = ImageDraw.Draw(image)
     cell = _SIDE / 4
-    for (colour, kind), (x, y) in zip(shapes, scatter(rng, len(shapes), 4, 4, 0.08), strict=True):
+    for (color, kind), (x, y) in zip(shapes, scatter(rng, len(shapes), 4, 4, 0.08), strict=True):
         radius = rng.uniform(0.28, 0.36) * cell
-        _draw_shape(draw, kind, x * cell, y * cell, radius, COLOURS[colour])
+        _draw_shape(draw, kind, x * cell, y * cell, radius, COLORS[color])
     return image
 
 
-def _draw_shape(draw: ImageDraw.ImageDraw, kind: str, x: float, y: float, radius: float, colour: Colour) -> None:
+def _draw_shape(draw: ImageDraw.ImageDraw, kind: str, x: float, y: float, radius: float, color: Color) -> None:
     if kind == "circle":
-        draw.ellipse((round(x - radius), round(y - radius), round(x + radius), round(y + radius)), fill=colour)
+        draw.ellipse((round(x - radius), round(y - radius), round(x + radius), round(y + radius)), fill=color)
     elif kind == "square":
         side = radius * 0.9
-        draw.rectangle((round(x - side), round(y - side), round(x + side), round(y + side)), fill=colour)
+        draw.rectangle((round(x - side), round(y - side), round(x + side), round(y + side)), fill=color)
     else:
         corners = [math.radians(angle) for angle in (-90, 30, 150)]
-        draw.polygon([(x + radius * math.cos(a), y + radius * math.sin(a)) for a in corners], fill=colour)
+        draw.polygon([(x + radius * math.cos(a), y + radius * math.sin(a)) for a in corners], fill=color)
 
 
 @functools.cache

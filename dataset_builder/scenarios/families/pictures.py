@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 from ..base import Scenario, ScenarioTask
-from .files import COLOURS, draw_bars, draw_page, draw_people, draw_shapes, save_picture
+from .files import COLORS, draw_bars, draw_page, draw_people, draw_shapes, save_picture
 from .words import CITIES, DISHES, date, money, person
 
 
@@ -104,7 +104,7 @@ class RainChart(Scenario):
         values = dict(zip(rng.sample(CITIES, 4), rng.sample(range(20, 190), 4), strict=True))
         low, high = sorted(rng.sample(list(values), 2), key=values.__getitem__)
         path = rng.choice(self.paths)
-        chart = draw_bars(f"Rainfall in {rng.randint(1990, 2025)}", values, "mm", rng.choice(list(COLOURS.values())))
+        chart = draw_bars(f"Rainfall in {rng.randint(1990, 2025)}", values, "mm", rng.choice(list(COLORS.values())))
         return self.build(
             self.phrase(rng, low=low, high=high),
             [save_picture(chart, folder, path)],
@@ -219,7 +219,7 @@ class RotatedLabel(Scenario):
 
 
 class GameBoard(Scenario):
-    """A drawing with shapes of several kinds and colours: count one of them."""
+    """A drawing with shapes of several kinds and colors: count one of them."""
 
     name = "game_board"
     domain = "entertainment"
@@ -233,7 +233,7 @@ class GameBoard(Scenario):
     )
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
-        kinds = [(colour, kind) for colour in COLOURS for kind in ("circle", "square", "triangle")]
+        kinds = [(color, kind) for color in COLORS for kind in ("circle", "square", "triangle")]
         wanted, *others = rng.sample(kinds, 3)
         count, path = rng.randint(2, 7), rng.choice(self.paths)
         shapes = [wanted] * count + rng.choices(others, k=rng.randint(2, 5))

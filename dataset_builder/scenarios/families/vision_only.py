@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..base import Scenario, ScenarioTask
-from .files import COLOURS, Colour, draw_page, draw_people, draw_shapes, save_picture
+from .files import COLORS, Color, draw_page, draw_people, draw_shapes, save_picture
 from .words import BIRDS
 
 
@@ -25,12 +25,12 @@ QUESTIONS = (
     "How many in all?",
 )
 
-# Vivid grounds on which every colour of `COLOURS` stands out; neither a page nor a photo has such a colour all over.
-_GROUNDS: tuple[Colour, ...] = ((0, 205, 235), (10, 195, 220), (0, 220, 225), (30, 200, 245))
+# Vivid grounds on which every color of `COLORS` stands out; neither a page nor a photo has such a color all over.
+_GROUNDS: tuple[Color, ...] = ((0, 205, 235), (10, 195, 220), (0, 220, 225), (30, 200, 245))
 
 
 class _Look(Scenario):
-    """A picture that is recognised by its look.
+    """A picture that is recognized by its look.
 
     Attributes:
         thought (`str`), call (`str`): the first move of every task of the family.
@@ -95,5 +95,5 @@ class LookShapes(_Look):
 
     def draw(self, rng: random.Random) -> tuple[Image.Image, int]:
         count = rng.randint(2, 12)
-        shape = (rng.choice(list(COLOURS)), rng.choice(("circle", "square", "triangle")))
+        shape = (rng.choice(list(COLORS)), rng.choice(("circle", "square", "triangle")))
         return draw_shapes(rng, [shape] * count, rng.choice(_GROUNDS)), count

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from dataset_builder.scenarios.families.files import COLOURS, draw_bars, draw_page, draw_people, draw_shapes
+from dataset_builder.scenarios.families.files import COLORS, draw_bars, draw_page, draw_people, draw_shapes
 from dataset_builder.scenarios.families.words import CITIES, DISHES, date, money, person
 from t3_agents.media import encode_image
 
@@ -80,7 +80,7 @@ def _chart(rng: random.Random) -> tuple[Image.Image, str]:
     what, unit = rng.choice((("Rainfall", "mm"), ("Visitors", "k"), ("Sales", "k"), ("Snow", "cm")))
     values = dict(zip(rng.sample(CITIES, 4), rng.sample(range(20, 190), 4), strict=True))
     year = rng.randint(1990, 2025)
-    image = draw_bars(f"{what} in {year}", values, unit, rng.choice(list(COLOURS.values())))
+    image = draw_bars(f"{what} in {year}", values, unit, rng.choice(list(COLORS.values())))
     bars = ", ".join(f"{city} {value} {unit}" for city, value in values.items())
     return image, f"A bar chart of {what.lower()} in {year}: {bars}."
 
@@ -110,8 +110,8 @@ def _label(rng: random.Random) -> tuple[Image.Image, str]:
 
 
 def _shapes(rng: random.Random) -> tuple[Image.Image, str]:
-    shapes = [(rng.choice(list(COLOURS)), rng.choice(_SHAPES)) for _ in range(rng.randint(3, 9))]
-    counts = Counter(f"{colour} {kind}" for colour, kind in shapes)
+    shapes = [(rng.choice(list(COLORS)), rng.choice(_SHAPES)) for _ in range(rng.randint(3, 9))]
+    counts = Counter(f"{color} {kind}" for color, kind in shapes)
     words = ", ".join(f"{count} {name}{'s' if count > 1 else ''}" for name, count in sorted(counts.items()))
     return draw_shapes(rng, shapes, rng.choice(_GROUNDS)), f"Coloured shapes on a light ground: {words}."
 

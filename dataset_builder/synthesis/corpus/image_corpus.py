@@ -33,7 +33,7 @@ MAX_PIXELS = 2**24
 """Larger pictures of a corpus are passed over."""
 
 _BATCH = 256
-_NEIGHBOURS = 8
+_NEIGHBORS = 8
 _INDEX = "captions"
 
 
@@ -163,7 +163,7 @@ class ImageCorpus:
             [`FoundPicture`], or `None` when none of the nearest can be opened.
         """
         query = self._embed([description])[0]
-        scores, found = self._captions.search(_INDEX, query, k=min(_NEIGHBOURS, len(self)))
+        scores, found = self._captions.search(_INDEX, query, k=min(_NEIGHBORS, len(self)))
         for likeness, index in zip(scores, found, strict=True):
             entry = self._captions[int(index)]
             stored = self._pictures[entry["row"]][self._image_column]

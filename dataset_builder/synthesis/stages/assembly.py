@@ -156,13 +156,13 @@ def make_pipeline(
         folder (`Path`): folder of the run, held by the caller.
         teacher ([`Teacher`]): who is asked.
         stages ([`Stages`], *optional*): what to do; by default the stages of the paper.
-        name (`str`, *optional*, defaults to the flavour): name in the shards.
+        name (`str`, *optional*, defaults to the flavor): name in the shards.
         journal (`Path`, *optional*, defaults to `folder`): see [`RunFolderStore`].
     """
     pipeline = Pipeline(
         stages or paper_stages(config, teacher),
         folder,
-        name or config.flavour,
+        name or config.flavor,
         config.num_tasks,
         config.concurrency,
         Progress(config.num_tasks),

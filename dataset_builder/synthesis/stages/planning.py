@@ -73,7 +73,7 @@ def plan_files(candidate: Candidate, teacher: Teacher, max_files: int = 3) -> Ca
         tools=candidate.expected_tools,
         max_files=max_files,
         kinds=possible_kinds(),
-        flavour=candidate.flavour,
+        flavor=candidate.flavor,
     )
     plan, provenance = ask(teacher, STAGE, candidate, prompt, text, FilePlan)
     planned = tuple(_planned(description, number) for number, description in enumerate(plan.files, 1))
@@ -108,6 +108,6 @@ def _problem(candidate: Candidate, max_files: int) -> str | None:
         return "the plan has two files of one name"
     if vague:
         return f"the plan does not say what is in {vague[0]}"
-    if candidate.flavour == "gta" and not any(file.kind in IMAGE_KINDS for file in plan):
+    if candidate.flavor == "gta" and not any(file.kind in IMAGE_KINDS for file in plan):
         return "the plan has no picture"
     return None

@@ -18,7 +18,7 @@ from t3_agents.errors import InputError
 from t3_agents.storage import from_record
 
 from ... import DOMAINS, SPLITS
-from ..candidate import FLAVOURS, Candidate, Rejected, Verdict
+from ..candidate import FLAVORS, Candidate, Rejected, Verdict
 from ..prompts import load_stage_prompt
 from .asking import provenance_of
 
@@ -45,7 +45,7 @@ class Seed:
 
     Args:
         id (`str`): its name.
-        flavour (`str`): one of `FLAVOURS`.
+        flavor (`str`): one of `FLAVORS`.
         query (`str`): the user's words.
         tools (`tuple[str, ...]`): tools that it needs.
         domain (`str`): one of `dataset_builder.DOMAINS`.
@@ -53,7 +53,7 @@ class Seed:
     """
 
     id: str
-    flavour: str
+    flavor: str
     query: str
     tools: tuple[str, ...]
     domain: str
@@ -73,7 +73,7 @@ def load_seeds(text: str | None = None) -> list[Seed]:
         text = (importlib.resources.files("dataset_builder.synthesis") / "seeds.yaml").read_text(encoding="utf-8")
     seeds = [from_record(Seed, record, "seed query") for record in yaml.safe_load(text)]
     for seed in seeds:
-        for name, known in (("flavour", FLAVOURS), ("domain", DOMAINS), ("split", SPLITS)):
+        for name, known in (("flavor", FLAVORS), ("domain", DOMAINS), ("split", SPLITS)):
             if getattr(seed, name) not in known:
                 raise InputError(
                     f"The seed query {seed.id} has {name} `{getattr(seed, name)}`: use one of {', '.join(known)}."
@@ -103,12 +103,12 @@ class NewQueries(BaseModel):
     queries: list[NewQuery]
 
 
-def choose_seeds(seeds: Sequence[Seed], flavour: str, seed: int, batch: int, number: int) -> list[Seed]:
-    """The examples of a batch: a sample of its flavour and split that depends on the numbers alone."""
-    pool = [entry for entry in seeds if entry.flavour == flavour and entry.split == split_of(batch)]
+def choose_seeds(seeds: Sequence[Seed], flavor: str, seed: int, batch: int, number: int) -> list[Seed]:
+    """The examples of a batch: a sample of its flavor and split that depends on the numbers alone."""
+    pool = [entry for entry in seeds if entry.flavor == flavor and entry.split == split_of(batch)]
     if not pool:
-        raise InputError(f"There is no seed query of flavour `{flavour}` for the split {split_of(batch)}: add some.")
-    return random.Random(f"{seed}-{flavour}-{batch}").sample(pool, min(number, len(pool)))
+        raise InputError(f"There is no seed query of flavor `{flavor}` for the split {split_of(batch)}: add some.")
+    return random.Random(f"{seed}-{flavor}-{batch}").sample(pool, min(number, len(pool)))
 
 
 def generate_queries(
@@ -118,7 +118,7 @@ def generate_queries(
 
     Args:
         teacher ([`Teacher`]): who is asked.
-        config ([`SynthConfig`]): `flavour`, `seed`, `seeds_per_batch` and `queries_per_batch` count.
+        config ([`SynthConfig`]): `flavor`, `seed`, `seeds_per_batch` and `queries_per_batch` count.
         seeds (`Sequence[Seed]`): examples to choose from, see [`load_seeds`].
         toolbox (`Sequence[Tool]`): tools of the agent that will solve the tasks.
         batch (`int`): number of the batch.
@@ -130,10 +130,10 @@ def generate_queries(
         ReplyError: when the teacher's reply cannot be used.
     """
     prompt = load_stage_prompt(STAGE)
-    shown = choose_seeds(seeds, config.flavour, config.seed, batch, config.seeds_per_batch)
+    shown = choose_seeds(seeds, config.flavor, config.seed, batch, config.seeds_per_batch)
     text = prompt.render(
         tools=[tool for tool in toolbox if tool.name != "final_answer"],
-        flavour=config.flavour,
+        flavor=config.flavor,
         seeds=shown,
         count=config.queries_per_batch,
         # The run's seed in the words: another run gets other queries of a teacher that answers alike to like.
@@ -145,8 +145,8 @@ def generate_queries(
     provenance = provenance_of(answer, prompt)
     return [
         Candidate(
-            id=f"{config.flavour}-{batch}-{number}",
-            flavour=config.flavour,
+            id=f"{config.flavor}-{batch}-{number}",
+            flavor=config.flavor,
             query=" ".join(query.query.split()),
             expected_tools=tuple(dict.fromkeys(name.strip() for name in query.tools if name.strip())),
             domain=query.domain.strip().lower() if query.domain.strip().lower() in DOMAINS else "others",

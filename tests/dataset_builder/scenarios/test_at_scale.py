@@ -23,7 +23,7 @@ from dataset_builder.scenarios.at_scale import (
     _Job,
     make_rows,
     rows_by_split,
-    synthesise_scenarios,
+    synthesize_scenarios,
 )
 from dataset_builder.scenarios.families.framing import _FRAMES, _NAMES, framed, query_key
 from dataset_builder.scenarios.families.words import FIRST_NAMES, LAST_NAMES
@@ -180,7 +180,7 @@ def test_a_run_can_be_looked_at(tmp_path, capsys):
 
 def test_options_are_checked():
     with pytest.raises(InputError, match="num-tasks"):
-        synthesise_scenarios(ScenarioRunConfig(num_tasks=0))
+        synthesize_scenarios(ScenarioRunConfig(num_tasks=0))
 
 
 def start(output: Path, num_tasks: int) -> subprocess.Popen:

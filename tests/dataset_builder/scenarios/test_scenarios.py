@@ -105,7 +105,7 @@ def test_vision_only_families_differ_in_nothing_but_the_picture(tmp_path):
         made = [make_task(scenario, 0, index, tmp_path / scenario.name / str(index)) for index in range(60)]
         asked[scenario.name] = {m.task.query for m in made}
         assert {file.path for m in made for file in m.task.files} == {PATH}
-        # The first move follows from the family, so it can be learnt from the look alone.
+        # The first move follows from the family, so it can be learned from the look alone.
         assert len({m.program[0] for m in made}) == 1
         tools.add(made[0].task.tools)
     assert len(asked) >= 3

@@ -14,7 +14,7 @@ def make_candidate():
     files = (File.from_bytes(b"a,b\n1,2\n", "files/table.csv"),)
     candidate = Candidate(
         id="gaia-3-1",
-        flavour="gaia",
+        flavor="gaia",
         query="What is the sum of the second column in my table?",
         expected_tools=("inspect_file_as_text",),
         domain="finance",
@@ -45,9 +45,9 @@ def test_a_candidate_survives_json_and_a_blob_store(tmp_path):
     ("change", "words"),
     [
         ({"format": "t3-candidate/9"}, "t3-candidate/9"),
-        ({"colour": 1}, "unknown field `colour`"),
+        ({"color": 1}, "unknown field `color`"),
         ({"query": 3}, "Field `query`"),
-        ({"flavour": "gsm8k"}, "no flavour `gsm8k`"),
+        ({"flavor": "gsm8k"}, "no flavor `gsm8k`"),
         ({"from_web": [1]}, "Field `from_web`"),
         ({"plan": [{"name": "a.csv", "kind": "csv"}]}, "no field `content`"),
         ({"verdicts": [{"stage": "s", "accepted": 1, "reason": "", "checks": {}}]}, "Field `accepted`"),

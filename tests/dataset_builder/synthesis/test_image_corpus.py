@@ -148,7 +148,7 @@ def test_the_drawn_corpus_has_true_captions_and_is_kept(tmp_path):
 
 def test_pictures_of_a_plan_come_from_the_corpus(tmp_path):
     plan = (PlannedFile("harbour.jpg", "jpg", "a boat on the lake"),)
-    candidate = Candidate("gta-0-0", "gta", "What colour has the boat in the picture?", plan=plan)
+    candidate = Candidate("gta-0-0", "gta", "What color has the boat in the picture?", plan=plan)
     made = files.make_files(candidate, Replies({}), corpus_of(ROWS, tmp_path))
     assert made.files[0].path == "files/harbour.jpg"
     assert made.files[0].open_image().size == (48, 32)

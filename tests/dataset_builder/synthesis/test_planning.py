@@ -5,8 +5,8 @@ from dataset_builder.synthesis.stages.planning import plan_files
 from tests.helpers.replies import Replies
 
 
-def candidate_of(flavour="gaia"):
-    return Candidate("x-0-0", flavour, "How much did we spend on flour in my table?", ("inspect_file_as_text",))
+def candidate_of(flavor="gaia"):
+    return Candidate("x-0-0", flavor, "How much did we spend on flour in my table?", ("inspect_file_as_text",))
 
 
 def file(name, kind, content="a table of spending with rows"):

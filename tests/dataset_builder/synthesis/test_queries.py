@@ -20,7 +20,7 @@ from tests.helpers.replies import Replies
 
 
 TOOLBOX = make_toolbox("embedded")
-CONFIG = SynthConfig(flavour="gaia", queries_per_batch=3, seed=4)
+CONFIG = SynthConfig(flavor="gaia", queries_per_batch=3, seed=4)
 
 
 def written(*queries):
@@ -28,16 +28,16 @@ def written(*queries):
 
 
 def candidate_of(query, tools=("visualizer",)):
-    return Candidate(id="gta-0-0", flavour="gta", query=query, expected_tools=tools)
+    return Candidate(id="gta-0-0", flavor="gta", query=query, expected_tools=tools)
 
 
-def test_the_seed_queries_cover_both_flavours_all_domains_and_all_tools():
+def test_the_seed_queries_cover_both_flavors_all_domains_and_all_tools():
     seeds = load_seeds()
     assert len(seeds) >= 60
     assert len({seed.query for seed in seeds}) == len(seeds)
     names = {tool.name for tool in TOOLBOXES["embedded"]}
-    for flavour in ("gta", "gaia"):
-        own = [seed for seed in seeds if seed.flavour == flavour]
+    for flavor in ("gta", "gaia"):
+        own = [seed for seed in seeds if seed.flavor == flavor]
         assert {seed.domain for seed in own} == set(DOMAINS)
         assert {seed.split for seed in own} == {"train", "validation", "test"}
     assert {tool for seed in seeds for tool in seed.tools} == names
@@ -49,7 +49,7 @@ def test_seeds_never_straddle_splits_and_depend_on_the_numbers_alone():
     for batch in range(60):
         chosen = choose_seeds(seeds, "gta", 7, batch, 20)
         assert chosen == choose_seeds(seeds, "gta", 7, batch, 20)
-        assert {seed.flavour for seed in chosen} == {"gta"}
+        assert {seed.flavor for seed in chosen} == {"gta"}
         shown[split_of(batch)] |= {seed.id for seed in chosen}
     assert all(shown.values())
     assert (
@@ -61,10 +61,10 @@ def test_seeds_never_straddle_splits_and_depend_on_the_numbers_alone():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("- {id: a, flavour: gta, query: q, tools: [x], domain: food, level: 2}", "unknown field `level`"),
-        ("- {id: a, flavour: gta, query: q, tools: [x], domain: cooking}", "domain `cooking`"),
-        ("- {id: a, flavour: gta, query: q, tools: [x], domain: food, split: dev}", "split `dev`"),
-        ("- &a {id: a, flavour: gta, query: q, tools: [x], domain: food}\n- *a", "rename one"),
+        ("- {id: a, flavor: gta, query: q, tools: [x], domain: food, level: 2}", "unknown field `level`"),
+        ("- {id: a, flavor: gta, query: q, tools: [x], domain: cooking}", "domain `cooking`"),
+        ("- {id: a, flavor: gta, query: q, tools: [x], domain: food, split: dev}", "split `dev`"),
+        ("- &a {id: a, flavor: gta, query: q, tools: [x], domain: food}\n- *a", "rename one"),
     ],
 )
 def test_wrong_seeds_are_refused(text, words):

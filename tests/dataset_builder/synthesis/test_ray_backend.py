@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dataset_builder.mm_traj import read_records
-from dataset_builder.synthesis.commands import synthesise
+from dataset_builder.synthesis.commands import synthesize
 from dataset_builder.synthesis.config import SynthConfig
 from dataset_builder.synthesis.ray_backend import part_of, worker_config
 from dataset_builder.synthesis.run_folder import IN_FLIGHT, finished_rows, journal_files
@@ -22,7 +22,7 @@ NUM_TASKS = 24
 
 
 def make_config(url: str, folder: Path, **options) -> SynthConfig:
-    values = {"num_tasks": NUM_TASKS, "num_workers": 2, "concurrency": 4, "flavour": "gaia", "embedding": "words"}
+    values = {"num_tasks": NUM_TASKS, "num_workers": 2, "concurrency": 4, "flavor": "gaia", "embedding": "words"}
     return SynthConfig(teacher=url, output=str(folder), model=MODEL, backend="ray", **{**values, **options})
 
 
@@ -67,7 +67,7 @@ def test_a_run_outlives_the_loss_of_a_machine(tmp_path, cluster):
     folder = tmp_path / "run"
     with teacher_server("--latency", "0.2") as url:
         ended = []
-        run = threading.Thread(target=lambda: ended.append(synthesise(make_config(url, folder))))
+        run = threading.Thread(target=lambda: ended.append(synthesize(make_config(url, folder))))
         run.start()
         # Both workers are in the middle of candidates.
         while len(list(folder.glob(f"workers/*/{IN_FLIGHT}/*.json"))) < 4 or len(list(folder.glob("workers/*"))) < 2:
@@ -80,7 +80,7 @@ def test_a_run_outlives_the_loss_of_a_machine(tmp_path, cluster):
         assert ended == [0]
         check_outcomes(folder, NUM_TASKS)
         # A larger run goes on with it as a whole.
-        assert synthesise(make_config(url, folder, num_tasks=NUM_TASKS + 4)) == 0
+        assert synthesize(make_config(url, folder, num_tasks=NUM_TASKS + 4)) == 0
         check_outcomes(folder, NUM_TASKS + 4)
 
 

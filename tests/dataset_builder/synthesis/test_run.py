@@ -23,11 +23,11 @@ FAULTS = "0.05"
 
 def command(url: str, folder: Path, num_tasks: int, *options: str) -> list[str]:
     arguments = ["--teacher", url, "--output", str(folder), "--num-tasks", str(num_tasks), "--model", MODEL]
-    arguments += ["--flavour", "gaia", "--embedding", "words", "--timeout", "5", "--concurrency", "8", *options]
+    arguments += ["--flavor", "gaia", "--embedding", "words", "--timeout", "5", "--concurrency", "8", *options]
     return [sys.executable, "-m", "t3_agents.cli", "synth", *arguments]
 
 
-def synthesise(url: str, folder: Path, num_tasks: int, *options: str) -> None:
+def synthesize(url: str, folder: Path, num_tasks: int, *options: str) -> None:
     done = subprocess.run(command(url, folder, num_tasks, *options), capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -80,7 +80,7 @@ def check_killed_run(url: str, folder: Path, num_tasks: int, seconds: float) -> 
 
 def check_everything(tmp_path: Path, num_tasks: int, seconds: float, kills: int) -> None:
     with teacher_server("--faults", FAULTS) as url:
-        synthesise(url, tmp_path / "whole", num_tasks)
+        synthesize(url, tmp_path / "whole", num_tasks)
         assert check_killed_run(url, tmp_path / "killed", num_tasks, seconds) >= kills
     whole = check_run(tmp_path / "whole", num_tasks)
     assert check_run(tmp_path / "killed", num_tasks) == whole

@@ -21,8 +21,8 @@ from dataset_builder.synthesis.usage import BudgetSpent, Ledger, Prices, metered
 from t3_agents.models.endpoint import Endpoint, EndpointError, Limit, WrongEndpoint
 
 
-class Colour(BaseModel):
-    """A colour."""
+class Color(BaseModel):
+    """A color."""
 
     name: str
     shares: list[int]
@@ -85,7 +85,7 @@ def teacher(url: str, retries: int = 3, timeout: float = 5, **settings: Any) -> 
     ],
 )
 def test_replies_that_are_nearly_json_are_read(text):
-    assert parse_reply(text, Colour) == Colour(name="red", shares=[255, 0, 0])
+    assert parse_reply(text, Color) == Color(name="red", shares=[255, 0, 0])
 
 
 @pytest.mark.parametrize(
@@ -103,15 +103,15 @@ def test_replies_that_are_nearly_json_are_read(text):
 )
 def test_replies_that_cannot_be_used_say_why(text, reason):
     with pytest.raises(ReplyError, match=reason):
-        parse_reply(text, Colour)
+        parse_reply(text, Color)
 
 
 def test_a_good_reply_is_asked_for_by_its_schema_and_paid():
     ledger = Ledger()
     with server(GOOD) as (url, requests), metered() as usage:
         picture = {"type": "image", "image": Image.new("RGB", (3000, 10), "red")}
-        parts = [{"type": "text", "text": "Which colour?"}, picture]
-        answer = teacher(url, ledger=ledger, prices=Prices(1.0, 2.0)).ask("paint", parts, Colour, system="Be brief.")
+        parts = [{"type": "text", "text": "Which color?"}, picture]
+        answer = teacher(url, ledger=ledger, prices=Prices(1.0, 2.0)).ask("paint", parts, Color, system="Be brief.")
     assert answer.value.name == "red" and answer.model == "m-2024" and answer.attempts == 1
     request = requests[0]
     assert request["response_format"]["json_schema"]["schema"]["required"] == ["name", "shares"]
@@ -122,11 +122,11 @@ def test_a_good_reply_is_asked_for_by_its_schema_and_paid():
 
 def test_a_wrong_reply_is_sent_back_once_with_what_is_wrong():
     with server('{"name": "red"}', GOOD) as (url, requests):
-        answer = teacher(url).ask("paint", "Which colour?", Colour)
+        answer = teacher(url).ask("paint", "Which color?", Color)
     assert answer.attempts == 2 and answer.usage.calls == 2
     assert "shares" in requests[1]["messages"][-1]["content"]
     with server("Je ne sais pas.") as (url, requests), pytest.raises(ReplyError, match="no complete JSON"):
-        teacher(url).ask("paint", "Which colour?", Colour)
+        teacher(url).ask("paint", "Which color?", Color)
     assert len(requests) == 2
 
 
@@ -145,7 +145,7 @@ def test_a_wrong_reply_is_sent_back_once_with_what_is_wrong():
 )
 def test_faults_of_transport_are_tried_again(fault):
     with server(fault, GOOD) as (url, requests):
-        answer = teacher(url).ask("paint", "Which colour?", Colour)
+        answer = teacher(url).ask("paint", "Which color?", Color)
     assert answer.attempts == len(requests) == 2 and answer.usage.retries == 1
 
 
@@ -160,47 +160,47 @@ def test_a_server_that_hangs_or_is_not_there_is_an_outage():
         threading.Thread(target=silent.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{silent.server_address[1]}/v1"
         with pytest.raises(EndpointError, match=r"no word for 0\.2 seconds") as caught:
-            teacher(url, retries=1, timeout=0.2).ask("paint", "Which colour?", Colour)
+            teacher(url, retries=1, timeout=0.2).ask("paint", "Which color?", Color)
         assert caught.value.outage
         ended.set()
         silent.shutdown()
     with pytest.raises(EndpointError, match="no connection"):
-        teacher(url, retries=1).ask("paint", "Which colour?", Colour)
+        teacher(url, retries=1).ask("paint", "Which color?", Color)
 
 
 def test_requests_that_are_refused_are_not_repeated():
     with server((400, {}, {"error": "this picture is forbidden"})) as (url, requests):
         with pytest.raises(EndpointError, match="forbidden") as caught:
-            teacher(url).ask("paint", "Which colour?", Colour)
+            teacher(url).ask("paint", "Which color?", Color)
         assert len(requests) == 1 and not caught.value.outage
     with server((401, {}, {"error": "no key"})) as (url, _), pytest.raises(WrongEndpoint, match="OPENAI_API_KEY"):
-        teacher(url).ask("paint", "Which colour?", Colour)
+        teacher(url).ask("paint", "Which color?", Color)
 
 
 def test_an_endpoint_without_schemas_is_told_them_in_words():
     refused = (400, {}, {"error": "response_format json_schema is not supported"})
     with server(refused, GOOD) as (url, requests):
         asked = teacher(url)
-        asked.ask("paint", "Which colour?", Colour)
-        asked.ask("paint", "Which colour?", Colour)
+        asked.ask("paint", "Which color?", Color)
+        asked.ask("paint", "Which color?", Color)
     assert "response_format" not in requests[-1] and '"shares"' in requests[-1]["messages"][0]["content"]
 
 
 def test_another_model_is_refused_unless_it_is_named():
     with server((200, {}, chat(GOOD, "cheaper"))) as (url, requests):
         with pytest.raises(EndpointError, match="`cheaper` answers in the place of `m`"):
-            teacher(url).ask("paint", "Which colour?", Colour)
+            teacher(url).ask("paint", "Which color?", Color)
         assert len(requests) == 3
-        assert teacher(url, other_models=["cheaper"]).ask("paint", "?", Colour).model == "cheaper"
+        assert teacher(url, other_models=["cheaper"]).ask("paint", "?", Color).model == "cheaper"
 
 
 def test_the_budget_ends_before_the_next_call():
     with server(GOOD) as (url, requests):
         asked = teacher(url, ledger=Ledger(max_tokens=200))
-        asked.ask("paint", "Which colour?", Colour)
-        asked.ask("paint", "Which colour?", Colour)
+        asked.ask("paint", "Which color?", Color)
+        asked.ask("paint", "Which color?", Color)
         with pytest.raises(BudgetSpent, match="200 tokens"):
-            asked.ask("paint", "Which colour?", Colour)
+            asked.ask("paint", "Which color?", Color)
     assert len(requests) == 2
 
 
