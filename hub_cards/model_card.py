@@ -88,15 +88,17 @@ def read_run(source: str | Path, results: list[Path] | None = None, untuned: lis
     run = AgentRun(agent, Facts(found))
     if agent.name == "agent" and (training / TRAINING_FILE).is_file():
         found[TRAINING] = read_json(training / TRAINING_FILE)
-        found[RECIPE] = without_machine(read_json(training / SETTINGS_FILE))
+        recipe = read_json(training / SETTINGS_FILE)
+        found[RECIPE] = without_machine(recipe)
         run.plots[f"run/{CURVES_FILE}"] = training / CURVES_FILE
         quickstart = training.parent
         if training.name == "train" and (quickstart / QUICKSTART_FILE).is_file():
             found[REPORT] = read_json(quickstart / QUICKSTART_FILE)
             run.plots[f"run/{FAMILIES_FILE}"] = quickstart / FAMILIES_FILE
-            statistics = quickstart / "dataset" / "statistics.json"
-            if statistics.is_file():
-                found[DATASET] = {k: v for k, v in read_json(statistics).items() if k not in _BULK}
+        for dataset in (Path(str(recipe.get("dataset_name"))), quickstart / "dataset"):
+            if DATASET not in found and (dataset / "statistics.json").is_file():
+                statistics = read_json(dataset / "statistics.json")
+                found[DATASET] = {name: value for name, value in statistics.items() if name not in _BULK}
     run.plots = {place: path for place, path in run.plots.items() if path.is_file()}
     for label, folders in (("this agent", results or []), ("untuned", untuned or [])):
         for number, folder in enumerate(folders):
