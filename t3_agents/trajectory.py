@@ -13,7 +13,7 @@ from .turns import Step, render_messages
 
 
 FORMAT = "t3-trajectory/1"
-END_REASONS = ("answer", "max_steps", "max_errors", "token_budget", "time_budget", "failed")
+END_REASONS = ("answer", "max_steps", "max_errors", "token_budget", "time_limit", "failed")
 STEP_COLUMNS = ("thought", "code", "observation", "error", "images", "tools", "output_ids")
 """What a dataset row holds of a step; `output_ids` lets training see the ids of a run of a local model."""
 

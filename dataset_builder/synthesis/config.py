@@ -18,7 +18,7 @@ _ANYTIME = {
     "output",
     "num_tasks",
     "concurrency",
-    "timeout",
+    "request_time_limit",
     "max_retries",
     "token_budget",
     "money_budget",
@@ -69,7 +69,7 @@ class SynthConfig:
         reply_tokens (`int`, *optional*, defaults to 2048): tokens of one reply.
         concurrency (`int`, *optional*, defaults to 16): candidates, and so calls, under way at a time; fewer while the
             endpoint is overloaded.
-        timeout (`float`, *optional*, defaults to 300): seconds without a word from the endpoint before a call is
+        request_time_limit (`float`, *optional*, defaults to 300): seconds of silence before a call is
             repeated.
         max_retries (`int`, *optional*, defaults to 8): times that a call is repeated.
         token_budget (`int`, *optional*): tokens, read and written, after which the run stops.
@@ -106,7 +106,7 @@ class SynthConfig:
     temperature: NonNegativeFloat = 0.0
     reply_tokens: PositiveInt = 2048
     concurrency: PositiveInt = 16
-    timeout: PositiveFloat = 300.0
+    request_time_limit: PositiveFloat = 300.0
     max_retries: NonNegativeInt = 8
     token_budget: PositiveInt | None = None
     money_budget: PositiveFloat | None = None

@@ -43,7 +43,7 @@ class AgentOptions:
             `e2b`, `modal`, `blaxel`, or `local`, which is no security boundary.
         max_steps (`int`, *optional*, defaults to 8): steps of a task.
         max_new_tokens (`int`, *optional*): tokens per turn; the agent's own setting by default.
-        time_budget (`float`, *optional*): seconds of a task.
+        time_limit (`float`, *optional*): seconds of a task.
     """
 
     bare: ClassVar[tuple[str, str]] = ("embedded", "compact")
@@ -56,7 +56,7 @@ class AgentOptions:
     executor: Executor = "sandbox"
     max_steps: PositiveInt = 8
     max_new_tokens: PositiveInt | None = None
-    time_budget: PositiveFloat | None = None
+    time_limit: PositiveFloat | None = None
 
     def check(self) -> None:
         """Check the values.
@@ -70,7 +70,7 @@ class AgentOptions:
 
     def arguments(self) -> dict[str, Any]:
         """What [`load_agent`] is told, besides the name."""
-        names = ("toolbox", "prompt", "api_base", "api_model", "max_steps", "time_budget")
+        names = ("toolbox", "prompt", "api_base", "api_model", "max_steps", "time_limit")
         return {"executor_type": self.executor, "bare": self.bare, **{name: getattr(self, name) for name in names}}
 
 
@@ -114,10 +114,10 @@ class T3AgentConfig:
         max_steps (`int`): steps before the run ends without an answer.
         max_consecutive_errors (`int`): failed steps in a row before the run ends.
         token_budget (`int`, *optional*): input plus output tokens of all steps before the run ends.
-        time_budget (`float`, *optional*): seconds before the run ends; looked at between steps.
+        time_limit (`float`, *optional*): seconds before the run ends; looked at between steps.
         max_images_per_step (`int`): pictures that one step may show to the controller.
         max_observation_length (`int`): characters of an observation; the middle is cut.
-        code_timeout (`float`): seconds that one code step may take.
+        code_time_limit (`float`): seconds that one code step may take.
         planning_interval (`int`, *optional*): steps between smolagents' planning turns.
     """
 
@@ -132,10 +132,10 @@ class T3AgentConfig:
     max_steps: int = 10
     max_consecutive_errors: int = 5
     token_budget: int | None = None
-    time_budget: float | None = None
+    time_limit: float | None = None
     max_images_per_step: int = 2
     max_observation_length: int = 4000
-    code_timeout: float = 60
+    code_time_limit: float = 60
     planning_interval: int | None = None
 
     def to_json(self) -> str:

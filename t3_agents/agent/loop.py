@@ -54,10 +54,10 @@ class TaskAgent(CodeAgent):
         max_steps (`int`, *optional*, defaults to 10): steps before the run ends.
         max_consecutive_errors (`int`, *optional*, defaults to 5): failed steps in a row before the run ends.
         token_budget (`int`, *optional*): input plus output tokens before the run ends.
-        time_budget (`float`, *optional*): seconds before the run ends, also in the middle of a turn of the model.
+        time_limit (`float`, *optional*): seconds before the run ends, also in the middle of a turn of the model.
         max_images_per_step (`int`, *optional*, defaults to 2): pictures that one step may show.
         max_observation_length (`int`, *optional*, defaults to 4000): characters of an observation.
-        code_timeout (`float`, *optional*, defaults to 60): seconds that one code step may take.
+        code_time_limit (`float`, *optional*, defaults to 60): seconds that one code step may take.
         code_block_tags (`tuple[str, str]`, *optional*): tags around code, by default those of the released data.
         additional_authorized_imports (`list[str]`, *optional*): modules that code may import besides smolagents' base
             modules; for the prompt `paper` by default those of the released data.
@@ -77,10 +77,10 @@ class TaskAgent(CodeAgent):
         max_steps: int = 10,
         max_consecutive_errors: int = 5,
         token_budget: int | None = None,
-        time_budget: float | None = None,
+        time_limit: float | None = None,
         max_images_per_step: int = 2,
         max_observation_length: int = 4000,
-        code_timeout: float = 60,
+        code_time_limit: float = 60,
         code_block_tags: tuple[str, str] = (CODE_OPEN, CODE_CLOSE),
         additional_authorized_imports: list[str] | None = None,
         executor_type: str = "sandbox",
@@ -90,10 +90,10 @@ class TaskAgent(CodeAgent):
         self.prompt = prompt
         self.max_consecutive_errors = max_consecutive_errors
         self.token_budget = token_budget
-        self.time_budget = time_budget
+        self.time_limit = time_limit
         self.max_images_per_step = max_images_per_step
         self.max_observation_length = max_observation_length
-        self.code_timeout = code_timeout
+        self.code_time_limit = code_time_limit
         self.steps: list[Step] = []
         self.images: list[File] = []
         self.end_reason = "answer"
@@ -151,7 +151,7 @@ class TaskAgent(CodeAgent):
         try:
             about = {tracing.INPUT: task.query}
             with (
-                interruptible(self.time_budget) as self._interruption,
+                interruptible(self.time_limit) as self._interruption,
                 tracing.span("AGENT", "T3Agent.run_task", about) as span,
             ):
                 for item in self.run(task.text(), images=pictures or None, stream=True):
@@ -231,8 +231,8 @@ class TaskAgent(CodeAgent):
         used = sum(step.input_tokens + step.output_tokens for step in actions)
         if self.token_budget is not None and used >= self.token_budget:
             return "token_budget"
-        if self.time_budget is not None and time.monotonic() - self._started >= self.time_budget:
-            return "time_budget"
+        if self.time_limit is not None and time.monotonic() - self._started >= self.time_limit:
+            return "time_limit"
         return None
 
     def _handle_max_steps_reached(self, task: str) -> Any:
@@ -365,7 +365,7 @@ class TaskAgent(CodeAgent):
     def create_python_executor(self) -> PythonExecutor:
         printed = self.max_print_outputs_length or 4 * self.max_observation_length
         if self.executor_type == "sandbox":
-            limits = SandboxLimits(seconds=self.code_timeout, output_chars=printed)
+            limits = SandboxLimits(time_limit=self.code_time_limit, output_chars=printed)
             return SandboxExecutor(
                 self.additional_authorized_imports, self.workspace, **{"limits": limits, **self.executor_kwargs}
             )
@@ -373,7 +373,7 @@ class TaskAgent(CodeAgent):
             return TimedExecutor(
                 self.additional_authorized_imports,
                 self.workspace,
-                time_limit=self.code_timeout,
+                time_limit=self.code_time_limit,
                 max_print_outputs_length=printed,
                 **self.executor_kwargs,
             )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 STOP_SECONDS = 5.0
 """How long a rollout that is closed waits for the steps in flight."""
 GRACE_SECONDS = 10.0
-"""What a task may take beyond the `time_budget` of its agent before its thread is left behind: agents end by
+"""What a task may take beyond the `time_limit` of its agent before its thread is left behind: agents end by
 themselves, unless something blocks them."""
 
 
@@ -30,8 +30,8 @@ def rollout(
 ) -> Generator[Trajectory]:
     """Let agents solve tasks and give every trajectory as soon as it is there.
 
-    A task that raises, is interrupted, or blocks its thread beyond the agent's `time_budget` still gives a trajectory,
-    with `end_reason` `failed` or `time_budget` and the reason in `provenance["failure"]`; the others go on. Tasks are
+    A task that raises, is interrupted, or blocks its thread beyond the agent's `time_limit` still gives a trajectory,
+    with `end_reason` `failed` or `time_limit` and the reason in `provenance["failure"]`; the others go on. Tasks are
     taken from the iterable one by one, and no worker begins another one while its last trajectory was not taken.
 
     Args:
@@ -155,7 +155,7 @@ class _Worker:
         provenance = agent.provenance() if agent is not None else {}
         self.stop()
         reason = f"The task did not end {GRACE_SECONDS:.0f} seconds after its time was up."
-        return failed(self.task, reason, provenance, end_reason="time_budget")
+        return failed(self.task, reason, provenance, end_reason="time_limit")
 
     def _work(self) -> None:
         try:
@@ -169,8 +169,8 @@ class _Worker:
         # Outside the try: an agent that cannot be made is a mistake of the run, not of this task.
         if self.agent is None:
             self.agent = self.agent_factory()
-        if self.agent.time_budget is not None:
-            self._deadline = time.monotonic() + self.agent.time_budget + GRACE_SECONDS
+        if self.agent.time_limit is not None:
+            self._deadline = time.monotonic() + self.agent.time_limit + GRACE_SECONDS
         try:
             trajectory = self.agent.run_task(task)
             json.dumps(trajectory.to_dict(), ensure_ascii=False, allow_nan=False).encode()  # can be written

@@ -37,15 +37,15 @@ class PlainAgent:
     Args:
         agent ([`~smolagents.CodeAgent`]): the agent.
         token_budget (`int`, *optional*): input plus output tokens before the run ends.
-        time_budget (`float`, *optional*): seconds before the run ends; looked at between steps.
+        time_limit (`float`, *optional*): seconds before the run ends; looked at between steps.
     """
 
-    def __init__(self, agent: CodeAgent, token_budget: int | None = None, time_budget: float | None = None):
+    def __init__(self, agent: CodeAgent, token_budget: int | None = None, time_limit: float | None = None):
         self.agent = agent
         self.model: Model = agent.model
         self.tools: dict[str, Tool] = agent.tools
         self.token_budget = token_budget
-        self.time_budget = time_budget
+        self.time_limit = time_limit
         for tool in agent.tools.values():
             if isinstance(tool, WorkspaceTool):
                 tool.controller, tool.spawn = agent.model, TaskAgent
@@ -104,8 +104,8 @@ class PlainAgent:
         used = sum(step.token_usage.total_tokens for step in steps if step.token_usage)
         if self.token_budget is not None and used >= self.token_budget:
             return "token_budget"
-        if self.time_budget is not None and time.monotonic() - started >= self.time_budget:
-            return "time_budget"
+        if self.time_limit is not None and time.monotonic() - started >= self.time_limit:
+            return "time_limit"
         return None
 
     def _record(self, step: ActionStep | PlanningStep, hide: Callable[[object], str]) -> Step:
@@ -157,8 +157,8 @@ class AgentWrapper:
         self.tools: dict[str, Tool] = agent.tools
 
     @property
-    def time_budget(self) -> float | None:
-        return self.agent.time_budget
+    def time_limit(self) -> float | None:
+        return self.agent.time_limit
 
     def provenance(self) -> dict[str, Any]:
         """Where a trajectory of this agent comes from, JSON-safe."""

@@ -76,7 +76,7 @@ class Benchmark(ABC):
 
     def wrap(self, agent: T3Agent | CodeAgent, seed: int) -> Any:
         """An agent as the runner takes it."""
-        budgets = self.settings["token_budget"], self.settings["time_budget"]
+        budgets = self.settings["token_budget"], self.settings["time_limit"]
         return RecordedAgent(agent if isinstance(agent, T3Agent) else PlainAgent(agent, *budgets), seed)
 
     def check_scoring(self, tasks: Sequence[Task], config: ScoreConfig) -> None:

@@ -78,7 +78,7 @@ def run_tasks(
 
     Each finished trajectory is appended to `output/trajectories.jsonl`, its pictures and files go to `output/blobs`.
     Started again on the same folder, the run skips the tasks that have a row, also after `kill -9`. A task that raises
-    or blocks its thread beyond the agent's `time_budget` becomes a row with `end_reason` `failed` or `time_budget` and
+    or blocks its thread beyond the agent's `time_limit` becomes a row with `end_reason` `failed` or `time_limit` and
     the reason in `provenance["failure"]`, and the others continue.
 
     Args:

@@ -121,7 +121,7 @@ class Endpoint:
     Args:
         api_base (`str`): URL, such as `https://api.openai.com/v1`.
         api_key (`str`, *optional*): key; by default that of the environment variable `OPENAI_API_KEY`, if any.
-        timeout (`float`, *optional*, defaults to 300): seconds without a word from the server before a call fails.
+        request_time_limit (`float`, *optional*, defaults to 300): seconds of silence before a call fails.
         max_concurrency (`int`, *optional*, defaults to 16): calls under way at a time; fewer when it is overloaded.
         max_retries (`int`, *optional*, defaults to 8): times that a call is repeated.
         first_pause (`float`, *optional*, defaults to 0.5): seconds before the first repetition; doubled each time,
@@ -135,7 +135,7 @@ class Endpoint:
         self,
         api_base: str,
         api_key: str | None = None,
-        timeout: float = 300.0,
+        request_time_limit: float = 300.0,
         max_concurrency: int = 16,
         max_retries: int = 8,
         first_pause: float = 0.5,
@@ -143,7 +143,7 @@ class Endpoint:
         if not api_base.startswith(("http://", "https://")):
             raise InputError(f"`{api_base}` is no URL of an endpoint: give one such as http://localhost:8000/v1.")
         self.api_base = api_base.rstrip("/")
-        self.timeout = timeout
+        self.request_time_limit = request_time_limit
         self.max_retries = max_retries
         self.first_pause = first_pause
         self.limit = Limit(max_concurrency)
@@ -224,7 +224,7 @@ class Endpoint:
     ) -> tuple[Any, str, float]:
         """The reply, or what was wrong and the pause that the server asks for."""
         left = interruption.seconds_left()
-        timeout = self.timeout if left is None else min(self.timeout, left)
+        timeout = self.request_time_limit if left is None else min(self.request_time_limit, left)
         try:
             response = self._pool.request(
                 method,
@@ -286,7 +286,7 @@ class Endpoint:
         except (urllib3.exceptions.HTTPError, ValueError) as error:
             interruption.check()
             silent = isinstance(error, urllib3.exceptions.ReadTimeoutError)
-            problem = _silence(self.timeout) if silent else _problem(error)
+            problem = _silence(self.request_time_limit) if silent else _problem(error)
             raise EndpointError(f"{self.api_base} failed in the middle of a reply: {problem}") from None
 
     def _rest(self, seconds: float, interruption: Interruption) -> None:

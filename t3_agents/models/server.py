@@ -47,7 +47,7 @@ class ServerModel(Model):
         max_new_tokens (`int`, *optional*, defaults to 512): tokens that one turn may have.
         do_sample (`bool`, *optional*, defaults to `False`): sample, with `temperature`, `top_p` and `seed` among
             `generation`.
-        timeout (`float`, *optional*, defaults to 300): seconds without a word from the server before a call fails.
+        request_time_limit (`float`, *optional*, defaults to 300): seconds of silence before a call fails.
         max_retries (`int`, *optional*, defaults to 4): times that a call is repeated, with growing pauses, when the
             server is busy, out of reach or fails.
         generation: further settings, one of `SETTINGS`.
@@ -64,7 +64,7 @@ class ServerModel(Model):
         api_key: str | None = None,
         max_new_tokens: int = 512,
         do_sample: bool = False,
-        timeout: float = 300.0,
+        request_time_limit: float = 300.0,
         max_retries: int = 4,
         **generation: Any,
     ):
@@ -74,7 +74,7 @@ class ServerModel(Model):
         self.knows_stops = True
         self.generation = {"do_sample": do_sample, **generation, "max_new_tokens": max_new_tokens}
         super().__init__(model_id=model_id)
-        self.endpoint = Endpoint(api_base, api_key, timeout, MAX_CONCURRENCY, max_retries)
+        self.endpoint = Endpoint(api_base, api_key, request_time_limit, MAX_CONCURRENCY, max_retries)
         self.model_id = model_id or self._listed_model()
 
     def generate(

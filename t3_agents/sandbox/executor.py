@@ -128,7 +128,7 @@ class SandboxExecutor(PythonExecutor):
             InterruptedTurn: when the run in this thread was cancelled.
         """
         self.state["_print_outputs"] = ""
-        finished, seconds = False, seconds_left(self.limits.seconds)
+        finished, seconds = False, seconds_left(self.limits.time_limit)
         try:
             before = self.workspace.measure()
             self._at_first = before if self._at_first is None else self._at_first

@@ -40,8 +40,8 @@ class SandboxLimits:
     Args:
         memory_mb (`int`, *optional*, defaults to 2048): MiB of memory. Python raises `MemoryError`; what gets around
             that ends the process.
-        seconds (`float`, *optional*, defaults to 60): wall-clock seconds of a step, the time of its tools included.
-        cpu_seconds (`float`, *optional*, defaults to 120): CPU seconds of a step, all threads together.
+        time_limit (`float`, *optional*, defaults to 60): wall-clock seconds of a step, the time of its tools included.
+        cpu_time_limit (`float`, *optional*, defaults to 120): CPU seconds of a step, all threads together.
         threads (`int`, *optional*, defaults to 64): threads.
         open_files (`int`, *optional*, defaults to 256): open files.
         file_mb (`int`, *optional*, defaults to 256): MiB of one file.
@@ -52,8 +52,8 @@ class SandboxLimits:
     """
 
     memory_mb: int = 2048
-    seconds: float = 60
-    cpu_seconds: float = 120
+    time_limit: float = 60
+    cpu_time_limit: float = 120
     threads: int = 64
     open_files: int = 256
     file_mb: int = 256
@@ -371,8 +371,8 @@ class Sandbox:
         shared = self._shared_memory() if int(fields[20]) > limit else 0
         if int(fields[21]) * _PAGE > limit or shared > limit:
             raise SandboxEnded(f"it used more than {self.limits.memory_mb} MB of memory")
-        if (int(fields[11]) + int(fields[12])) / _CLOCK - cpu_before > self.limits.cpu_seconds:
-            raise SandboxEnded(f"it used more than {self.limits.cpu_seconds:g} seconds of CPU time")
+        if (int(fields[11]) + int(fields[12])) / _CLOCK - cpu_before > self.limits.cpu_time_limit:
+            raise SandboxEnded(f"it used more than {self.limits.cpu_time_limit:g} seconds of CPU time")
         if int(fields[17]) > self.limits.threads:
             raise SandboxEnded(f"it started more than {self.limits.threads} threads")
 

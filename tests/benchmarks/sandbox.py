@@ -148,7 +148,7 @@ def main(argv: list[str]) -> int:
     before = machine()
     with Workspace() as workspace:
         imports = ["numpy", "numpy.*", "pandas"]
-        sandbox = SandboxExecutor(imports, workspace, SandboxLimits(seconds=600, cpu_seconds=600))
+        sandbox = SandboxExecutor(imports, workspace, SandboxLimits(time_limit=600, cpu_time_limit=600))
         local = LocalPythonExecutor(imports, timeout_seconds=None)
         for executor in (sandbox, local):
             executor.send_tools({"final_answer": FinalAnswerTool()})

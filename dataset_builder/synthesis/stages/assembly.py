@@ -38,7 +38,7 @@ def endpoint_teacher(config: SynthConfig, ledger: Ledger) -> EndpointTeacher:
     """
     endpoint = Endpoint(
         config.teacher,
-        timeout=config.timeout,
+        request_time_limit=config.request_time_limit,
         max_concurrency=config.concurrency,
         max_retries=config.max_retries,
     )
@@ -132,7 +132,7 @@ class AgentPool:
             self.controller(),
             prompt=self.config.prompt,
             max_steps=self.config.max_steps,
-            code_timeout=CODE_SECONDS,
+            code_time_limit=CODE_SECONDS,
             executor_type=self.config.executor,
         )
 

@@ -40,7 +40,7 @@ _LIBRARIES = {
     "soundfile": "soundfile (writes wav and mp3)",
     "av": "PyAV (av, writes mp4)",
 }
-LIMITS = SandboxLimits(memory_mb=1024, seconds=60, cpu_seconds=20, file_mb=32, disk_mb=64, num_files=50)
+LIMITS = SandboxLimits(memory_mb=1024, time_limit=60, cpu_time_limit=20, file_mb=32, disk_mb=64, num_files=50)
 """What code that makes a file may use."""
 
 
@@ -119,7 +119,7 @@ def _write_file(
             file=planned,
             query=candidate.query,
             libraries=installed_libraries(),
-            seconds=int(LIMITS.cpu_seconds),
+            seconds=int(LIMITS.cpu_time_limit),
             code=code,
             error=error,
         )

@@ -45,7 +45,7 @@ def run_solution(command: str, call: str) -> Solution:
     if not re.search(r"^def solution\(\s*\)", code, re.MULTILINE):
         raise InputError("`command` must be Python code that defines a function `solution()` without arguments.")
     with Workspace() as workspace:
-        executor = SandboxExecutor(_IMPORTS, workspace, SandboxLimits(seconds=_SECONDS))
+        executor = SandboxExecutor(_IMPORTS, workspace, SandboxLimits(time_limit=_SECONDS))
         try:
             executor.send_tools({})
             result = executor(f"{code}\n{call}")

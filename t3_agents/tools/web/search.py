@@ -47,7 +47,7 @@ class WebSearchAgent(WorkspaceTool):
         max_steps (`int`, *optional*, defaults to 8): steps of the browsing agent.
         max_pages (`int`, *optional*, defaults to 5): pages it may visit.
         max_seconds (`float`, *optional*, defaults to 50): for one question, looked at between steps and at every
-            request. The `code_timeout` of the calling agent must be longer.
+            request. The `code_time_limit` of the calling agent must be longer.
         max_chars (`int`, *optional*, defaults to 3000): longest answer without its sources, in characters.
         cache (`str`, *optional*): folder of what was fetched; `web` in the cache folder of the package by default.
         max_age (`float`, *optional*, defaults to 86400): seconds after which something is fetched again.
@@ -87,8 +87,8 @@ class WebSearchAgent(WorkspaceTool):
                 model=model,
                 prompt="search",
                 max_steps=self.max_steps,
-                time_budget=self.max_seconds,
-                code_timeout=self.max_seconds,
+                time_limit=self.max_seconds,
+                code_time_limit=self.max_seconds,
                 max_observation_length=_PAGE_CHARS + 1000,
             )
             answer = agent.run_task(Task.create(query.strip()), workspace).answer

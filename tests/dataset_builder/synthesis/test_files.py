@@ -93,7 +93,7 @@ def test_endless_programs_are_ended(program):
     from t3_agents.workspace import Workspace
 
     with Workspace() as workspace:
-        sandbox = SandboxExecutor(["*"], workspace, SandboxLimits(seconds=2, memory_mb=512))
+        sandbox = SandboxExecutor(["*"], workspace, SandboxLimits(time_limit=2, memory_mb=512))
         try:
             with pytest.raises(files.BadProgram, match="time|MemoryError|memory"):
                 files.run_program(program, PlannedFile("a.txt", "txt", TABLE), sandbox)

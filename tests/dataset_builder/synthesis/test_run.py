@@ -23,7 +23,17 @@ FAULTS = "0.05"
 
 def command(url: str, folder: Path, num_tasks: int, *options: str) -> list[str]:
     arguments = ["--teacher", url, "--output", str(folder), "--num-tasks", str(num_tasks), "--model", MODEL]
-    arguments += ["--flavor", "gaia", "--embedding", "words", "--timeout", "5", "--concurrency", "8", *options]
+    arguments += [
+        "--flavor",
+        "gaia",
+        "--embedding",
+        "words",
+        "--request-time-limit",
+        "5",
+        "--concurrency",
+        "8",
+        *options,
+    ]
     return [sys.executable, "-m", "t3_agents.cli", "synth", *arguments]
 
 
@@ -113,7 +123,9 @@ def test_ctrl_c_finishes_what_is_under_way_and_the_next_run_the_rest(tmp_path):
 def test_ctrl_c_twice_stops_at_once(tmp_path):
     folder = tmp_path / "run"
     with teacher_server("--latency", "20") as url:
-        process = subprocess.Popen(command(url, folder, 40, "--timeout", "60"), stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command(url, folder, 40, "--request-time-limit", "60"), stderr=subprocess.PIPE, text=True
+        )
         while not (folder / "num_tasks").exists():
             assert process.poll() is None
             time.sleep(0.05)

@@ -67,8 +67,8 @@ def chat(text: str, model: str = "m-2024") -> dict[str, Any]:
     return {"model": model, "choices": [{"message": {"content": text}, "finish_reason": "stop"}], "usage": usage}
 
 
-def teacher(url: str, retries: int = 3, timeout: float = 5, **settings: Any) -> EndpointTeacher:
-    endpoint = Endpoint(url, timeout=timeout, max_retries=retries, first_pause=0.01)
+def teacher(url: str, retries: int = 3, time_limit: float = 5, **settings: Any) -> EndpointTeacher:
+    endpoint = Endpoint(url, request_time_limit=time_limit, max_retries=retries, first_pause=0.01)
     return EndpointTeacher(endpoint, "m", **settings)
 
 
@@ -160,7 +160,7 @@ def test_a_server_that_hangs_or_is_not_there_is_an_outage():
         threading.Thread(target=silent.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{silent.server_address[1]}/v1"
         with pytest.raises(EndpointError, match=r"no word for 0\.2 seconds") as caught:
-            teacher(url, retries=1, timeout=0.2).ask("paint", "Which color?", Color)
+            teacher(url, retries=1, time_limit=0.2).ask("paint", "Which color?", Color)
         assert caught.value.outage
         ended.set()
         silent.shutdown()

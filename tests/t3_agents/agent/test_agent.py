@@ -203,7 +203,7 @@ class TestObservations:
         ids=["while", "for", "handler", "sleep"],
     )
     def test_endless_code_is_ended(self, code):
-        agent, trajectory = run_code(code, "print('next')", code_timeout=0.5)
+        agent, trajectory = run_code(code, "print('next')", code_time_limit=0.5)
         assert "exceeded the maximum execution time of 0.5 seconds" in trajectory.steps[0].error
         assert trajectory.steps[1].observation == "next" and trajectory.answer == "done"
 
@@ -309,9 +309,9 @@ class TestLimits:
         assert (trajectory.end_reason, len(trajectory.actions)) == ("token_budget", 3)
 
     def test_time(self):
-        agent = make_agent(model=WatchedModel([turn("print(1)")] * 9, seconds=0.5), time_budget=0.9)
+        agent = make_agent(model=WatchedModel([turn("print(1)")] * 9, seconds=0.5), time_limit=0.9)
         trajectory = agent.run_task(Task.create("?"))
-        assert trajectory.end_reason == "time_budget" and len(trajectory.actions) <= 2
+        assert trajectory.end_reason == "time_limit" and len(trajectory.actions) <= 2
 
     def test_an_answer_in_the_last_step_counts(self):
         agent = make_agent(turn("print(1)"), DONE, max_steps=2, token_budget=30)
@@ -529,7 +529,7 @@ class TestManagedAgents:
         codes = ["print(helper('copy it'))", "print(open('outputs/note.txt').read())"]
         task = Task.create("?", [File.from_bytes(b"hello", "files/a.txt")])
         before = os.getcwd()
-        agent, trajectory = run_code(*codes, task=task, managed_agents=[helper], code_timeout=20)
+        agent, trajectory = run_code(*codes, task=task, managed_agents=[helper], code_time_limit=20)
         assert [step.observation for step in trajectory.steps[:2]] == ["done", "hello!"]
         assert trajectory.steps[0].tools == ["helper"] and os.getcwd() == before
         assert "copy it" in helper.model.text(0) and "helper(task)" in agent.model.text(0)

@@ -25,10 +25,10 @@ SETTINGS = {
     "max_steps": 3,
     "max_consecutive_errors": 2,
     "token_budget": 5000,
-    "time_budget": 60.5,
+    "time_limit": 60.5,
     "max_images_per_step": 1,
     "max_observation_length": 300,
-    "code_timeout": 5,
+    "code_time_limit": 5,
     "planning_interval": 4,
 }
 
@@ -142,7 +142,7 @@ class TestRefusals:
             ({"max_steps": None}, "`max_steps`"),
             ({"token_budget": "many"}, "`token_budget`"),
             ({"instructions": 3}, "`instructions`"),
-            ({"code_timeout": []}, "`code_timeout`"),
+            ({"code_time_limit": []}, "`code_time_limit`"),
             ({"tools": {}}, "`tools`"),
             ({"generation": []}, "`generation`"),
             ({"code_block_tags": ["<code>"]}, "`code_block_tags`"),

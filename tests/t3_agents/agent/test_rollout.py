@@ -58,7 +58,7 @@ class ErrorProne(T3Agent):
 
     def run_task(self, task, *args, **kwargs):
         self.number = int(task.id.removeprefix("task-"))
-        self.time_budget = 3 if self.number == 30 else None
+        self.time_limit = 3 if self.number == 30 else None
         return super().run_task(task, *args, **kwargs)
 
     def _step_stream(self, memory_step):
@@ -133,9 +133,9 @@ def test_tasks_are_taken_when_a_worker_is_free():
 
 
 def test_code_is_cut_at_the_time_of_the_task():
-    loop = scripted("while True: pass", "final_answer(1)", time_budget=0.5)
+    loop = scripted("while True: pass", "final_answer(1)", time_limit=0.5)
     [trajectory] = rollout(loop, make_tasks(1))
-    assert trajectory.end_reason == "time_budget"
+    assert trajectory.end_reason == "time_limit"
     assert "maximum execution time" in trajectory.actions[0].error
 
 

@@ -140,8 +140,8 @@ class TestRealController:
     def test_limits_per_task_end_it_with_a_reason(self, data, controller, tmp_path):
         assert self.run(data, controller, tmp_path / "tokens", "--token-budget", "1") == 0
         assert {score.reason for score in read_scores(tmp_path / "tokens")} == {"token_budget"}
-        assert self.run(data, controller, tmp_path / "time", "--time-budget", "0.000001") == 0
-        assert {score.reason for score in read_scores(tmp_path / "time")} == {"time_budget"}
+        assert self.run(data, controller, tmp_path / "time", "--time-limit", "0.000001") == 0
+        assert {score.reason for score in read_scores(tmp_path / "time")} == {"time_limit"}
 
 
 @pytest.fixture(scope="module")

@@ -174,7 +174,7 @@ class TestServerModel:
     def test_a_server_that_falls_silent(self, serve):
         server = serve(["hello"], pause=5)
         with pytest.raises(InputError, match="no word for 0.3 seconds"):
-            ServerModel(api_base=server.url, timeout=0.3, max_retries=0).generate([user("hello")])
+            ServerModel(api_base=server.url, request_time_limit=0.3, max_retries=0).generate([user("hello")])
 
     def test_a_turn_is_cut_when_its_time_is_up(self, serve):
         server = serve(["word " * 1000], pause=0.02)

@@ -92,8 +92,8 @@ class TestPlainAgent:
         agent = CodeAgent([], Counting(thinking), code_block_tags=TAGS, verbosity_level=0)
         trajectory = PlainAgent(agent, token_budget=100).run_task(task)
         assert (trajectory.end_reason, trajectory.answer, len(trajectory.steps)) == ("token_budget", None, 2)
-        trajectory = PlainAgent(stock([], *thinking), time_budget=1e-6).run_task(task)
-        assert (trajectory.end_reason, len(trajectory.steps)) == ("time_budget", 1)
+        trajectory = PlainAgent(stock([], *thinking), time_limit=1e-6).run_task(task)
+        assert (trajectory.end_reason, len(trajectory.steps)) == ("time_limit", 1)
 
     def test_at_the_limit_of_steps_it_answers_as_smolagents_has_it(self, task):
         trajectory = PlainAgent(stock([], turn("print(1)"), "It is 64.", max_steps=1)).run_task(task)

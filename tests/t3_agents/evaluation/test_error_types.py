@@ -32,7 +32,7 @@ WITHOUT_ANSWER = [
     (run(), "gave_up"),
     (run(end_reason="failed"), "runtime"),
     (run(step(code="", error="x"), end_reason="failed"), "runtime"),
-    (run(step(), end_reason="time_budget"), "gave_up"),
+    (run(step(), end_reason="time_limit"), "gave_up"),
 ]
 
 

@@ -70,9 +70,9 @@ def test_a_thread_that_blocks_is_left_behind_at_the_time_limit_of_its_agent(data
             return super().generate(messages, stop_sequences, **kwargs)
 
     model = Blocking(gaia_script().turns)
-    evaluate(config(data, tmp_path / "run", limit=3, format_answers=True), lambda: gaia_agent(model, time_budget=1))
+    evaluate(config(data, tmp_path / "run", limit=3, format_answers=True), lambda: gaia_agent(model, time_limit=1))
     late = [t for t in read_trajectories(tmp_path / "run") if "failure" in t.provenance]
-    assert len(late) == 1 and late[0].end_reason == "time_budget"
+    assert len(late) == 1 and late[0].end_reason == "time_limit"
     assert "did not end" in late[0].provenance["failure"] and late[0].provenance["controller"] == "script"
 
 

@@ -117,10 +117,10 @@ def wait_for_ever() -> str:
 def test_a_tool_that_blocks_costs_its_task_its_time(tmp_path, executor):
     def make_agent():
         model = ScriptedModel([turn("print(1)\nwait_for_ever()"), turn("final_answer(1)")])
-        return T3Agent([wait_for_ever], model, prompt="compact", executor_type=executor, time_budget=0.5)
+        return T3Agent([wait_for_ever], model, prompt="compact", executor_type=executor, time_limit=0.5)
 
     run = run_tasks(make_agent, make_tasks(2), tmp_path / "run", 2)
-    assert [(t.end_reason, t.answer, len(t.actions)) for t in run] == [("time_budget", None, 1)] * 2
+    assert [(t.end_reason, t.answer, len(t.actions)) for t in run] == [("time_limit", None, 1)] * 2
 
 
 def test_an_answer_that_is_no_unicode_harms_nothing(tmp_path):

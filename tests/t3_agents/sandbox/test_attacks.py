@@ -28,7 +28,15 @@ from tests.helpers.tiny_vlm import turn
 
 
 LIMITS = SandboxLimits(
-    memory_mb=512, seconds=5, cpu_seconds=4, threads=24, open_files=64, file_mb=8, disk_mb=24, num_files=300, tmp_mb=8
+    memory_mb=512,
+    time_limit=5,
+    cpu_time_limit=4,
+    threads=24,
+    open_files=64,
+    file_mb=8,
+    disk_mb=24,
+    num_files=300,
+    tmp_mb=8,
 )
 CHANNEL = """
 import json, os, socket, struct
@@ -500,14 +508,14 @@ class TestExhaustion:
         ids=["loop", "power", "sum", "regex", "sleep", "handler", "signal", "str", "threads"],
     )
     def test_time(self, workspace, code):
-        executor = SandboxExecutor(["*"], workspace, SandboxLimits(seconds=0.7))
+        executor = SandboxExecutor(["*"], workspace, SandboxLimits(time_limit=0.7))
         executor.send_tools({"lookup": lookup})
         assert "exceeded the maximum execution time of 0.7 seconds" in outcome(executor, code)
         check_alive(executor)
         executor.cleanup()
 
     def test_cpu_time(self, workspace):
-        executor = SandboxExecutor(["*"], workspace, SandboxLimits(cpu_seconds=0.5))
+        executor = SandboxExecutor(["*"], workspace, SandboxLimits(cpu_time_limit=0.5))
         assert "more than 0.5 seconds of CPU time" in outcome(executor, "while True: pass")
         assert executor("1 + 1").output == 2
         executor.cleanup()
@@ -524,7 +532,7 @@ class TestExhaustion:
     def test_endless_print(self, workspace, code):
         import resource
 
-        executor = SandboxExecutor(["*"], workspace, SandboxLimits(seconds=1.5, output_chars=2000))
+        executor = SandboxExecutor(["*"], workspace, SandboxLimits(time_limit=1.5, output_chars=2000))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         assert "exceeded the maximum execution time" in outcome(executor, code)
         printed = executor.state["_print_outputs"]
@@ -612,7 +620,7 @@ class TestTheChannel:
         check_alive(executor)
 
     def test_a_frame_without_end(self, workspace):
-        executor = SandboxExecutor(["*"], workspace, SandboxLimits(seconds=1))
+        executor = SandboxExecutor(["*"], workspace, SandboxLimits(time_limit=1))
         text = outcome(executor, f"{CHANNEL}\nchannel().sendall(b'\\0\\0\\1\\0' + b'x' * 9)")
         assert "exceeded the maximum" in text or "gone" in text
         assert executor("1 + 1").output == 2
@@ -749,7 +757,7 @@ class TestAgents:
             tools=[lookup],
             model=model,
             prompt="compact",
-            code_timeout=1,
+            code_time_limit=1,
             additional_authorized_imports=["*"],
         )
         trajectory = agent.run_task(Task.create("?"))
@@ -764,7 +772,7 @@ class TestAgents:
                 tools=[lookup],
                 model=ScriptedModel([turn(code) for code in codes]),
                 prompt="compact",
-                code_timeout=2,
+                code_time_limit=2,
                 additional_authorized_imports=["*"],
             )
             answers[name] = agent.run_task(Task.create("?")).answer

@@ -249,7 +249,7 @@ class TestErrors:
         assert executor("area(1)").output == 2
 
     def test_a_time_out_keeps_variables(self, workspace):
-        executor = SandboxExecutor([], workspace, SandboxLimits(seconds=0.5))
+        executor = SandboxExecutor([], workspace, SandboxLimits(time_limit=0.5))
         executor("x = 1")
         with pytest.raises(ExecutionTimeoutError, match="maximum execution time of 0.5 seconds.$"):
             executor("print('before')\nwhile True: pass")
@@ -257,7 +257,7 @@ class TestErrors:
         executor.cleanup()
 
     def test_a_slow_tool_is_given_up(self, workspace):
-        executor = SandboxExecutor([], workspace, SandboxLimits(seconds=0.5))
+        executor = SandboxExecutor([], workspace, SandboxLimits(time_limit=0.5))
         executor.send_tools({each.name: each for each in TOOLS})
         executor("x = 1")
         with pytest.raises(ExecutionTimeoutError, match="maximum execution time of 0.5 seconds"):
