@@ -8,6 +8,7 @@ import io
 import json
 import mimetypes
 import re
+import stat
 import xml.etree.ElementTree as ElementTree
 import zipfile
 from collections.abc import Iterator
@@ -99,6 +100,33 @@ def kind_in_zip(archive: zipfile.ZipFile) -> str:
     declared = archive.read("mimetype")[:100].decode("latin-1").strip() if "mimetype" in members else ""
     other = "opendocument" if declared.startswith("application/vnd.oasis.opendocument") else "zip"
     return _DECLARED.get(declared, other)
+
+
+def zip_entries(archive: zipfile.ZipFile, name: str) -> dict[str, zipfile.ZipInfo]:
+    """The files in an archive by their paths.
+
+    Args:
+        archive (`ZipFile`): not from this machine.
+        name (`str`): how it is called in messages.
+
+    Raises:
+        InputError: when an entry leads out of the archive, is a link or is there twice.
+    """
+    entries: dict[str, zipfile.ZipInfo] = {}
+    for entry in archive.infolist():
+        # The name as it stands in the archive; `filename` is already cut at a NUL.
+        path = entry.orig_filename
+        parts = PurePosixPath(path).parts
+        if path.startswith("/") or ".." in parts or "\\" in path or ":" in path[:2] or "\0" in path:
+            raise InputError(f"{name} has the entry {path[:80]!r}, which leads out of it: pack it again.")
+        if stat.S_ISLNK(entry.external_attr >> 16):
+            raise InputError(f"{name} has the link {path[:80]!r}: pack it again with the files themselves.")
+        path = "/".join(parts)
+        if path in entries:
+            raise InputError(f"{name} has the entry {path[:80]!r} twice: pack it again.")
+        if not entry.is_dir():
+            entries[path] = entry
+    return entries
 
 
 def check_kind(data: bytes, name: str) -> None:

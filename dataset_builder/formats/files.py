@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import lzma
 import mimetypes
-import stat
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from t3_agents.errors import InputError
+from t3_agents.media import zip_entries
 from t3_agents.storage import sha256_of, write_atomic
 from t3_agents.task import File, check_workspace_path
 
@@ -130,21 +130,7 @@ class ZipSource(FileSource):
             raise
 
     def _check(self, size: int) -> dict[str, zipfile.ZipInfo]:
-        entries: dict[str, zipfile.ZipInfo] = {}
-        for entry in self._archive.infolist():
-            # The name as it stands in the archive; `filename` is already cut at a NUL.
-            name = entry.orig_filename
-            parts = PurePosixPath(name).parts
-            if name.startswith("/") or ".." in parts or "\\" in name or ":" in name[:2] or "\0" in name:
-                raise InputError(f"{self.name} has the entry {name[:80]!r}, which leads out of it: pack it again.")
-            if stat.S_ISLNK(entry.external_attr >> 16):
-                raise InputError(f"{self.name} has the link {name[:80]!r}: pack it again with the files themselves.")
-            if entry.is_dir():
-                continue
-            name = "/".join(parts)
-            if name in entries:
-                raise InputError(f"{self.name} has the entry {name[:80]!r} twice: pack it again.")
-            entries[name] = entry
+        entries = zip_entries(self._archive, self.name)
         unpacked = sum(entry.file_size for entry in entries.values())
         if unpacked > max(MIN_REFUSED, MAX_UNPACKED * size):
             raise InputError(

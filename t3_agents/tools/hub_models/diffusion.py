@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from t3_agents.errors import InputError, needs_extra
 from t3_agents.models.device import best_device
 
+from ..base import WorkspaceTool
 from .shared_models import load_once, loading
 
 
@@ -27,51 +28,51 @@ class _Pipeline(NamedTuple):
     lock: threading.Lock
 
 
-def make_picture(
-    prompt: str,
-    model: str,
-    image: Image.Image | None = None,
-    num_inference_steps: int | None = None,
-    seed: int = 0,
-    revision: str | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
-) -> Image.Image:
-    """A picture that a pipeline makes; the same arguments make the same picture.
+class PicturingTool(WorkspaceTool):
+    """A tool that makes pictures with a pipeline of diffusers; the same arguments make the same picture.
 
     Args:
-        prompt (`str`): what it shows, or what to change.
         model (`str`): Hub id or folder of a pipeline. Its own class is used; for a text-to-image pipeline that is
             given a picture, the image-to-image pipeline of the same family.
-        image (`PIL.Image.Image`, *optional*): picture to change, RGB; reduced to `MAX_SIDE` pixels.
         num_inference_steps (`int`, *optional*): denoising steps, the pipeline's own number by default.
         seed (`int`, *optional*, defaults to 0): of the noise.
-        revision (`str`, *optional*): branch, tag or commit.
         device (`str`, *optional*): the best one that torch finds, by default.
         dtype (`str`, *optional*): `bfloat16` by default, `float32` on a CPU.
-
-    Raises:
-        InputError: when the pipeline cannot be loaded or does not do this.
-        MissingExtraError: when `diffusers` is not installed.
+        revision (`str`, *optional*): branch, tag or commit.
     """
-    device = device or best_device()
-    dtype = dtype or ("float32" if device == "cpu" else "bfloat16")
-    key = ("diffusion", model, image is not None, revision, device, dtype)
-    pipeline = load_once(key, lambda: _load(model, image is not None, revision, device, dtype))
-    import torch
 
-    # Noise is drawn on the CPU, so that a seed means the same on every device.
-    arguments: dict[str, Any] = {"prompt": prompt, "generator": torch.Generator("cpu").manual_seed(seed)}
-    if num_inference_steps is not None:
-        arguments["num_inference_steps"] = num_inference_steps
-    if image is not None:
-        arguments["image"] = _fitted(image)
-    try:
-        with pipeline.lock:
-            return pipeline.run(**arguments).images[0]
-    except (TypeError, ValueError) as error:
-        # What a pipeline of another kind says: it wants a picture, or takes none.
-        raise InputError(f"The pipeline `{model}` cannot be used for this: {error}") from error
+    model: str = ""
+    num_inference_steps: int | None = None
+    seed: int = 0
+    device: str | None = None
+    dtype: str | None = None
+    revision: str | None = None
+
+    def make_picture(self, prompt: str, image: Image.Image | None = None) -> Image.Image:
+        """The picture for a prompt, or what the prompt makes of an RGB picture, reduced to `MAX_SIDE` pixels.
+
+        Raises:
+            InputError: when the pipeline cannot be loaded or does not do this.
+            MissingExtraError: when `diffusers` is not installed.
+        """
+        device = self.device or best_device()
+        dtype = self.dtype or ("float32" if device == "cpu" else "bfloat16")
+        key = ("diffusion", self.model, image is not None, self.revision, device, dtype)
+        pipeline = load_once(key, lambda: _load(self.model, image is not None, self.revision, device, dtype))
+        import torch
+
+        # Noise is drawn on the CPU, so that a seed means the same on every device.
+        arguments: dict[str, Any] = {"prompt": prompt, "generator": torch.Generator("cpu").manual_seed(self.seed)}
+        if self.num_inference_steps is not None:
+            arguments["num_inference_steps"] = self.num_inference_steps
+        if image is not None:
+            arguments["image"] = _fitted(image)
+        try:
+            with pipeline.lock:
+                return pipeline.run(**arguments).images[0]
+        except (TypeError, ValueError) as error:
+            # What a pipeline of another kind says: it wants a picture, or takes none.
+            raise InputError(f"The pipeline `{self.model}` cannot be used for this: {error}") from error
 
 
 def _load(model: str, edits: bool, revision: str | None, device: str, dtype: str) -> _Pipeline:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from PIL import Image, ImageOps
 from smolagents.models import Model
 
-from t3_agents.errors import InputError
+from t3_agents.errors import InputError, needs_extra
 from t3_agents.models.device import best_device
 from t3_agents.models.server import ServerModel
 from t3_agents.models.vlm import VLMModel
@@ -58,6 +58,31 @@ def load_once(key: tuple, load: Callable[[], Any]) -> Any:
         if slot.value is None:
             slot.value = load()
         return slot.value
+
+
+def onnx_session(purpose: str, weights: Callable[[], bytes]) -> Any:
+    """A small network on the CPU, loaded once per process.
+
+    Args:
+        purpose (`str`): what it is for, for messages.
+        weights (`Callable`): gives the ONNX file.
+
+    Raises:
+        MissingExtraError: when onnxruntime is not installed.
+    """
+
+    def load() -> Any:
+        with needs_extra("onnxruntime", "tools", purpose):
+            import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = onnx_threads()
+        # An arena would keep a picture's working memory for good.
+        options.enable_cpu_mem_arena = False
+        return onnxruntime.InferenceSession(weights(), options, providers=["CPUExecutionProvider"])
+
+    return load_once(("onnx", purpose), load)
 
 
 @contextmanager

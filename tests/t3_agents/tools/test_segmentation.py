@@ -92,7 +92,7 @@ def test_boxes_as_models_write_them():
         ([["a", 1, 2, 3]], "no such box"),
         ([[1, 2, 3, float("nan")]], "no such box"),
         ([[30, 2, 3, 40]], "empty or outside the picture of 300 x 220"),
-        ([[900, 900, 950, 950]], "empty in this picture"),
+        ([[900, 900, 950, 950]], "empty or outside the picture"),
         ([[1, 1, 2, 2]] * 100, "at most 64"),
     ],
 )
