@@ -31,12 +31,12 @@ _PLOTS = {CURVES_FILE: "Loss and token accuracy by step", FAMILIES_FILE: "Right 
 _TRAINING = (
     ("trajectories", TRAINING, "summary.rows", "{:,}"),
     ("optimizer steps", TRAINING, "summary.steps", "{:,}"),
-    ("passes over the data", RECIPE, "epochs", "{:g}"),
-    ("batch", RECIPE, "batch_size", "{:,}"),
-    ("LoRA rank", RECIPE, "lora_rank", "{:,}"),
+    ("passes over the data", RECIPE, "num_train_epochs", "{:g}"),
+    ("batch", RECIPE, "per_device_train_batch_size", "{:,}"),
+    ("LoRA rank", RECIPE, "lora_r", "{:,}"),
     ("LoRA alpha", RECIPE, "lora_alpha", "{:,}"),
     ("peak learning rate", RECIPE, "learning_rate", "{:g}"),
-    ("warm-up, share of the steps", RECIPE, "warmup_ratio", "{:g}"),
+    ("warm-up, steps or their share", RECIPE, "warmup_steps", "{:g}"),
     ("weight decay", RECIPE, "weight_decay", "{:g}"),
     ("longest sequence, tokens", RECIPE, "max_length", "{:,}"),
     ("seed", RECIPE, "seed", "{:,}"),
@@ -147,7 +147,7 @@ def make_model_card(
         "base": base,
         "base_revision": facts.get(AGENT, "controller.revision"),
         "is_adapter": ADAPTER in facts.files,
-        "is_embedded": facts.get(RECIPE, "controller") == EMBEDDED,
+        "is_embedded": facts.get(RECIPE, "model_name_or_path") == EMBEDDED,
         "model_type": facts.get(MODEL, "model_type") or "vision-language model",
         "prompt": facts.get(AGENT, "prompt"),
         "max_steps": facts.show(AGENT, "max_steps"),
@@ -182,7 +182,7 @@ def _base(facts: Facts) -> tuple[str | None, str | None, str | None]:
     base = facts.get(AGENT, "controller.base") or facts.get(ADAPTER, "base_model_name_or_path")
     if base:
         return base, "adapter", None
-    controller = facts.get(RECIPE, "controller")
+    controller = facts.get(RECIPE, "model_name_or_path")
     if controller == EMBEDDED:
         return EMBEDDED_BASE[0], "finetune", EMBEDDED_BASE[1]
     return (controller, "finetune", None) if controller and "/" in controller else (None, None, None)

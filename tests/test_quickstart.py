@@ -19,14 +19,14 @@ import yaml
 # A table, pictures that are told by their look, and a family that is kept out of training; none of them needs OCR.
 FAMILIES = ["match_scores", "look_shapes", "energy_readings"]
 RECIPE = {
-    "lora_rank": 4,
+    "lora_r": 4,
     "lora_alpha": 8,
-    "modules_to_save": ["connector"],
+    "lora_modules_to_save": ["connector"],
     "learning_rate": 1e-3,
-    "batch_size": 1,
-    "epochs": 1,
+    "per_device_train_batch_size": 1,
+    "num_train_epochs": 1,
     "max_length": 4096,
-    "packing": "none",
+    "packing": False,
     "max_new_tokens": 8,
     "save_steps": 1,
 }

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import PartialState
 from accelerate.data_loader import BatchSamplerShard
 from accelerate.utils import DistributedType
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
 from t3_agents.errors import InputError
-from t3_agents.models.device import best_device
 
 from .packing import BatchOrder
 
@@ -22,14 +19,6 @@ from .packing import BatchOrder
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from transformers import PreTrainedModel
-
-PATIENCE = timedelta(hours=3)
-"""How long processes wait for the first one, which measures all rows of the dataset."""
-
-
-def join_processes() -> PartialState:
-    """Meet the other processes of the run; a process that was started alone is the main one of one."""
-    return PartialState(cpu=best_device() == "cpu", timeout=PATIENCE)
 
 
 def is_sharded() -> bool:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from t3_agents.evaluation.scenarios import EvalConfig
     from t3_agents.trajectory import Trajectory
 
-    from .config import TrainConfig
+    from .config import TrajectoryConfig
 
 ROUNDS_FILE = "rounds.jsonl"
 
@@ -97,13 +97,18 @@ class ImproveConfig:
             **options,
         )
 
-    def tuning(self, dataset: Path, output: Path) -> TrainConfig:
+    def tuning(self, dataset: Path, output: Path) -> TrajectoryConfig:
         """The recipe, applied to the rows of a round."""
         from .sft import read_recipe
 
         return read_recipe(
             self.recipe,
-            {"controller": self.agent, "dataset": str(dataset), "output": str(output), "seed": self.seed},
+            {
+                "model_name_or_path": self.agent,
+                "dataset_name": str(dataset),
+                "output_dir": str(output),
+                "seed": self.seed,
+            },
         )
 
 
@@ -150,7 +155,9 @@ def why_stop(rounds: Sequence[dict[str, Any]], limit: int) -> str | None:
 def _run_round(config: ImproveConfig, number: int) -> dict[str, Any]:
     from t3_agents.evaluation.run import evaluate
 
+    from .loading import saved_agent
     from .rejection_sampling import select, step_pairs, write_pairs, write_trajectories
+    from .sft import train
 
     folder = _folder(config, number)
     sampler = config.agent if number == 1 else _folder(config, number - 1) / "train" / "agent"
@@ -174,7 +181,7 @@ def _run_round(config: ImproveConfig, number: int) -> dict[str, Any]:
     }
     if not selection.kept:
         return {**row, "agent": None, "ans_acc": None}
-    agent = _tune(config.tuning(folder / "kept", folder / "train"))
+    agent = train(config.tuning(folder / "kept", folder / "train"), saved_agent)
     return {**row, "ans_acc": _measure(config, agent, number)}
 
 
@@ -189,25 +196,6 @@ def _samples(config: ImproveConfig, rounds: Sequence[int]) -> Iterator[Trajector
     for number in rounds:
         samples = read_trajectories(_folder(config, number) / "samples")
         yield from sorted(samples, key=lambda sample: (sample.task.id, sample.provenance.get("seed", 0)))
-
-
-def _tune(config: TrainConfig) -> Path:
-    """`t3 train` that begins with a saved agent and keeps what is not weights."""
-    from .checkpoints import clear_disk_errors
-    from .report import write_report
-    from .sft import build_trainer, load_rows
-    from .tuned_agent import is_tuned, load_to_tune, save_tuned, train_on, tuned_folder
-
-    folder = Path(config.output)
-    with RunFolder(folder, {"command": "train", **config.settings()}), clear_disk_errors(folder):
-        if is_tuned(folder):
-            return tuned_folder(folder)
-        agent = load_to_tune(config.controller)
-        dataset = load_rows(config.dataset, "train")
-        trainer = build_trainer(config, agent.model.model, agent.model.processor, dataset)
-        train_on(trainer, folder)
-        write_report(trainer, folder)
-        return save_tuned(agent, trainer, folder)
 
 
 def _measure(config: ImproveConfig, agent: str | Path, number: int) -> dict[str, Any]:

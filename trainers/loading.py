@@ -1,67 +1,217 @@
-"""The controller that is tuned: how it is loaded, what of it is trained, and the whole of it at the end."""
+"""What a tuning run begins with, resumes from and leaves: rows, the agent that is tuned, checkpoints."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t3_agents.errors import InputError, MissingExtraError
+from accelerate import PartialState
+from transformers import TrainerCallback
+
+from t3_agents.agent.agent import T3Agent
+from t3_agents.errors import InputError, MissingExtraError, T3Error
+from t3_agents.hub.repos import AGENT_FILE
 from t3_agents.models.device import best_device
 from t3_agents.models.embedded import EMBEDDED
 from t3_agents.models.vlm import VLMModel
+from t3_agents.storage import RunFolder, write_atomic
+from t3_agents.tools.toolbox import make_toolbox
 
-from .config import TrainConfig
+from .config import TrajectoryConfig, TuningConfig
 from .distributed import is_sharded
 
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import BitsAndBytesConfig, PreTrainedModel, Trainer
+
+COMPLETE = "complete.json"
+"""Written last into a checkpoint folder: one without it was being written when the process was killed."""
 
 NOT_QUANTIZED = ["lm_head", r".*(vision|visual|connector|projector)[^.]*"]
 """Modules, by name or expression, that keep their weights: what families call the parts for pictures."""
 
-if TYPE_CHECKING:
-    from transformers import BitsAndBytesConfig, PreTrainedModel
-    from trl import SFTTrainer
+
+# The folder of a run
 
 
-def load_controller(config: TrainConfig) -> VLMModel:
-    """The controller of a recipe, where it is trained: weights that will be split over GPUs wait in host memory.
+@contextmanager
+def training_run(command: str, config: TuningConfig) -> Iterator[Path]:
+    """The output folder of a run, which belongs to its processes alone.
+
+    Raises:
+        InputError: when the disk is full.
+        RunFolderError: when the folder holds another run.
+    """
+    folder, processes = Path(config.output_dir), PartialState()
+    settings = {"command": command, **config.settings(), "processes": processes.num_processes}
+    with RunFolder(folder, settings) if processes.is_main_process else nullcontext(), clear_disk_errors(folder):
+        processes.wait_for_everyone()
+        yield folder
+        processes.wait_for_everyone()
+
+
+@contextmanager
+def clear_disk_errors(folder: Path) -> Iterator[None]:
+    """Say in a sentence that the disk was full: the libraries that write weights raise their own kinds of errors."""
+    try:
+        yield
+    except Exception as error:
+        # The last two are how torch.save says it.
+        signs = ("No space left", "PytorchStreamWriter", "inline_container.cc")
+        if not any(sign in str(error) for sign in signs) or isinstance(error, T3Error):
+            raise
+        raise InputError(
+            f"The disk of {folder} is full: free some space and start again, the run resumes from its last checkpoint."
+        ) from error
+
+
+def last_checkpoint(folder: str | Path) -> Path | None:
+    """The newest complete checkpoint; torn ones are deleted."""
+    complete = []
+    for checkpoint in Path(folder).glob("checkpoint-*"):
+        if (checkpoint / COMPLETE).is_file():
+            complete.append(checkpoint)
+        else:
+            shutil.rmtree(checkpoint)
+    return max(complete, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+
+
+class MarkComplete(TrainerCallback):
+    """Marks a checkpoint folder once everything in it is written, by every process."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        processes = PartialState()
+        processes.wait_for_everyone()
+        if processes.is_main_process:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            write_atomic(folder / COMPLETE, json.dumps({"step": state.global_step}) + "\n")
+
+
+def run_trainer(trainer: Trainer, folder: Path) -> None:
+    """Train from the last complete checkpoint of a folder on."""
+    with PartialState().main_process_first():  # which deletes torn ones
+        checkpoint = last_checkpoint(folder)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+# Rows
+
+
+def load_rows(dataset: str | None, split: str) -> Dataset:
+    """Rows of a dataset folder or Hub repo.
+
+    Raises:
+        InputError: when there is no such dataset or split.
+    """
+    from datasets import load_dataset
+
+    if not dataset:
+        raise InputError("Name the folder or Hub id of a dataset with `dataset_name`.")
+    folder = Path(dataset)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{dataset} is a file: name the folder of a built dataset.")
+    try:
+        with PartialState().main_process_first():
+            # A relative folder would be taken for a Hub id.
+            return load_dataset(str(folder.resolve()) if folder.exists() else dataset, split=split)
+    except (ValueError, OSError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(f"`{dataset}` with split `{split}` cannot be loaded as a dataset: {reason}") from error
+
+
+# The agent before
+
+
+def new_agent(config: TrajectoryConfig) -> T3Agent:
+    """An agent with the controller, toolbox and prompt of a recipe.
 
     Raises:
         InputError: when there is no such controller, or it cannot be had as the recipe wants it.
         MissingExtraError: when a package for it is not installed.
     """
-    place: dict[str, Any] = {}
-    if is_sharded() and best_device() != "cpu":
-        place = {"device": "cpu", "dtype": "auto"}
-    if config.quantization:
-        place = {"quantization_config": four_bits()}
-    controller = VLMModel.from_pretrained(config.controller, revision=config.revision, **place)
+    model = load_controller(config, max_new_tokens=config.max_new_tokens)
+    return T3Agent(tools=make_toolbox(config.toolbox), model=model, prompt=config.prompt)
+
+
+def saved_agent(config: TuningConfig) -> T3Agent:
+    """The saved agent that a recipe names, which keeps all but its weights.
+
+    Raises:
+        InputError: when it is no saved agent, or the recipe is for a controller.
+    """
+    for name in ("load_in_4bit", "use_liger_kernel"):
+        if getattr(config, name):
+            raise InputError(f"`{name}` is for controllers, not for saved agents: leave it out.")
+    name, place = config.model_name_or_path, _place(config)
+    agent = T3Agent.from_pretrained(
+        name, revision=config.model_revision, trust_remote_code=config.trust_remote_code, **place
+    )
+    agent.model = merge_adapter(agent.model)
+    return agent
+
+
+def load_controller(config: TuningConfig, **generation: Any) -> VLMModel:
+    """The controller of a recipe, where it is trained.
+
+    Args:
+        config ([`TuningConfig`]): the recipe.
+        generation: handed to [`VLMModel`].
+    """
+    place = {"quantization_config": four_bits(config)} if config.load_in_4bit else _place(config)
+    controller = VLMModel.from_pretrained(
+        config.model_name_or_path,
+        revision=config.model_revision,
+        trust_remote_code=config.trust_remote_code,
+        **place,
+        **generation,
+    )
     if config.use_liger_kernel:
         use_liger_kernels(controller.model)
+    return merge_adapter(controller)
+
+
+def _place(config: TuningConfig) -> dict[str, Any]:
+    """Weights that will be split over GPUs wait in host memory."""
+    if is_sharded() and best_device() != "cpu":
+        return {"device": "cpu", "dtype": config.dtype or "auto"}
+    return {"dtype": config.dtype}
+
+
+def merge_adapter(controller: VLMModel) -> VLMModel:
+    """Make a controller one model: an adapter is merged, since TRL takes no second one."""
+    from peft import PeftModel
+
+    if isinstance(controller.model, PeftModel):
+        controller.model = controller.model.merge_and_unload()
+        # The next adapter belongs to the merged weights, which are nowhere: the agent is then saved whole.
+        controller.model.name_or_path, controller.revision = "", None
     return controller
 
 
-def four_bits() -> BitsAndBytesConfig:
-    """Linear layers in 4 bits (NF4, QLoRA, arXiv 2305.14314); vision tower, connector and head as they are.
+def four_bits(config: TuningConfig) -> BitsAndBytesConfig:
+    """Linear layers in 4 bits (QLoRA, arXiv 2305.14314); vision tower, connector and head as they are.
 
     Raises:
         InputError: when the weights are to be split over processes too.
         MissingExtraError: when bitsandbytes is not installed.
     """
     import torch
-    from transformers import BitsAndBytesConfig
+    from trl import get_quantization_config
 
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise MissingExtraError("bitsandbytes", "qlora", "quantization")
+        raise MissingExtraError("bitsandbytes", "qlora", "load_in_4bit")
     if is_sharded():
-        raise InputError("Quantized weights cannot be split: set no quantization, or use launch/ddp.yaml.")
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.float32 if best_device() == "cpu" else torch.bfloat16,
-        llm_int8_skip_modules=NOT_QUANTIZED,
-    )
+        raise InputError("Quantized weights cannot be split: leave load_in_4bit out, or use launch/ddp.yaml.")
+    quantization = get_quantization_config(config)
+    quantization.bnb_4bit_compute_dtype = torch.float32 if best_device() == "cpu" else torch.bfloat16
+    quantization.llm_int8_skip_modules = NOT_QUANTIZED
+    return quantization
 
 
 def use_liger_kernels(model: PreTrainedModel) -> None:
@@ -84,29 +234,67 @@ def use_liger_kernels(model: PreTrainedModel) -> None:
     apply_liger_kernel(model, {"fused_linear_cross_entropy": False, "cross_entropy": False})
 
 
-def tuned_model(trainer: SFTTrainer, config: TrainConfig, controller: VLMModel) -> PreTrainedModel | None:
-    """The tuned model with its adapter, or merged where the recipe says so.
+# The agent afterwards
 
-    Weights that were split or quantized are not used: the main process puts the saved adapter on the controller.
 
-    Returns:
-        [`~transformers.PreTrainedModel`]: with its adapter on it; `None` on other processes than the main one.
+def save_tuned(agent: T3Agent, trainer: Trainer, config: TuningConfig) -> None:
+    """Save an agent with the weights of a finished training, in the main process.
+
+    Args:
+        agent ([`T3Agent`]): whose controller was tuned.
+        trainer ([`~transformers.Trainer`]): after `train`.
+        config ([`TuningConfig`]): the recipe; see [`tuned_folder`] for where to.
+    """
+    old, tuned = agent.model, _tuned_model(trainer, config, agent.model)
+    if tuned is None:
+        return
+    agent.model = VLMModel(tuned, old.processor, model_id=old.model_id, revision=old.revision, **old.generation)
+    folder = Path(config.output_dir)
+    scratch = folder / ".agent"
+    shutil.rmtree(scratch, ignore_errors=True)
+    agent.save_pretrained(scratch)
+    scratch.rename(tuned_folder(folder))
+
+
+def _tuned_model(trainer: Trainer, config: TuningConfig, controller: VLMModel) -> PreTrainedModel | None:
+    """The model with its adapter, or merged where the recipe says so; in other processes than the main one `None`.
+
+    Weights that were split or quantized are not used: the saved adapter is put on the controller.
     """
     from peft import PeftModel
 
-    if is_sharded() or config.quantization:
-        folder = Path(config.output) / "adapter"
-        trainer.save_model(str(folder))
-        if not trainer.accelerator.is_main_process:
-            return None
-        whole = VLMModel.from_pretrained(config.controller, revision=config.revision, device="cpu", dtype="auto")
-        model = PeftModel.from_pretrained(whole.model, str(folder))
+    name = config.model_name_or_path
+    split = is_sharded() or config.load_in_4bit
+    adapter = str(Path(config.output_dir) / "adapter")
+    if split:
+        trainer.save_model(adapter)
+    if not trainer.accelerator.is_main_process:
+        return None
+    if split:
+        whole = VLMModel.from_pretrained(
+            name,
+            revision=config.model_revision,
+            device="cpu",
+            dtype=config.dtype or "auto",
+            trust_remote_code=config.trust_remote_code,
+        )
+        model = PeftModel.from_pretrained(merge_adapter(whole).model, adapter)
     else:
         model = trainer.accelerator.unwrap_model(trainer.model)
-    if config.merge:
+    if getattr(config, "merge", False):
         return model.merge_and_unload()
-    if config.controller != EMBEDDED and not Path(config.controller).exists():
+    if name == controller.model_id != EMBEDDED and not Path(name).exists():
         # An adapter names what it stands on by its id, not by where this machine keeps it.
-        model.peft_config["default"].base_model_name_or_path = config.controller
+        model.peft_config["default"].base_model_name_or_path = name
         model.peft_config["default"].revision = controller.revision
     return model
+
+
+def tuned_folder(folder: str | Path) -> Path:
+    """Where the tuned agent of a run is saved."""
+    return Path(folder) / "agent"
+
+
+def is_tuned(folder: str | Path) -> bool:
+    """Whether a run is complete."""
+    return (tuned_folder(folder) / AGENT_FILE).is_file()

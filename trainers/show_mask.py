@@ -1,4 +1,4 @@
-"""The loss mask of a row, to read: what is trained on in colour, pictures marked, long stretches without loss cut."""
+"""The loss mask of a row, to read: what is trained on in color, pictures marked, long stretches without loss cut."""
 
 from __future__ import annotations
 

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
-from accelerate import PartialState
 from peft import PeftModel
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, TrainerCallback
-from trl import SFTTrainer
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback
+from trl import SFTTrainer, get_peft_config
 
 from t3_agents.errors import InputError
 from t3_agents.progress import WorkProgress
-from t3_agents.storage import write_atomic
 
 from .attention import keep_attention, use_segment_attention
-from .checkpoints import COMPLETE
 from .collator import IGNORE, TrajectoryCollator
+from .config import TuningConfig
 from .distributed import check_pictures
+from .loading import MarkComplete
 from .packing import BatchOrder, packing_refusal, position_ids
 
 
@@ -61,7 +58,7 @@ class TrajectoryTrainer(SFTTrainer):
     def get_train_dataloader(self) -> DataLoader:
         if self.batches is None:
             return super().get_train_dataloader()
-        order = BatchOrder(self.batches, self.args.seed, self.accelerator.num_processes)
+        order = BatchOrder(self.batches, self.args.data_seed or self.args.seed, self.accelerator.num_processes)
         loader = DataLoader(
             self.train_dataset,
             batch_sampler=order,
@@ -266,6 +263,36 @@ def head_at(head: torch.nn.Module, positions: torch.Tensor) -> Iterator[None]:
         handle.remove()
 
 
+def new_trainer(
+    kind: type[Trainer], config: TuningConfig, arguments: Any, model: PreTrainedModel, **kwargs: Any
+) -> Any:
+    """A trainer of TRL with the adapter of a recipe and what all runs have: checkpoints that resume, progress.
+
+    Args:
+        kind (`type`): the trainer's class.
+        config ([`TuningConfig`]): the recipe.
+        arguments ([`~transformers.TrainingArguments`]): of the trainer.
+        model ([`~transformers.PreTrainedModel`]): without adapter.
+        kwargs: handed to the trainer.
+
+    Raises:
+        InputError: when the model has no module that the adapter is for.
+    """
+    if model.device.type == "cpu":
+        return_freed_memory()
+    callbacks = [MarkComplete(), ShowProgress(), *kwargs.pop("callbacks", [])]
+    try:
+        trainer = kind(model=model, args=arguments, peft_config=get_peft_config(config), callbacks=callbacks, **kwargs)
+    except ValueError as error:
+        if "arget modules" not in str(error):
+            raise
+        raise InputError(
+            f"No module of {type(model).__name__} matches lora_target_modules `{config.lora_target_modules}`."
+        ) from error
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
 class ShowProgress(TrainerCallback):
     """Progress over optimizer steps, with the loss."""
 
@@ -291,14 +318,3 @@ class KeepAttention(TrainerCallback):
             model.gradient_checkpointing_enable(
                 gradient_checkpointing_kwargs={"use_reentrant": False, "context_fn": keep_attention}
             )
-
-
-class MarkComplete(TrainerCallback):
-    """Marks a checkpoint folder once everything in it is written, by every process."""
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        processes = PartialState()
-        processes.wait_for_everyone()
-        if processes.is_main_process:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            write_atomic(folder / COMPLETE, json.dumps({"step": state.global_step}) + "\n")

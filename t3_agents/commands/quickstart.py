@@ -212,8 +212,8 @@ def quickstart(config: QuickstartConfig) -> Path:
         untuned = _evaluation(config, folder, config.controller, "untuned")
         with stages.beside("untuned", "eval scenarios", untuned, folder / "untuned.log"):
             with stages.stage("train", "Trajectory tuning, and beside it the evaluation of the untuned controller"):
-                options = {"config": config.recipe, "dataset": dataset, "output": folder / "train"}
-                _call("train", {**options, "seed": config.seed, "controller": config.controller})
+                options = {"config": config.recipe, "dataset_name": dataset, "output_dir": folder / "train"}
+                _call("train", {**options, "seed": config.seed, "model_name_or_path": config.controller})
         blanked = {**_evaluation(config, folder, agent, "blanked"), "subset": "vision", "blank": True}
         looks = any(task.origin.get("vision_only") for task in load_tasks(dataset))
         beside = stages.beside("vision", "eval scenarios", blanked, folder / "blanked.log") if looks else nullcontext()

@@ -49,7 +49,7 @@ def write_rows(folder: Path, rows: int, seeds: int) -> None:
     from datasets import Dataset
 
     from dataset_builder.build import BuildConfig, build_dataset
-    from trainers.sft import load_rows
+    from trainers.loading import load_rows
 
     with tempfile.TemporaryDirectory() as scratch:
         config = BuildConfig(families=FAMILIES, train=seeds, validation=0, test=0)
@@ -94,7 +94,7 @@ def drive(folder: Path, controller: str, steps: int, cache_mb: int) -> dict[int,
 
     from t3_agents.models.vlm import VLMModel
     from trainers.collator import TrajectoryCollator
-    from trainers.sft import load_rows
+    from trainers.loading import load_rows
 
     encoder = VLMModel.from_pretrained(controller, device="cpu").encoder
     collator = TrajectoryCollator(encoder, 1024, "shared_prefix", pixel_cache_mb=cache_mb)

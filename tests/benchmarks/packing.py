@@ -87,7 +87,7 @@ def released_rows(number: int) -> list[Row]:
 def scenario_rows(number: int) -> list[Row]:
     """Rows of the offline teacher, the second half with pictures."""
     from dataset_builder.build import BuildConfig, build_dataset
-    from trainers.sft import load_rows
+    from trainers.loading import load_rows
 
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -108,17 +108,17 @@ def make_plan(controller: str, rows: list[Row], pack_length: int, folder: str) -
     from t3_agents.models.vlm import VLMModel
     from trainers.attention import keep_attention
     from trainers.collator import TrajectoryCollator
+    from trainers.config import TrajectoryConfig
     from trainers.lengths import measure_rows
     from trainers.packing import pack_rows
-    from trainers.sft import TrainConfig, build_trainer
+    from trainers.sft import build_trainer
 
     recipe = yaml.safe_load(RECIPE.read_text())
-    config = TrainConfig(
+    config = TrajectoryConfig(
         **{
             **recipe,
-            "dataset": "rows",
-            "output": f"{folder}/ours",
-            "controller": controller,
+            "output_dir": f"{folder}/ours",
+            "model_name_or_path": controller,
             "max_length": pack_length,
             "gradient_checkpointing": True,
         }
@@ -140,10 +140,10 @@ def make_plan(controller: str, rows: list[Row], pack_length: int, folder: str) -
         train_dataset=dataset,
         processing_class=model.processor,
         peft_config=LoraConfig(
-            r=config.lora_rank,
+            r=config.lora_r,
             lora_alpha=config.lora_alpha,
-            target_modules=config.lora_targets,
-            modules_to_save=config.modules_to_save,
+            target_modules=config.lora_target_modules,
+            modules_to_save=config.lora_modules_to_save,
             task_type="CAUSAL_LM",
         ),
     )

@@ -12,18 +12,19 @@ from t3_agents.trajectory import Trajectory
 from t3_agents.turns import Step
 from tests.helpers import noise
 from tests.helpers.tiny_vlm import turn
-from trainers.sft import TrainConfig, build_trainer
+from trainers.config import TrajectoryConfig
+from trainers.sft import build_trainer
 
 
 SYSTEM_PROMPT = "Solve the task step by step. In each step write a thought, then Python code that calls tools."
 TINY = {
-    "lora_rank": 4,
+    "lora_r": 4,
     "lora_alpha": 8,
-    "modules_to_save": ["connector"],
+    "lora_modules_to_save": ["connector"],
     "learning_rate": 1e-3,
-    "lr_scheduler": "constant",
-    "warmup_ratio": 0.0,
-    "epochs": 1,
+    "lr_scheduler_type": "constant",
+    "warmup_steps": 0,
+    "num_train_epochs": 1,
     "max_length": 2048,
     "report_to": "none",
 }
@@ -33,6 +34,14 @@ SAME = 1e-7
 1e-15, and 1e-9 where it turns the last bit of a norm, which is computed in single precision inside the models."""
 SAME_SHARED = 1e-5
 """The same for gradients of a shared prefix: its norms round the sum over the rows, of rows alone they round each."""
+
+PACKING = {
+    "none": {"packing": False},
+    "length_grouped": {"packing": False, "train_sampling_strategy": "group_by_length"},
+    "packed": {"packing_strategy": "packed"},
+    "shared_prefix": {"packing_strategy": "shared_prefix"},
+}
+"""Options of the ways in which rows are put together, by what the report calls them."""
 
 
 def picture(number: int, path: str) -> File:
@@ -97,12 +106,17 @@ def write_dataset(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 
 def make_trainer(
-    model_folder: Path, output: Path, rows: Sequence[dict[str, Any]], callbacks: Sequence[Any] = (), **recipe: Any
+    model_folder: Path,
+    output: Path,
+    rows: Sequence[dict[str, Any]],
+    callbacks: Sequence[Any] = (),
+    packing: str = "shared_prefix",
+    **recipe: Any,
 ) -> Any:
     """A trainer of the project on a freshly loaded model, its adapter made by `fill_adapter`."""
     from t3_agents.models.vlm import VLMModel
 
-    config = TrainConfig(dataset="rows", output=str(output), **{**TINY, **recipe})
+    config = TrajectoryConfig(output_dir=str(output), **{**TINY, **PACKING[packing], **recipe})
     controller = VLMModel.from_pretrained(model_folder, device="cpu")
     trainer = build_trainer(
         config, controller.model, controller.processor, make_dataset(rows), callbacks=list(callbacks)

@@ -14,7 +14,8 @@ from tests.helpers.families import CHATML, make_family
 from tests.helpers.training_rows import TINY, make_dataset, make_row
 from trainers.checks import check_family
 from trainers.collator import IGNORE, TrajectoryCollator
-from trainers.sft import TrainConfig, build_trainer
+from trainers.config import TrajectoryConfig
+from trainers.sft import build_trainer
 
 
 TEMPLATES = Path(trl.__file__).parent / "chat_templates"
@@ -101,7 +102,7 @@ def test_templates_that_must_not_be_trained_on_are_refused(template, message, tm
 def test_the_row_is_shown_before_a_run_stops(tmp_path, capsys):
     model, processor = make_family("qwen2_vl", tmp_path / "parts")
     processor.chat_template = processor.chat_template.replace(TEXT, f"{TEXT[:-3]} | replace('Code', 'Note') }}}}")
-    config = TrainConfig(dataset="rows", output=str(tmp_path / "run"), **{**TINY, "modules_to_save": None})
+    config = TrajectoryConfig(output_dir=str(tmp_path / "run"), **{**TINY, "lora_modules_to_save": None})
     with pytest.raises(InputError, match="has a loss on other words"):
         build_trainer(config, model, processor, make_dataset([ROW]))
     shown = capsys.readouterr().err

@@ -16,8 +16,9 @@ import torch
 from tests.helpers import ROOT
 from tests.helpers.training_rows import SAME_SHARED, TINY, make_row, write_dataset
 from tests.helpers.training_runs import losses, read_log, weight_difference, write_recipe
-from trainers.checkpoints import COMPLETE
-from trainers.sft import TrainConfig, train
+from trainers.config import TrajectoryConfig
+from trainers.loading import COMPLETE
+from trainers.sft import train
 
 
 LAUNCH = ROOT / "trainers" / "launch"
@@ -43,13 +44,13 @@ def recipe(tiny_vlm, dataset) -> dict:
     """Four steps in each of two epochs, on two processes."""
     return {
         **TINY,
-        "dataset": str(dataset),
-        "controller": str(tiny_vlm),
-        "modules_to_save": None,
-        "epochs": 2,
-        "batch_size": 2,
-        "gradient_accumulation": 1,
-        "packing": "shared_prefix",
+        "dataset_name": str(dataset),
+        "model_name_or_path": str(tiny_vlm),
+        "lora_modules_to_save": None,
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 1,
+        "packing_strategy": "shared_prefix",
         "save_steps": 1,
         "max_new_tokens": 8,
     }
@@ -73,7 +74,7 @@ def run_two(config: str, recipe: Path) -> None:
 
 def train_alone(recipe: dict, folder: Path) -> Path:
     """The same run in this process, with two batches for each step."""
-    train(TrainConfig(**{**recipe, "gradient_accumulation": 2}, output=str(folder)))
+    train(TrajectoryConfig(**{**recipe, "gradient_accumulation_steps": 2}, output_dir=str(folder)))
     return folder
 
 
@@ -87,13 +88,13 @@ def assert_same_run(folder: Path, alone: Path) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        pytest.param({"packing": "none", "modules_to_save": ["connector"]}, id="padded"),
-        pytest.param({"packing": "length_grouped"}, id="length_grouped"),
+        pytest.param({"packing": False, "lora_modules_to_save": ["connector"]}, id="padded"),
+        pytest.param({"packing": False, "train_sampling_strategy": "group_by_length"}, id="length_grouped"),
     ],
 )
 def test_two_processes_train_as_one_with_twice_the_batch(recipe, tmp_path, settings):
     recipe = {**recipe, **settings}
-    run_two("ddp", write_recipe(tmp_path / "recipe.yaml", **recipe, output=str(tmp_path / "two")))
+    run_two("ddp", write_recipe(tmp_path / "recipe.yaml", **recipe, output_dir=str(tmp_path / "two")))
     assert_same_run(tmp_path / "two", train_alone(recipe, tmp_path / "alone"))
 
 
@@ -101,8 +102,8 @@ def test_two_processes_train_as_one_with_twice_the_batch(recipe, tmp_path, setti
 def test_two_processes_share_the_packs(recipe, tmp_path):
     """Nine packs in an epoch: the last step of an epoch is filled up with one that comes twice, those before are
     the same."""
-    recipe = {**recipe, "packing": "shared_prefix", "max_length": 1024, "pack_length": 1024, "epochs": 1}
-    run_two("ddp", write_recipe(tmp_path / "recipe.yaml", **recipe, output=str(tmp_path / "two")))
+    recipe = {**recipe, "max_length": 1024, "pack_length": 1024, "num_train_epochs": 1}
+    run_two("ddp", write_recipe(tmp_path / "recipe.yaml", **recipe, output_dir=str(tmp_path / "two")))
     found, alone = losses(tmp_path / "two"), losses(train_alone(recipe, tmp_path / "alone"))
     assert len(found) == len(alone) == 5
     assert found[:4] == pytest.approx(alone[:4], rel=SAME_SHARED)
@@ -115,9 +116,9 @@ def test_two_processes_that_are_killed_go_on(recipe, pictures, tmp_path, config)
     if config.startswith("deepspeed"):
         pytest.importorskip("deepspeed")
     if config == "deepspeed_zero3":
-        recipe = {**recipe, "dataset": str(pictures)}
+        recipe = {**recipe, "dataset_name": str(pictures)}
     folder = tmp_path / "two"
-    file = write_recipe(tmp_path / "recipe.yaml", **recipe, output=str(folder))
+    file = write_recipe(tmp_path / "recipe.yaml", **recipe, output_dir=str(folder))
     process, deadline = start_two(config, file), time.monotonic() + 1200
     while not (folder / "checkpoint-5" / COMPLETE).exists():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1][-4000:]
@@ -135,8 +136,8 @@ def test_two_processes_that_are_killed_go_on(recipe, pictures, tmp_path, config)
 
 @pytest.mark.slow
 def test_split_weights_and_rows_without_pictures_are_refused_where_they_would_wait_for_ever(recipe, tmp_path):
-    recipe = {**recipe, "modules_to_save": ["connector"]}
-    file = write_recipe(tmp_path / "recipe.yaml", **recipe, output=str(tmp_path / "run"))
+    recipe = {**recipe, "lora_modules_to_save": ["connector"]}
+    file = write_recipe(tmp_path / "recipe.yaml", **recipe, output_dir=str(tmp_path / "run"))
     process = start_two("fsdp2", file)
     _, problems = process.communicate(timeout=400)
     assert process.returncode != 0

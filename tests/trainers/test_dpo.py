@@ -22,16 +22,15 @@ from t3_agents.trajectory import Trajectory
 from t3_agents.turns import Step
 from tests.helpers.tiny_vlm import turn
 from tests.helpers.training_rows import SAME, SYSTEM_PROMPT, fill_adapter, picture
-from trainers.checkpoints import COMPLETE
 from trainers.collator import TrajectoryCollator
-from trainers.dpo import PreferenceConfig, build_preference_trainer, tune_on_pairs
+from trainers.config import PreferenceConfig
+from trainers.dpo import build_preference_trainer, tune_on_pairs
 from trainers.dpo_collator import PreferenceCollator
+from trainers.loading import COMPLETE, load_rows, merge_adapter, save_tuned
 from trainers.rejection_sampling import step_pairs, write_pairs
-from trainers.sft import load_rows
-from trainers.tuned_agent import merge_adapter, save_tuned
 
 
-RECIPE = {"lora_rank": 4, "lora_alpha": 8, "learning_rate": 1e-2, "lr_scheduler": "constant", "warmup_ratio": 0.0}
+RECIPE = {"lora_r": 4, "lora_alpha": 8, "learning_rate": 1e-2, "lr_scheduler_type": "constant", "warmup_steps": 0}
 
 
 def attempts(number: int, observation: str = "it is red", ids: dict[str, list[int]] | None = None) -> list[Trajectory]:
@@ -100,19 +99,20 @@ def dataset(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def recipe(agent, dataset) -> dict:
     """Four optimizer steps, each with a checkpoint."""
-    return {**RECIPE, "agent": str(agent), "dataset": str(dataset), "batch_size": 2, "epochs": 2, "save_steps": 1}
+    four_steps = {"per_device_train_batch_size": 2, "num_train_epochs": 2, "save_steps": 1}
+    return {**RECIPE, **four_steps, "model_name_or_path": str(agent), "dataset_name": str(dataset)}
 
 
 @pytest.fixture(scope="module")
 def finished(recipe, tmp_path_factory) -> Path:
     """The output folder of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("dpo") / "run"
-    assert tune_on_pairs(PreferenceConfig(**recipe, output=str(folder))) == folder / "agent"
+    assert tune_on_pairs(PreferenceConfig(**recipe, output_dir=str(folder))) == folder / "agent"
     return folder
 
 
 def make_trainer(tiny_vlm, dataset, output, **recipe):
-    config = PreferenceConfig(dataset="", agent="", output=str(output), **{**RECIPE, **recipe})
+    config = PreferenceConfig(model_name_or_path="a", output_dir=str(output), **{**RECIPE, **recipe})
     controller = VLMModel.from_pretrained(tiny_vlm, device="cpu")
     rows = load_rows(str(dataset), "train")
     return build_preference_trainer(config, controller.model, controller.processor, rows)
@@ -241,7 +241,7 @@ def test_the_loss_is_that_of_dpo_against_the_model_without_its_adapter(tiny_vlm,
 
 
 def test_only_the_adapter_changes_and_chosen_steps_gain(tiny_vlm, dataset, tmp_path):
-    trainer = make_trainer(tiny_vlm, dataset, tmp_path, epochs=8, batch_size=4)
+    trainer = make_trainer(tiny_vlm, dataset, tmp_path, num_train_epochs=8, per_device_train_batch_size=4)
     before = {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
     trainer.train()
     changed = {n for n, p in trainer.model.named_parameters() if not torch.equal(before[n], p.detach())}
@@ -279,7 +279,7 @@ def test_a_stopped_run_goes_on_from_its_last_complete_checkpoint(recipe, finishe
     shutil.rmtree(folder / "agent")
     (folder / "checkpoint-4" / COMPLETE).unlink()
     (folder / "train.json").unlink()
-    tune_on_pairs(PreferenceConfig(**recipe, output=str(folder)))
+    tune_on_pairs(PreferenceConfig(**recipe, output_dir=str(folder)))
     first, second = weights(finished / "agent"), weights(folder / "agent")
     assert all((first[name] - second[name]).abs().max() < SAME for name in first)
     steps = [entry["step"] for entry in json.loads((folder / "train.json").read_text())["log"]]
@@ -288,10 +288,10 @@ def test_a_stopped_run_goes_on_from_its_last_complete_checkpoint(recipe, finishe
 
 def test_a_finished_run_is_not_run_again_and_other_settings_are_refused(recipe, finished):
     stamp = (finished / "agent" / "model.safetensors").stat().st_mtime_ns
-    tune_on_pairs(PreferenceConfig(**recipe, output=str(finished)))
+    tune_on_pairs(PreferenceConfig(**recipe, output_dir=str(finished)))
     assert (finished / "agent" / "model.safetensors").stat().st_mtime_ns == stamp
     with pytest.raises(RunFolderError, match="beta"):
-        tune_on_pairs(PreferenceConfig(**recipe, beta=0.5, output=str(finished)))
+        tune_on_pairs(PreferenceConfig(**recipe, beta=0.5, output_dir=str(finished)))
 
 
 def test_the_adapter_that_an_agent_came_with_is_in_the_weights_that_are_saved(recipe, tiny_vlm, tmp_path):
@@ -302,12 +302,13 @@ def test_the_adapter_that_an_agent_came_with_is_in_the_weights_that_are_saved(re
     first = LoraConfig(target_modules=["q_proj"], r=2, init_lora_weights=False)
     model = VLMModel(get_peft_model(controller.model, first), controller.processor)
     model.model.peft_config["default"].base_model_name_or_path = "user/model"  # as one from the Hub has it
-    agent = merge_adapter(T3Agent(tools=[], model=model, prompt="compact"))
+    agent = T3Agent(tools=[], model=merge_adapter(model), prompt="compact")
     expected = {name: tensor.clone() for name, tensor in agent.model.model.state_dict().items()}
-    rows = load_rows(recipe["dataset"], "train")
-    config = PreferenceConfig(**{**recipe, "learning_rate": 1e-12}, output=str(tmp_path))
+    rows = load_rows(recipe["dataset_name"], "train")
+    config = PreferenceConfig(**{**recipe, "learning_rate": 1e-12}, output_dir=str(tmp_path))
     trainer = build_preference_trainer(config, agent.model.model, agent.model.processor, rows)
-    saved = weights(save_tuned(agent, trainer, tmp_path))
+    save_tuned(agent, trainer, config)
+    saved = weights(tmp_path / "agent")
     original = weights(tiny_vlm)
     changed = {name for name in saved if not torch.allclose(saved[name], original[name])}
     assert changed and all("q_proj" in name for name in changed)
@@ -318,12 +319,12 @@ def test_the_adapter_that_an_agent_came_with_is_in_the_weights_that_are_saved(re
     ("options", "message"),
     [
         ({"beta": 0.0}, "`beta` must be above 0"),
-        ({"lora_targets": "("}, "is no regular expression"),
+        ({"lora_target_modules": "("}, "is no regular expression"),
     ],
 )
 def test_options_that_cannot_work_are_refused(options, message):
     with pytest.raises(InputError, match=message):
-        PreferenceConfig(dataset="d", agent="a", output="o", **options)
+        PreferenceConfig(model_name_or_path="a", output_dir="o", **options)
 
 
 def test_data_and_recipes_that_do_not_suit_are_refused_at_the_start(tiny_vlm, dataset, recipe, tmp_path):
@@ -331,21 +332,22 @@ def test_data_and_recipes_that_do_not_suit_are_refused_at_the_start(tiny_vlm, da
     rows = load_rows(str(dataset), "train")
 
     def build(rows, **options):
-        config = PreferenceConfig(dataset="", agent="", output=str(tmp_path), **options)
+        config = PreferenceConfig(model_name_or_path="a", output_dir=str(tmp_path), **options)
         build_preference_trainer(config, controller.model, controller.processor, rows)
 
     with pytest.raises(InputError, match="no column `chosen`"):
         build(rows.remove_columns("chosen"))
     with pytest.raises(InputError, match="no pairs to train on"):
         build(rows.select([]))
-    with pytest.raises(InputError, match="No module of .* matches lora_targets"):
-        build(rows, lora_targets="nothing")
+    with pytest.raises(InputError, match="No module of .* matches lora_target_modules"):
+        build(rows, lora_target_modules="nothing")
     with pytest.raises(InputError, match="beyond max_length=30"):
         build(rows, max_length=30)
 
 
 def test_the_command_says_what_is_wrong(dataset, tmp_path):
-    argv = ["--agent", str(tmp_path / "none"), "--dataset", str(dataset), "--output", str(tmp_path / "run")]
+    argv = ["--model_name_or_path", str(tmp_path / "none"), "--dataset_name", str(dataset)]
+    argv += ["--output_dir", str(tmp_path / "run")]
     command = [sys.executable, "-m", "t3_agents.cli", "dpo", *argv]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert result.returncode != 0 and "Traceback" not in result.stderr

@@ -19,7 +19,7 @@ from t3_agents.models.vlm import VLMModel
 from t3_agents.task import Task
 from tests.helpers.tiny_vlm import turn
 from trainers.improve import ImproveConfig, improve, why_stop
-from trainers.sft import load_rows
+from trainers.loading import load_rows
 
 
 QUESTIONS = [f"How many? ({number})" for number in range(6)]
@@ -81,12 +81,12 @@ def agent(tiny_vlm, tmp_path_factory) -> Path:
 def recipe(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
     settings = {
-        "lora_rank": 8,
+        "lora_r": 8,
         "lora_alpha": 32,
-        "lora_targets": r".*text_model.*_proj$",
+        "lora_target_modules": r".*text_model.*_proj$",
         "learning_rate": 2e-2,
-        "lr_scheduler": "constant",
-        "epochs": 15,
+        "lr_scheduler_type": "constant",
+        "num_train_epochs": 15,
         "save_steps": 1000,
     }
     path.write_text(yaml.safe_dump(settings))

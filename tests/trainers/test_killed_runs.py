@@ -12,8 +12,9 @@ import pytest
 
 from tests.helpers.training_rows import SAME, TINY, make_row, write_dataset
 from tests.helpers.training_runs import losses, read_log, start_train, weight_difference, write_recipe
-from trainers.checkpoints import COMPLETE
-from trainers.sft import TrainConfig, train
+from trainers.config import TrajectoryConfig
+from trainers.loading import COMPLETE
+from trainers.sft import train
 
 
 KILLS = ["start", "step", "write", "torn", "step", "write", "step", "torn", "step", "write", "agent"]
@@ -27,13 +28,13 @@ def recipe(tiny_vlm, tmp_path_factory) -> dict:
     rows = [make_row(number, attached=number % 2, brought=[number % 3 // 2]) for number in range(1, 17)]
     return {
         **TINY,
-        "dataset": str(write_dataset(tmp_path_factory.mktemp("data") / "dataset", rows)),
-        "controller": str(tiny_vlm),
-        "modules_to_save": ["vision_model", "connector"],
-        "lr_scheduler": "cosine",
-        "epochs": 10,
-        "batch_size": 2,
-        "gradient_accumulation": 2,
+        "dataset_name": str(write_dataset(tmp_path_factory.mktemp("data") / "dataset", rows)),
+        "model_name_or_path": str(tiny_vlm),
+        "lora_modules_to_save": ["vision_model", "connector"],
+        "lr_scheduler_type": "cosine",
+        "num_train_epochs": 10,
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 2,
         "save_steps": 2,
         "max_new_tokens": 8,
     }
@@ -78,15 +79,17 @@ def kill(process: subprocess.Popen, moment: str, folder: Path, dice: random.Rand
 @pytest.mark.parametrize(
     ("settings", "kills"),
     [
-        pytest.param({"packing": "shared_prefix", "max_length": 1024, "pack_length": 1024}, KILLS, id="packs"),
-        pytest.param({"packing": "shared_prefix", "eval_split": "train"}, ["step", "torn", "step"], id="random rows"),
+        pytest.param({"max_length": 1024, "pack_length": 1024}, KILLS, id="packs"),
+        pytest.param(
+            {"eval_strategy": "steps", "dataset_test_split": "train"}, ["step", "torn", "step"], id="random rows"
+        ),
     ],
 )
 def test_a_run_killed_at_random_ends_like_one_that_was_not(recipe, tmp_path, settings, kills):
     recipe = {**recipe, **settings}
     whole, folder = tmp_path / "whole", tmp_path / "killed"
-    train(TrainConfig(**recipe, output=str(whole)))
-    file = write_recipe(tmp_path / "recipe.yaml", **recipe, output=str(folder))
+    train(TrajectoryConfig(**recipe, output_dir=str(whole)))
+    file = write_recipe(tmp_path / "recipe.yaml", **recipe, output_dir=str(folder))
     dice, torn, reached = random.Random(0), 0, []
     for moment in kills:
         kill(start_train(file), moment, folder, dice)

@@ -122,7 +122,9 @@ def test_long_rows_stop_the_run_or_are_counted(encoder):
 @pytest.mark.parametrize("packing", ["none", "length_grouped", "packed", "shared_prefix"])
 def test_long_rows_are_left_out_of_training(tiny_vlm, tmp_path, packing):
     rows = [make_row(number, system_prompt="word " * (400 if number == 2 else 1)) for number in range(4)]
-    trainer = make_trainer(tiny_vlm, tmp_path, rows, packing=packing, long_rows="skip", max_length=700, batch_size=3)
+    trainer = make_trainer(
+        tiny_vlm, tmp_path, rows, packing=packing, long_rows="skip", max_length=700, per_device_train_batch_size=3
+    )
     trainer.train()
     assert trainer.state.global_step == 1 and len(trainer.train_dataset) == 3
     assert len(trainer.data_collator.skipped_rows) == 1
@@ -130,7 +132,7 @@ def test_long_rows_are_left_out_of_training(tiny_vlm, tmp_path, packing):
 
 def test_packs_of_a_token_budget_are_trained(tiny_vlm, tmp_path):
     rows = [make_row(number, attached=0, brought=[0]) for number in range(8)]
-    recipe = {"packing": "shared_prefix", "max_length": 600, "pack_length": 600}
+    recipe = {"max_length": 600, "pack_length": 600}
     trainer = make_trainer(tiny_vlm, tmp_path, rows, **recipe)
     index = measure_rows(trainer.train_dataset, trainer.data_collator)
     assert trainer.batches == pack_rows(index, 600, True) and 1 < len(trainer.batches) < 8
@@ -139,9 +141,9 @@ def test_packs_of_a_token_budget_are_trained(tiny_vlm, tmp_path):
 
 
 def test_a_pack_must_hold_a_row():
-    from trainers.config import TrainConfig
+    from trainers.config import TrajectoryConfig
 
     with pytest.raises(InputError, match="`pack_length` needs packing, and at least the `max_length` of a row."):
-        TrainConfig(dataset="d", output="o", packing="packed", max_length=100, pack_length=99)
+        TrajectoryConfig(output_dir="o", packing_strategy="packed", max_length=100, pack_length=99)
     with pytest.raises(InputError, match="`pack_length` needs packing"):
-        TrainConfig(dataset="d", output="o", packing="none", max_length=100, pack_length=200)
+        TrajectoryConfig(output_dir="o", packing=False, max_length=100, pack_length=200)

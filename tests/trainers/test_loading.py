@@ -14,8 +14,9 @@ from tests.helpers.hub_client import Client
 from tests.helpers.hub_server import HubServer
 from tests.helpers.training_rows import TINY, make_row, write_dataset
 from tests.helpers.training_runs import losses, weights
+from trainers.config import TrajectoryConfig
 from trainers.loading import load_controller
-from trainers.sft import TrainConfig, train
+from trainers.sft import train
 
 
 ROWS = [make_row(number, attached=number % 2) for number in range(1, 5)]
@@ -24,8 +25,8 @@ ROWS = [make_row(number, attached=number % 2) for number in range(1, 5)]
 @pytest.fixture(scope="module")
 def recipe(tiny_vlm, tmp_path_factory) -> dict:
     dataset = write_dataset(tmp_path_factory.mktemp("data") / "dataset", ROWS)
-    quick = {"modules_to_save": None, "max_new_tokens": 8}
-    return {**TINY, **quick, "dataset": str(dataset), "controller": str(tiny_vlm)}
+    quick = {"lora_modules_to_save": None, "max_new_tokens": 8}
+    return {**TINY, **quick, "dataset_name": str(dataset), "model_name_or_path": str(tiny_vlm)}
 
 
 # Weights in four bits
@@ -38,7 +39,7 @@ needs_bitsandbytes = pytest.mark.skipif(
 
 @needs_bitsandbytes
 def test_only_the_language_model_is_held_in_four_bits(recipe, tmp_path):
-    config = TrainConfig(**{**recipe, "quantization": "4bit"}, output=str(tmp_path))
+    config = TrajectoryConfig(**{**recipe, "load_in_4bit": True}, output_dir=str(tmp_path))
     model = load_controller(config).model
     kinds = {name: type(module).__name__ for name, module in model.named_modules()}
     small = {name for name, kind in kinds.items() if kind == "Linear4bit"}
@@ -48,13 +49,15 @@ def test_only_the_language_model_is_held_in_four_bits(recipe, tmp_path):
 
 @needs_bitsandbytes
 def test_an_adapter_of_four_bits_is_saved_on_the_weights_as_they_were(recipe, tiny_vlm, tmp_path):
-    train(TrainConfig(**{**recipe, "quantization": "4bit", "epochs": 2}, output=str(tmp_path / "run")))
+    train(
+        TrajectoryConfig(**{**recipe, "load_in_4bit": True, "num_train_epochs": 2}, output_dir=str(tmp_path / "run"))
+    )
     base, tuned = weights(tiny_vlm), weights(tmp_path / "run" / "agent")
     assert base.keys() == tuned.keys()
     changed = {name for name in base if not torch.equal(base[name], tuned[name])}
     assert changed == {n for n in base if "text_model" in n and n.split(".")[-2] in ("q_proj", "k_proj", "v_proj")}
     # Four bits are not far from the whole weights, and not the same.
-    train(TrainConfig(**{**recipe, "epochs": 2}, output=str(tmp_path / "whole")))
+    train(TrajectoryConfig(**recipe, output_dir=str(tmp_path / "whole")))
     pairs = list(zip(losses(tmp_path / "run"), losses(tmp_path / "whole"), strict=True))
     assert all(a == pytest.approx(b, rel=0.1) and a != b for a, b in pairs)
 
@@ -62,12 +65,12 @@ def test_an_adapter_of_four_bits_is_saved_on_the_weights_as_they_were(recipe, ti
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="the extra `qlora` is installed")
 def test_four_bits_need_their_extra(recipe, tmp_path):
     with pytest.raises(MissingExtraError, match=r"t3-agents\[qlora\]"):
-        train(TrainConfig(**{**recipe, "quantization": "4bit"}, output=str(tmp_path / "run")))
+        train(TrajectoryConfig(**{**recipe, "load_in_4bit": True}, output_dir=str(tmp_path / "run")))
 
 
 def test_another_number_of_bits_is_refused():
-    with pytest.raises(InputError, match="^`quantization` is one of 4bit, not `3bit`.$"):
-        TrainConfig(dataset="d", output="o", quantization="3bit")
+    with pytest.raises(InputError, match="^`load_in_8bit` changes nothing in the tuning of agents: leave it out.$"):
+        TrajectoryConfig(output_dir="o", load_in_8bit=True)
 
 
 # Kernels
@@ -76,7 +79,7 @@ def test_another_number_of_bits_is_refused():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_liger_kernels_need_a_gpu_and_their_extra(recipe, tmp_path):
     with pytest.raises((MissingExtraError, InputError), match=r"t3-agents\[liger\]|need a GPU: set use_liger_kernel"):
-        train(TrainConfig(**{**recipe, "use_liger_kernel": True}, output=str(tmp_path / "run")))
+        train(TrajectoryConfig(**{**recipe, "use_liger_kernel": True}, output_dir=str(tmp_path / "run")))
 
 
 # A controller of the Hub
@@ -103,7 +106,8 @@ def test_the_agent_of_a_controller_of_the_hub_is_an_adapter_that_can_be_pushed(h
     client = Client(hub, tmp_path)
     upload(hub, tiny_vlm, "user/tiny", "model", tmp_path)
     options = [f"--{name}={value}" for name, value in recipe.items() if value is not None]
-    options += ["--controller=user/tiny", f"--output={tmp_path / 'run'}", "--push-to-hub=user/agent"]
+    options += ["--model_name_or_path=user/tiny", f"--output_dir={tmp_path / 'run'}"]
+    options += ["--hub_model_id=user/agent", "--push-to-hub"]
     done = client.t3("train", *options)
     assert done.returncode == 0, done.stderr[-3000:]
     files = {path.name for path in (tmp_path / "run" / "agent").iterdir()}
@@ -121,8 +125,8 @@ result = {"base": agent.model.model_id, "files": files, "card": card.data.base_m
     assert found["base"] == "user/tiny" and found["card"] == "user/tiny"
     assert {"README.md", "t3_agent.json", "adapter_model.safetensors", "run/train.json"} <= set(found["files"])
 
-    merged = [f"--output={tmp_path / 'merged'}" if o.startswith("--output") else o for o in options[:-1]]
-    done = client.t3("train", *merged, "--merge=true")
+    merged = [f"--output_dir={tmp_path / 'merged'}" if o.startswith("--output") else o for o in options[:-1]]
+    done = client.t3("train", *merged, "--merge")
     assert done.returncode == 0, done.stderr[-3000:]
     agent = T3Agent.from_pretrained(tmp_path / "merged" / "agent", device="cpu")
     assert weights(tmp_path / "merged" / "agent").keys() == weights(tiny_vlm).keys()
@@ -131,6 +135,8 @@ result = {"base": agent.model.model_id, "files": files, "card": card.data.base_m
 
 def test_a_wrong_name_of_a_repo_is_said_before_the_training(recipe, hub, tmp_path):
     options = [f"--{name}={value}" for name, value in recipe.items() if value is not None]
-    done = Client(hub, tmp_path).t3("train", *options, f"--output={tmp_path / 'run'}", "--push-to-hub=agent")
+    done = Client(hub, tmp_path).t3(
+        "train", *options, f"--output_dir={tmp_path / 'run'}", "--push-to-hub", "--hub_model_id=agent"
+    )
     assert done.returncode == 2 and "`agent` is not a name of a Hub repo" in done.stderr
     assert not (tmp_path / "run").exists()

@@ -12,6 +12,7 @@ from t3_agents.errors import InputError
 from t3_agents.models.encoding import ChatEncoder
 from tests.helpers.families import FAMILIES, GROUPED, make_family
 from tests.helpers.training_rows import (
+    PACKING,
     SAME,
     SAME_SHARED,
     TINY,
@@ -23,8 +24,9 @@ from tests.helpers.training_rows import (
 )
 from trainers.attention import use_segment_attention
 from trainers.collator import IGNORE, TrajectoryCollator
+from trainers.config import TrajectoryConfig
 from trainers.packing import packing_refusal
-from trainers.sft import TrainConfig, build_trainer
+from trainers.sft import build_trainer
 from trainers.trainer import packing_problem, supervised_logits
 
 
@@ -42,7 +44,7 @@ def rows_of(kind: str) -> list[dict]:
 
 def make_trainer(family: str, folder, rows, **recipe):
     model, processor = make_family(family, folder / "parts")
-    config = TrainConfig(dataset="rows", output=str(folder / "run"), **{**TINY, "modules_to_save": None, **recipe})
+    config = TrajectoryConfig(output_dir=str(folder / "run"), **{**TINY, "lora_modules_to_save": None, **recipe})
     trainer = build_trainer(config, model, processor, make_dataset(rows))
     trainer.args.save_strategy = "no"  # a processor without its part for videos cannot be saved
     fill_adapter(trainer.model)
@@ -89,9 +91,9 @@ def test_twenty_steps_give_the_same_weights(family, tmp_path):
     """Padded batches of four, against batches of two that are accumulated twice, with checkpointing: padded where the
     family is not packed, else packs without and with a shared prefix."""
     rows = [make_row(number, attached=number % 2, brought=[number % 2] * (number % 3)) for number in range(80)]
-    start, expected = weights_after(family, tmp_path / "whole", rows, packing="none", batch_size=4)
+    start, expected = weights_after(family, tmp_path / "whole", rows, packing="none", per_device_train_batch_size=4)
     assert all((value - start[name]).abs().max() > 1e-3 for name, value in expected.items())
-    halves = {"batch_size": 2, "gradient_accumulation": 2, "gradient_checkpointing": True}
+    halves = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "gradient_checkpointing": True}
     for packing in ("none",) if family in GROUPED else ("packed", "shared_prefix"):
         _, found = weights_after(family, tmp_path / packing, rows, packing=packing, **halves)
         for name, value in expected.items():
@@ -140,8 +142,8 @@ def test_a_processor_of_another_model_stops_the_run_at_its_start(family, packing
     model, processor = make_family(family, tmp_path / "parts")
     processor.image_seq_len = processor.image_seq_length = 5
     row, other = make_row(1), make_row(2)
-    config = TrainConfig(
-        dataset="rows", output=str(tmp_path / "run"), **{**TINY, "modules_to_save": None, "packing": packing}
+    config = TrajectoryConfig(
+        output_dir=str(tmp_path / "run"), **{**TINY, "lora_modules_to_save": None, **PACKING[packing]}
     )
     message = (
         rf"^The rows ({row['id']}|{other['id']}).* do not fit .*: .*Use the processor that the model was released"
@@ -161,7 +163,7 @@ def test_a_processor_of_another_model_stops_the_run_at_its_start(family, packing
 def test_a_family_that_cannot_be_packed_is_grouped_by_length(family, reason, tmp_path, caplog):
     rows = [make_row(number, attached=0, brought=[0] * (number % 3)) for number in range(6)]
     with caplog.at_level(logging.WARNING):
-        trainer = make_trainer(family, tmp_path, rows, packing="shared_prefix", batch_size=2)
+        trainer = make_trainer(family, tmp_path, rows, packing="shared_prefix", per_device_train_batch_size=2)
     assert f"Rows are grouped by length instead of packed: {reason}." in caplog.text
     assert packing_refusal(trainer.model.get_base_model()) == reason
     assert trainer.data_collator.packing == "none"
@@ -204,7 +206,7 @@ def test_rows_with_pictures_are_part_of_the_check(tmp_path, caplog):
     model, processor = make_family("qwen2_vl", tmp_path)
     model.config.get_text_config().rope_parameters.pop("mrope_section")
     rows = [make_row(number, attached=0, brought=[0]) for number in range(4)]
-    config = TrainConfig(dataset="rows", output=str(tmp_path / "run"), **{**TINY, "modules_to_save": None})
+    config = TrajectoryConfig(output_dir=str(tmp_path / "run"), **{**TINY, "lora_modules_to_save": None})
     assert build_trainer(config, model, processor, make_dataset(rows)).data_collator.packing == "shared_prefix"
     with caplog.at_level(logging.WARNING):
         build_trainer(config, model, processor, make_dataset([*rows, *rows_of("own pictures")]))

@@ -74,7 +74,7 @@ def make_trainer_batch(trainer, rows, packing: str):
 def test_loss_and_gradients_are_those_of_full_logits_on_the_padded_batch(tiny_vlm, tmp_path, packing, chosen):
     pictures = any(row["images"] for row in chosen)
     modules = ["vision_model", "connector"] if pictures else None
-    trainer = make_trainer(tiny_vlm, tmp_path, chosen, packing=packing, modules_to_save=modules)
+    trainer = make_trainer(tiny_vlm, tmp_path, chosen, packing=packing, lora_modules_to_save=modules)
     trainer.model.train()
     loss, gradients = reference(trainer, chosen)
     batch = make_trainer_batch(trainer, chosen, packing)
@@ -94,9 +94,9 @@ def test_loss_and_gradients_are_those_of_full_logits_on_the_padded_batch(tiny_vl
 def test_gradient_accumulation_weighs_tokens_and_not_batches(tiny_vlm, tmp_path):
     """Two batches of two rows are one batch of four, although their numbers of produced tokens differ."""
     for name, recipe in {
-        "whole": {"batch_size": 4, "packing": "none"},
-        "halves": {"batch_size": 2, "gradient_accumulation": 2, "packing": "none"},
-        "shared": {"batch_size": 2, "gradient_accumulation": 2, "packing": "shared_prefix"},
+        "whole": {"per_device_train_batch_size": 4, "packing": "none"},
+        "halves": {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "packing": "none"},
+        "shared": {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2},
     }.items():
         kept = KeepGradients()
         trainer = make_trainer(tiny_vlm, tmp_path / name, ROWS, callbacks=[kept], **recipe)
@@ -112,7 +112,7 @@ def test_gradient_accumulation_weighs_tokens_and_not_batches(tiny_vlm, tmp_path)
 @pytest.mark.parametrize("packing", ["none", "shared_prefix"])
 def test_weights_scale_the_loss_of_their_steps(tiny_vlm, tmp_path, packing):
     rows = [make_row(1, attached=0, brought=[0]), make_row(2, attached=0, brought=[0])]
-    trainer = make_trainer(tiny_vlm, tmp_path, rows, packing=packing, modules_to_save=None)
+    trainer = make_trainer(tiny_vlm, tmp_path, rows, packing=packing, lora_modules_to_save=None)
     losses = []
     for weights in ([1, 1], [1, 0], [1, 3]):
         batch = trainer.data_collator([{**row, "step_weights": weights} for row in make_dataset(rows)])
@@ -125,7 +125,7 @@ def test_five_steps_give_the_same_weights(tiny_vlm, tmp_path):
     rows = [*ROWS, *(make_row(number, brought=[number % 2]) for number in range(5, 11))]
     weights, start = {}, {}
     for packing in ("none", "shared_prefix"):
-        trainer = make_trainer(tiny_vlm, tmp_path / packing, rows, packing=packing, batch_size=2)
+        trainer = make_trainer(tiny_vlm, tmp_path / packing, rows, packing=packing, per_device_train_batch_size=2)
         start = {name: p.detach().clone() for name, p in trained_parameters(trainer.model).items()}
         trainer.train()
         assert trainer.state.global_step == 5
@@ -212,7 +212,7 @@ def test_checkpointing_does_not_compute_attention_twice(tiny_vlm, tmp_path):
     rows = [make_row(number, attached=0, brought=[0]) for number in range(4)]
     calls = {}
     for checkpointing in (False, True):
-        recipe = {"packing": "shared_prefix", "gradient_checkpointing": checkpointing}
+        recipe = {"packing_strategy": "shared_prefix", "gradient_checkpointing": checkpointing}
         trainer = make_trainer(tiny_vlm, tmp_path / str(checkpointing), rows, **recipe)
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
             trainer.train()

@@ -8,7 +8,7 @@ import yaml
 from tests.helpers import ROOT
 from tests.helpers.families import make_family
 from tests.helpers.training_rows import make_dataset, make_row
-from trainers.config import TrainConfig
+from trainers.config import TrajectoryConfig
 from trainers.packing import packing_refusal
 from trainers.sft import build_trainer
 
@@ -42,9 +42,9 @@ def test_a_recipe_adapts_query_key_and_value_of_the_language_model_only(recipe, 
     model, processor = make_family(family, tmp_path / "parts")
     names = [name for name, _ in model.named_modules()]
     assert any("vis" in name and name.split(".")[-1] in ("q_proj", "qkv") for name in names)
-    config = TrainConfig(dataset="rows", output=str(tmp_path / "run"), **read(recipe))
+    config = TrajectoryConfig(output_dir=str(tmp_path / "run"), **read(recipe))
     # A recipe says what its family comes to anyway.
-    assert (config.packing == "length_grouped") == (packing_refusal(model) is not None)
+    assert config.packing == (packing_refusal(model) is None) == (config.train_sampling_strategy == "random")
     trainer = build_trainer(config, model, processor, make_dataset([make_row(1), make_row(2)]))
     trained = {name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad}
     kinds = {"linear_attention": ["linear_attn.in_proj_qkv"]}
@@ -65,14 +65,14 @@ def test_a_recipe_adapts_query_key_and_value_of_the_language_model_only(recipe, 
 def test_the_papers_settings_are_those_of_the_paper(recipe):
     """arXiv 2412.15606."""
     expected = {
-        "lora_rank": 64,
+        "lora_r": 64,
         "learning_rate": 1e-6,
-        "lr_scheduler": "cosine",
+        "lr_scheduler_type": "cosine",
         "weight_decay": 0.1,
         "adam_beta2": 0.95,
-        "warmup_ratio": 0.01,
-        "batch_size": 2,
-        "epochs": 5,
+        "warmup_steps": 0.01,
+        "per_device_train_batch_size": 2,
+        "num_train_epochs": 5,
         "max_length": 10240,
         "prompt": "paper",
     }

@@ -12,8 +12,8 @@ from t3_agents.turns import Step
 from t3_agents.verifiers import SAMPLE, verify
 from tests.helpers.tiny_vlm import turn
 from tests.helpers.training_rows import SYSTEM_PROMPT, picture
+from trainers.loading import load_rows
 from trainers.rejection_sampling import select, step_pairs, write_pairs, write_trajectories
-from trainers.sft import load_rows
 
 
 LOOK, GUESS, ANSWER = "print(visualizer('files/photo.png', 'What?'))", "final_answer('blue')", "final_answer('red')"

@@ -25,6 +25,7 @@ from t3_agents.models.vlm import VLMModel
 from t3_agents.task import Task
 from tests.helpers import ROOT
 from tests.helpers.training_rows import (
+    PACKING,
     SAME,
     SAME_SHARED,
     TINY,
@@ -35,9 +36,10 @@ from tests.helpers.training_rows import (
     write_dataset,
 )
 from tests.helpers.training_runs import losses, read_log, start_train, weight_difference, weights, write_recipe
-from trainers.checkpoints import COMPLETE, last_checkpoint
 from trainers.collator import TrajectoryCollator
-from trainers.sft import TrainConfig, build_trainer, load_rows, train
+from trainers.config import TrajectoryConfig
+from trainers.loading import COMPLETE, last_checkpoint, load_rows
+from trainers.sft import build_trainer, train
 
 
 ROWS = [make_row(number, attached=number % 2, brought=[number % 3 // 2]) for number in range(1, 9)]
@@ -53,11 +55,11 @@ def recipe(tiny_vlm, dataset) -> dict:
     """Four optimizer steps, each with a checkpoint."""
     return {
         **TINY,
-        "dataset": str(dataset),
-        "controller": str(tiny_vlm),
-        "modules_to_save": ["vision_model", "connector"],
-        "batch_size": 2,
-        "packing": "shared_prefix",
+        "dataset_name": str(dataset),
+        "model_name_or_path": str(tiny_vlm),
+        "lora_modules_to_save": ["vision_model", "connector"],
+        "per_device_train_batch_size": 2,
+        "packing_strategy": "shared_prefix",
         "save_steps": 1,
         "max_new_tokens": 8,
     }
@@ -67,7 +69,7 @@ def recipe(tiny_vlm, dataset) -> dict:
 def finished(recipe, tmp_path_factory) -> Path:
     """The output folder of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("train") / "run"
-    assert train(TrainConfig(**recipe, output=str(folder))) == folder / "agent"
+    assert train(TrajectoryConfig(**recipe, output_dir=str(folder))) == folder / "agent"
     return folder
 
 
@@ -81,7 +83,7 @@ def t3_train(*argv: str) -> subprocess.CompletedProcess:
 
 def test_by_default_only_query_key_and_value_of_the_language_model_are_adapted(tiny_vlm, tmp_path):
     """The vision tower has projections of the same names."""
-    trainer = make_trainer(tiny_vlm, tmp_path, ROWS[:2], modules_to_save=None)
+    trainer = make_trainer(tiny_vlm, tmp_path, ROWS[:2], lora_modules_to_save=None)
     names = list(trained_parameters(trainer.model))
     assert names and all(".text_model.layers." in name and "lora_" in name for name in names)
     layers = trainer.model.config.text_config.num_hidden_layers
@@ -91,7 +93,7 @@ def test_by_default_only_query_key_and_value_of_the_language_model_are_adapted(t
 
 
 def test_only_adapter_and_saved_modules_get_gradients_and_change(tiny_vlm, tmp_path):
-    trainer = make_trainer(tiny_vlm, tmp_path, ROWS[:4], modules_to_save=["connector"], batch_size=4)
+    trainer = make_trainer(tiny_vlm, tmp_path, ROWS[:4], per_device_train_batch_size=4)
     before = {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
     trainer.train()
     changed = {n for n, p in trainer.model.named_parameters() if not torch.equal(before[n], p.detach())}
@@ -111,9 +113,9 @@ def test_saved_modules_may_have_a_rate_of_their_own(tiny_vlm, tmp_path):
 
 
 def test_the_seed_decides_adapter_and_order(recipe, finished, tmp_path):
-    train(TrainConfig(**recipe, output=str(tmp_path / "same")))
+    train(TrajectoryConfig(**recipe, output_dir=str(tmp_path / "same")))
     assert weight_difference(finished / "agent", tmp_path / "same" / "agent") < SAME
-    train(TrainConfig(**{**recipe, "seed": 1}, output=str(tmp_path / "other")))
+    train(TrajectoryConfig(**{**recipe, "seed": 1}, output_dir=str(tmp_path / "other")))
     assert weight_difference(finished / "agent", tmp_path / "other" / "agent") > 1e-4
 
 
@@ -122,38 +124,41 @@ def test_the_seed_decides_adapter_and_order(recipe, finished, tmp_path):
 
 def test_an_empty_dataset_is_refused(tiny_vlm, tmp_path):
     controller = VLMModel.from_pretrained(tiny_vlm, device="cpu")
-    config = TrainConfig(dataset="rows", output=str(tmp_path), **TINY)
+    config = TrajectoryConfig(output_dir=str(tmp_path), **TINY)
     with pytest.raises(InputError, match="^The split `train` has no rows to train on.$"):
         build_trainer(config, controller.model, controller.processor, make_dataset(ROWS[:1]).select([]))
 
 
 def test_targets_that_match_nothing_are_named(tiny_vlm, tmp_path):
-    with pytest.raises(InputError, match=r"^No module of Idefics3ForCond\w+ matches lora_targets `\.\*nothing\$`\.$"):
-        make_trainer(tiny_vlm, tmp_path, ROWS[:1], lora_targets=".*nothing$")
+    with pytest.raises(
+        InputError, match=r"^No module of Idefics3ForC\w+ matches lora_target_modules `\.\*nothing\$`\.$"
+    ):
+        make_trainer(tiny_vlm, tmp_path, ROWS[:1], lora_target_modules=".*nothing$")
 
 
 @pytest.mark.parametrize("targets", ["*.q_proj", "(q_proj"])
 def test_targets_that_are_no_regular_expression_are_named(targets):
-    with pytest.raises(InputError, match=f"^`lora_targets` `{re.escape(targets)}` is no regular expression: .*"):
-        TrainConfig(dataset="d", output="o", lora_targets=targets)
+    with pytest.raises(InputError, match=f"^`lora_target_modules` `{re.escape(targets)}` is no regular expression: "):
+        TrajectoryConfig(output_dir="o", lora_target_modules=targets)
 
 
 def test_saved_modules_that_match_nothing_are_named(tiny_vlm, tmp_path):
-    with pytest.raises(InputError, match="^No module of Idefics3ForCond.* is named as `conector` in modules_to_save"):
-        make_trainer(tiny_vlm, tmp_path, ROWS[:1], modules_to_save=["conector"])
+    with pytest.raises(InputError, match="^No module of .* is named as `conector` in lora_modules_to_save"):
+        make_trainer(tiny_vlm, tmp_path, ROWS[:1], lora_modules_to_save=["conector"])
 
 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("packing", "bfd", "`packing` is one of none, length_grouped, packed, shared_prefix, not `bfd`."),
-        ("batch_size", 0, "`batch_size` must be above 0, not 0."),
-        ("epochs", -1, "`epochs` must be above 0, not -1."),
+        ("packing_strategy", "bfd", "`packing_strategy` is one of packed, shared_prefix, not `bfd`."),
+        ("padding_free", True, "`padding_free` changes nothing in the tuning of agents: leave it out."),
+        ("per_device_train_batch_size", 0, "`per_device_train_batch_size` must be above 0, not 0."),
+        ("num_train_epochs", -1, "`num_train_epochs` must be above 0, not -1."),
     ],
 )
 def test_values_that_cannot_be_used_are_named(field, value, message):
     with pytest.raises(InputError) as caught:
-        TrainConfig(dataset="d", output="o", **{field: value})
+        TrajectoryConfig(output_dir="o", **{field: value})
     assert str(caught.value) == message
 
 
@@ -170,20 +175,20 @@ def test_datasets_that_cannot_be_read_are_named(dataset, tmp_path):
 
 def test_a_row_that_cannot_be_trained_on_stops_before_the_first_step(recipe, tmp_path):
     with pytest.raises(InputError, match=r"^Row \w+: its first step ends at token \d+, beyond max_length=20\."):
-        train(TrainConfig(**{**recipe, "max_length": 20}, output=str(tmp_path / "run")))
+        train(TrajectoryConfig(**{**recipe, "max_length": 20}, output_dir=str(tmp_path / "run")))
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("learning_rat: 1.0", "learning_rat"),
-        ("packing: bfd", "`packing` is one of none, length_grouped, packed, shared_prefix, not `bfd`."),
+        ("packing_strategy: bfd", "`packing_strategy` is one of packed, shared_prefix, not `bfd`."),
     ],
 )
 def test_the_command_refuses_a_wrong_recipe(dataset, tmp_path, content, message):
     file = tmp_path / "recipe.yaml"
     file.write_text(content + "\n")
-    result = t3_train("--config", str(file), "--dataset", str(dataset), "--output", str(tmp_path / "run"))
+    result = t3_train("--config", str(file), "--dataset_name", str(dataset), "--output_dir", str(tmp_path / "run"))
     assert result.returncode == 2 and message in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "run").exists()
@@ -193,14 +198,14 @@ def test_every_recipe_of_the_package_is_a_config():
     recipes = list((ROOT / "trainers" / "recipes").glob("*.yaml"))
     assert len(recipes) >= 2
     for file in recipes:
-        TrainConfig(dataset="d", output="o", **yaml.safe_load(file.read_text()))
+        TrajectoryConfig(output_dir="o", **yaml.safe_load(file.read_text()))
 
 
 @pytest.mark.parametrize("packing", ["none", "length_grouped", "packed", "shared_prefix"])
 def test_a_loss_that_is_no_number_stops_the_run(recipe, tmp_path, packing):
-    settings = {**recipe, "learning_rate": 1e30, "packing": packing}
+    settings = {**recipe, "learning_rate": 1e30, **PACKING[packing]}
     with pytest.raises(InputError, match=r"^The loss is (nan|inf) at step \d with the rows \w{16}"):
-        train(TrainConfig(**settings, output=str(tmp_path / "run")))
+        train(TrajectoryConfig(**settings, output_dir=str(tmp_path / "run")))
     assert not (tmp_path / "run" / "agent").exists()
 
 
@@ -275,10 +280,10 @@ def test_nothing_of_this_machine_is_in_the_agent(finished, tiny_vlm, dataset):
 
 def test_a_finished_run_is_not_repeated(finished, recipe):
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.name != ".lock"}
-    assert train(TrainConfig(**recipe, output=str(finished))) == finished / "agent"
+    assert train(TrajectoryConfig(**recipe, output_dir=str(finished))) == finished / "agent"
     assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.name != ".lock"}
     with pytest.raises(RunFolderError, match="learning_rate is 0.001 there, 0.5 now"):
-        train(TrainConfig(**{**recipe, "learning_rate": 0.5}, output=str(finished)))
+        train(TrajectoryConfig(**{**recipe, "learning_rate": 0.5}, output_dir=str(finished)))
 
 
 def test_last_checkpoint_is_the_newest_complete_one(tmp_path):
@@ -294,8 +299,8 @@ def test_last_checkpoint_is_the_newest_complete_one(tmp_path):
 
 def test_a_killed_run_resumes_from_its_last_checkpoint(recipe, tmp_path):
     """`kill -9` in the middle: the same command ends with the weights of a run that was never stopped."""
-    recipe, folder = {**recipe, "epochs": 4}, tmp_path / "run"
-    process = start_train(write_recipe(tmp_path / "recipe.yaml", **recipe, output=str(folder)))
+    recipe, folder = {**recipe, "num_train_epochs": 4}, tmp_path / "run"
+    process = start_train(write_recipe(tmp_path / "recipe.yaml", **recipe, output_dir=str(folder)))
     deadline = time.monotonic() + 600
     while not (folder / "checkpoint-2").exists():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
@@ -310,8 +315,8 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(recipe, tmp_path):
     resumed_from = last_checkpoint(folder)
     assert resumed_from is not None and not torn.exists()
 
-    train(TrainConfig(**recipe, output=str(folder)))
-    train(TrainConfig(**recipe, output=str(tmp_path / "whole")))
+    train(TrajectoryConfig(**recipe, output_dir=str(folder)))
+    train(TrajectoryConfig(**recipe, output_dir=str(tmp_path / "whole")))
     assert weight_difference(tmp_path / "whole" / "agent", folder / "agent") < SAME
     assert [entry["step"] for entry in read_log(folder)] == list(range(1, 17))
     assert losses(folder) == pytest.approx(losses(tmp_path / "whole"), rel=SAME)
@@ -323,7 +328,7 @@ def test_a_run_killed_before_its_agent_was_saved_only_saves_it(recipe, finished,
     checkpoints = {path: path.stat().st_mtime_ns for path in folder.glob("checkpoint-*/*")}
     (folder / "agent").rename(folder / ".agent")
     (folder / ".agent" / "t3_agent.json").unlink()
-    train(TrainConfig(**recipe, output=str(folder)))
+    train(TrajectoryConfig(**recipe, output_dir=str(folder)))
     assert weight_difference(finished / "agent", folder / "agent") < SAME
     assert checkpoints == {path: path.stat().st_mtime_ns for path in folder.glob("checkpoint-*/*")}
     assert not (folder / ".agent").exists()
@@ -333,12 +338,12 @@ def test_padding_and_tokens_are_counted(recipe, tmp_path):
     """Two batches of two rows: what is read, and what is padding."""
     rows = [make_row(number, attached=0, brought=[0] * number) for number in range(4)]
     data = write_dataset(tmp_path / "dataset_padding", rows)
-    settings = {**recipe, "dataset": str(data), "batch_size": 2, "epochs": 1}
-    encoder = ChatEncoder(AutoProcessor.from_pretrained(recipe["controller"]))
+    settings = {**recipe, "dataset_name": str(data), "per_device_train_batch_size": 2, "num_train_epochs": 1}
+    encoder = ChatEncoder(AutoProcessor.from_pretrained(recipe["model_name_or_path"]))
     lengths = [len(TrajectoryCollator(encoder).encode(row).ids) for row in rows]
     reports = {}
     for packing in ("none", "length_grouped", "packed"):
-        train(TrainConfig(**{**settings, "packing": packing}, output=str(tmp_path / packing)))
+        train(TrajectoryConfig(**{**settings, **PACKING[packing]}, output_dir=str(tmp_path / packing)))
         reports[packing] = json.loads((tmp_path / packing / "train.json").read_text())
         assert sum(entry["tokens"] for entry in reports[packing]["log"]) == sum(lengths)
         assert reports[packing]["summary"]["packing"] == packing
@@ -351,8 +356,8 @@ def test_padding_and_tokens_are_counted(recipe, tmp_path):
 
 def test_the_best_checkpoint_on_another_split_is_kept(recipe, dataset, tmp_path):
     """A learning rate that ruins the model: the first checkpoint is the best one, and the agent is made of it."""
-    settings = {**recipe, "eval_split": "train", "learning_rate": 0.3, "save_steps": 1, "packing": "shared_prefix"}
-    train(TrainConfig(**settings, output=str(tmp_path / "run")))
+    settings = {**recipe, "eval_strategy": "steps", "dataset_test_split": "train", "learning_rate": 0.3}
+    train(TrajectoryConfig(**settings, output_dir=str(tmp_path / "run")))
     record = json.loads((tmp_path / "run" / "train.json").read_text())
     found = [entry["eval_loss"] for entry in record["evaluations"]]
     assert len(found) == 4 and record["summary"]["best_eval_loss"] == min(found)
@@ -364,7 +369,7 @@ def test_the_best_checkpoint_on_another_split_is_kept(recipe, dataset, tmp_path)
     collator = TrajectoryCollator(agent.model.encoder)
     from trainers.trainer import supervised_logits
 
-    total, batches = 0.0, [ROWS[i : i + recipe["batch_size"]] for i in range(0, len(ROWS), recipe["batch_size"])]
+    total, batches = 0.0, [ROWS[i : i + 2] for i in range(0, len(ROWS), 2)]
     with torch.no_grad():
         for rows in batches:
             logits, wanted = supervised_logits(agent.model.model, agent.model.model, collator(rows))
@@ -379,9 +384,9 @@ def test_a_full_disk_is_said_and_nothing_is_lost(recipe, finished, tmp_path):
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(folder)], check=True)
     try:
         with pytest.raises(InputError, match="^The disk of .* is full: free some space and start again"):
-            train(TrainConfig(**recipe, output=str(folder)))
+            train(TrajectoryConfig(**recipe, output_dir=str(folder)))
         subprocess.run(["mount", "-o", "remount,size=200m", str(folder)], check=True)
-        train(TrainConfig(**recipe, output=str(folder)))
+        train(TrajectoryConfig(**recipe, output_dir=str(folder)))
         assert weight_difference(finished / "agent", folder / "agent") < SAME
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
@@ -390,9 +395,10 @@ def test_a_full_disk_is_said_and_nothing_is_lost(recipe, finished, tmp_path):
 def test_rows_that_were_cut_are_counted(recipe, tmp_path):
     rows = [make_row(number, attached=0, brought=[0, 0, 0]) for number in (1, 5)]
     data = write_dataset(tmp_path / "dataset", rows)
-    encoder = ChatEncoder(AutoProcessor.from_pretrained(recipe["controller"]))
+    encoder = ChatEncoder(AutoProcessor.from_pretrained(recipe["model_name_or_path"]))
     limit = max(TrajectoryCollator(encoder).encode(row).turns[2][1] for row in rows)
-    train(TrainConfig(**{**recipe, "dataset": str(data), "max_length": limit}, output=str(tmp_path / "run")))
+    settings = {**recipe, "dataset_name": str(data), "max_length": limit}
+    train(TrajectoryConfig(**settings, output_dir=str(tmp_path / "run")))
     summary = json.loads((tmp_path / "run" / "train.json").read_text())["summary"]
     assert summary["cut_rows"] == {row["id"]: 1 for row in rows}
     page = (tmp_path / "run" / "train.md").read_text()

@@ -49,7 +49,8 @@ def test_a_page_holds_no_active_content(encoder):
 
 def test_the_command_prints_rows_and_writes_a_page(tiny_vlm, tmp_path, capsys):
     data = write_dataset(tmp_path / "data_mask", [make_row(1), make_row(2), make_row(3)])
-    arguments = ["--dataset", str(data), "--output", str(tmp_path / "run"), "--controller", str(tiny_vlm)]
+    arguments = ["--dataset_name", str(data), "--output_dir", str(tmp_path / "run")]
+    arguments += ["--model_name_or_path", str(tiny_vlm)]
     assert main(["train", *arguments, "--show-mask", "2"]) == 0
     output = capsys.readouterr().out
     assert output.count("trained on") == 2 and "[picture, " in output and "final_answer('red 2')" in output
