@@ -183,14 +183,12 @@ def print_summary(dataset: Path) -> None:
     """Print a table of what a dataset holds."""
     import json
 
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from t3_agents.reports.tables import Table, print_tables
 
     from .export import STATISTICS_FILE
 
     found = json.loads((dataset / STATISTICS_FILE).read_text(encoding="utf-8"))
-    table = Table(title=f"{found['rows']} rows, {found['rejected']} rejected", show_header=False)
+    rows = []
     for label, name in (
         ("splits", "splits"),
         ("rejected because", "reasons"),
@@ -201,9 +199,8 @@ def print_summary(dataset: Path) -> None:
     ):
         entries = list(found[name].items())
         more = f", and {len(entries) - 12} more" if len(entries) > 12 else ""
-        # Text, not markup: words from the data may hold square brackets.
-        table.add_row(label, Text(", ".join(f"{key} {count}" for key, count in entries[:12]) + more or "none"))
-    Console().print(table)
+        rows.append([label, ", ".join(f"{key} {count}" for key, count in entries[:12]) + more or "none"])
+    print_tables(Table(f"{found['rows']} rows, {found['rejected']} rejected", ["", "number of each"], rows))
 
 
 def main(config: BuildConfig) -> int:

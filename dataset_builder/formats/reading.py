@@ -213,9 +213,7 @@ def _digest(path: Path) -> str:
 
 def main(config: ImportConfig) -> int:
     """The command `t3 import FORMAT INPUT`."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from t3_agents.reports.tables import Table, print_tables
 
     from ..export import export_run
 
@@ -231,13 +229,13 @@ def main(config: ImportConfig) -> int:
             split=config.split,
             on_row=lambda: progress.advance(bar),
         )
-    table = Table(title=f"{counts.read} rows read", show_header=False)
-    table.add_row("kept", str(counts.kept))
-    table.add_row("kept without some files", str(counts.incomplete))
-    table.add_row("dropped", str(counts.dropped))
-    table.add_row("files not there or not readable", str(counts.missing_files))
-    for reason, number in counts.reasons.most_common(12):
-        table.add_row("dropped because", Text(f"{number} x {reason}"))
-    Console().print(table)
+    rows = [
+        ["kept", str(counts.kept)],
+        ["kept without some files", str(counts.incomplete)],
+        ["dropped", str(counts.dropped)],
+        ["files not there or not readable", str(counts.missing_files)],
+        *([f"dropped because {reason}", str(number)] for reason, number in counts.reasons.most_common(12)),
+    ]
+    print_tables(Table("", [f"of {counts.read} rows read", "number"], rows, right=1))
     print(export_run(folder))
     return 0

@@ -105,15 +105,12 @@ def status(config: StatusConfig) -> int:
 
 
 def _scenario_status(folder: Path) -> int:
-    from rich.console import Console
-    from rich.table import Table
+    from t3_agents.reports.tables import Table, print_tables
 
     from ..scenarios.at_scale import rows_by_split
 
-    table = Table(*("split", "planned", "kept", "rejected"))
-    for split, numbers in rows_by_split(folder).items():
-        table.add_row(split, *(f"{number:,}" for number in numbers))
-    Console().print(table)
+    rows = [[split, *(f"{number:,}" for number in numbers)] for split, numbers in rows_by_split(folder).items()]
+    print_tables(Table("", ["split", "planned", "kept", "rejected"], rows, right=3))
     return 0
 
 
