@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 from PIL import Image
 
 from t3_agents.evaluation.results import Attempt, ScoredRun, read_results, read_scores, write_results
-from t3_agents.reports.page import MAX_TEXT, SIDES, read_runs, render_page, write_report
+from t3_agents.reports.page import MAX_TEXT, SIDES, html_page, markdown_page, read_runs, render_page, write_report
+from t3_agents.reports.plots import Plot, Series, draw_bars
+from t3_agents.reports.tables import Table
 from t3_agents.task import File, Task
 from t3_agents.trajectory import Trajectory
 from t3_agents.turns import Step
@@ -104,6 +107,23 @@ def test_hostile_text_is_shown_as_it_is(page):
     assert blocks.count(seen) >= 6, "known answer, thought, error and failure of every task"
     assert f"{seen}\\ud800" in blocks
     assert seen in [element["text"] for element in page.all("option", "h1", "td", "span")]
+
+
+def test_a_document_shows_hostile_text_as_it_is():
+    pytest.importorskip("matplotlib")
+    plot = Plot("bars.png", HOSTILE, draw_bars({HOSTILE: ([HOSTILE], [Series(HOSTILE, [1.0], texts=["1"])])}, "share"))
+    table = Table(HOSTILE, [HOSTILE], [[HOSTILE], [HOSTILE]], right=1)
+    sections = {"": [HOSTILE], HOSTILE: [None, table, plot], "left out": [None]}
+    page = Page(html_page(HOSTILE, sections))
+    assert not page.all("script", "a") and "left out" not in html_page(HOSTILE, sections)
+    assert "script-src 'none'" in page.all("meta")[1]["attrs"]["content"]
+    for tag, number in (("h1", 1), ("h2", 1), ("p", 1), ("caption", 1), ("th", 3)):
+        assert [e["text"].startswith("</code></pre></script><script>") for e in page.all(tag)] == [True] * number
+    assert [image["attrs"]["src"][:22] for image in page.all("img")] == ["data:image/png;base64,"]
+    blocks = MarkdownIt("commonmark").enable("table").parse(markdown_page(HOSTILE, sections))
+    tokens = [token for block in blocks for token in (block, *(block.children or ()))]
+    assert not [token for token in tokens if token.type in ("html_block", "html_inline", "link_open")]
+    assert [token.attrGet("src") for token in tokens if token.type == "image"] == ["bars.png"]
 
 
 def test_headings_go_down_one_level_at_a_time(page):
