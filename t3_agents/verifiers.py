@@ -155,7 +155,7 @@ def code_ran(trajectory: Trajectory) -> list[str]:
 def every_step_ran(trajectory: Trajectory) -> list[str]:
     """Every step holds code that ran without an error."""
     return [
-        f"Step {number} failed: {step.error or 'it holds no code'}."
+        f"Step {number} failed: {step.error or 'it holds no code'}"
         for number, (step, ran) in enumerate(zip(trajectory.actions, turns_ran(trajectory), strict=True), start=1)
         if not ran
     ]

@@ -197,7 +197,11 @@ class RecordedAgent(AgentWrapper):
 
         def recorded(*args: Any, **kwargs: Any) -> Any:
             arguments = {**dict(zip(names, args, strict=False)), **kwargs}
-            call = {"name": tool.name, "arguments": _json_safe(arguments), "error": None}
+            call = {
+                "name": tool.name,
+                "arguments": {key: _json_safe(value) for key, value in arguments.items()},
+                "error": None,
+            }
             self._calls.append(call)
             try:
                 return forward(*args, **kwargs)
@@ -220,15 +224,8 @@ class RecordedAgent(AgentWrapper):
         return {**self.agent.provenance(), "seed": self.seed}
 
 
-def _json_safe(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The same arguments, with what JSON does not know as text."""
-    try:
-        return json.loads(json.dumps(arguments, allow_nan=False))
-    except (TypeError, ValueError):
-        return {name: _text_or_plain(value) for name, value in arguments.items()}
-
-
-def _text_or_plain(value: Any) -> Any:
+def _json_safe(value: Any) -> Any:
+    """The same value, or its text where JSON does not know it."""
     try:
         return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError):
