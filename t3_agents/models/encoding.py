@@ -16,6 +16,7 @@ from PIL import Image
 
 from ..errors import InputError
 from ..storage import sha256_of
+from .families import NUMBER_MARKS, picture_marks, rows_of_pictures
 
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from transformers import ProcessorMixin
 
 Message = dict[str, Any]
-
-NUMBER_MARKS = ("<image_id>", "</image_id>")
-"""What MiniCPM-V writes around the number of a picture in its conversation, counted from 0."""
 
 
 @dataclass
@@ -149,22 +147,15 @@ class ChatEncoder:
             return {}
         # Rows without pictures bring nothing; how many tokens a row has is known already, so the text is only a
         # carrier.
-        rows = [list(row) for row in images]
-        if "batch_num_images" in self.processor.model_input_names:
-            # LLaVA-OneVision cuts a picture into patches only when its row has no other; here each stands for itself.
-            rows = [[image] for row in rows for image in row]
+        rows = rows_of_pictures(self.processor, images)
         texts = [self.image_token * len(row) or "-" for row in rows]
         inputs = self.processor(text=texts, images=rows, return_tensors="pt", padding=True)
         text_inputs = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"}
         return {name: value for name, value in inputs.items() if name not in text_inputs}
 
     def token_types(self, ids: Sequence[int]) -> dict[str, list[int]]:
-        """The marks of picture tokens (1, else 0) under the family's name for them; empty where it takes none."""
-        if not self.processor.return_mm_token_type_ids:
-            return {}
-        names = self.processor.model_input_names
-        name = "mm_token_type_ids" if "mm_token_type_ids" in names else "token_type_ids"
-        return {name: self.processor.create_mm_token_type_ids([list(ids)])[0]}
+        """What the model is told about which tokens are a picture's, see [`picture_marks`]."""
+        return picture_marks(self.processor, ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of produced ids, without the end-of-turn token."""

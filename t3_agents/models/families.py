@@ -1,20 +1,42 @@
-"""What differs between families of models when keys and values are reused: position ids, and where reuse is wrong."""
+"""What differs between families of models: how their processors take pictures, position ids, and where keys and values
+cannot be reused."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from .engine.request import Request
+from PIL import Image
 
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    import torch
+    from transformers import PreTrainedModel, ProcessorMixin
 
 MULTI_MODAL_ROPE = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 """Model types whose multi-modal positions are known to continue behind kept keys and values."""
+
+
+NUMBER_MARKS = ("<image_id>", "</image_id>")
+"""What MiniCPM-V writes around the number of a picture in its conversation, counted from 0."""
+
+
+def rows_of_pictures(processor: ProcessorMixin, pictures: Sequence[Sequence[Image.Image]]) -> list[list[Image.Image]]:
+    """Pictures as the processor gets them, one list for each text."""
+    # LLaVA-OneVision cuts a picture into patches only when its row has no other; each is a row of its own.
+    if "batch_num_images" in processor.model_input_names:
+        return [[picture] for row in pictures for picture in row]
+    return [list(row) for row in pictures]
+
+
+def picture_marks(processor: ProcessorMixin, ids: Sequence[int]) -> dict[str, list[int]]:
+    """The marks of picture tokens (1, else 0) under the family's name for them; empty where it takes none."""
+    if not processor.return_mm_token_type_ids:
+        return {}
+    names = processor.model_input_names
+    name = "mm_token_type_ids" if "mm_token_type_ids" in names else "token_type_ids"
+    return {name: processor.create_mm_token_type_ids([list(ids)])[0]}
 
 
 def base_model(model: Any) -> PreTrainedModel:
@@ -60,13 +82,17 @@ class Positions:
     """One position per token, from 0."""
 
     def of_prompt(
-        self, request: Request, length: int, start: int, pixels: dict[str, torch.Tensor]
+        self,
+        ids: Sequence[int],
+        pictures: dict[tuple[int, int], str],
+        start: int,
+        pixels: dict[str, torch.Tensor],
     ) -> tuple[torch.Tensor, int]:
         """Position ids of the tokens of a prompt from `start` on.
 
         Args:
-            request ([`Request`]): the prompt, and what was produced already.
-            length (`int`): tokens of both.
+            ids (`Sequence[int]`): the prompt, and what was produced already.
+            pictures (`dict`): digest of each picture by start and end of its tokens.
             start (`int`): tokens whose keys and values are kept.
             pixels (`dict`): pixel inputs of the pictures behind `start`.
 
@@ -74,7 +100,9 @@ class Positions:
             `tuple[Tensor, int]`: ids in the form of the family's `position_ids`, and what is added to the place of a
                 token behind them.
         """
-        return torch.arange(start, length)[None], 0
+        import torch
+
+        return torch.arange(start, len(ids))[None], 0
 
     def of_tokens(self, positions: torch.Tensor) -> torch.Tensor:
         """Position ids of tokens without pictures, from positions of shape `(tokens,)`."""
@@ -90,24 +118,31 @@ class MultiModalPositions(Positions):
         """By a picture's digest, the positions that it takes up."""
 
     def of_prompt(
-        self, request: Request, length: int, start: int, pixels: dict[str, torch.Tensor]
+        self,
+        ids: Sequence[int],
+        pictures: dict[tuple[int, int], str],
+        start: int,
+        pixels: dict[str, torch.Tensor],
     ) -> tuple[torch.Tensor, int]:
-        spans = request.conversation.image_spans
-        ids = torch.tensor([[*request.conversation.ids, *request.output_ids][start:length]])
-        is_image = torch.zeros_like(ids)
-        for first, last in spans:
+        import torch
+
+        new = torch.tensor([ids[start:]])
+        is_image = torch.zeros_like(new)
+        for first, last in pictures:
             if first >= start:
                 is_image[:, first - start : last - start] = 1
         grid = pixels["image_grid_thw"].cpu() if "image_grid_thw" in pixels else None
-        positions, shift = self.model.model.get_rope_index(ids, mm_token_type_ids=is_image, image_grid_thw=grid)
+        positions, shift = self.model.model.get_rope_index(new, mm_token_type_ids=is_image, image_grid_thw=grid)
         # A prefix moves what follows by the positions that its pictures do not take.
-        before = sum(self._steps[request.keys[first][0]] - (last - first) for first, last in spans if last <= start)
-        for first, last in spans:
+        before = sum(
+            self._steps[digest] - (last - first) for (first, last), digest in pictures.items() if last <= start
+        )
+        for (first, last), digest in pictures.items():
             if first >= start:
                 begin, end = first - start, last - start
-                behind = positions[0, 0, end] if end < ids.shape[1] else positions.max() + 1
+                behind = positions[0, 0, end] if end < new.shape[1] else positions.max() + 1
                 previous = positions[0, 0, begin - 1] if begin else -1
-                self._steps[request.keys[first][0]] = int(behind - previous - 1)
+                self._steps[digest] = int(behind - previous - 1)
         return positions + start + before, int(shift) + before
 
     def of_tokens(self, positions: torch.Tensor) -> torch.Tensor:

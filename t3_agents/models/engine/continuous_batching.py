@@ -263,7 +263,8 @@ class SlotDecoder:
         spans = request.conversation.image_spans
         images = [i for (first, _), i in zip(spans, request.conversation.images, strict=True) if first >= start]
         pixels = {name: value.to(device) for name, value in self.encoder.pixel_inputs([images]).items()}
-        position_ids, row.position_shift = self.positions.of_prompt(request, len(ids), start, pixels)
+        pictures = {(first, last): keys[first][0] for first, last in spans}
+        position_ids, row.position_shift = self.positions.of_prompt(ids, pictures, start, pixels)
         number = slots.add(pieces, len(ids))
         batch = slots.expect({number: len(ids) - start}, device)
         logits = self._call_model(batch, ids[start:], position_ids.to(device), logits_to_keep=1, **pixels)
