@@ -114,7 +114,7 @@ class T3AgentConfig:
         max_steps (`int`): steps before the run ends without an answer.
         max_consecutive_errors (`int`): failed steps in a row before the run ends.
         token_budget (`int`, *optional*): input plus output tokens of all steps before the run ends.
-        time_limit (`float`, *optional*): seconds before the run ends; looked at between steps.
+        time_limit (`float`, *optional*): seconds before the run ends, also in the middle of a turn.
         max_images_per_step (`int`): pictures that one step may show to the controller.
         max_observation_length (`int`): characters of an observation; the middle is cut.
         code_time_limit (`float`): seconds that one code step may take.

@@ -147,7 +147,7 @@ class TaskAgent(CodeAgent):
             self.workspace.add(file)
         pictures = [file.open_image() for file in task.images]
         self.state, self._attachments, self._answer_at_limit = {}, task.images, False
-        answer = None
+        self._started, answer = time.monotonic(), None
         try:
             about = {tracing.INPUT: task.query}
             with (
@@ -203,7 +203,9 @@ class TaskAgent(CodeAgent):
         )
 
     def _run_stream(self, task: str, max_steps: int, images: list[Image.Image] | None = None) -> Generator[Any]:
-        self.end_reason, self._started = "answer", time.monotonic()
+        self.end_reason = "answer"
+        if self._answer_at_limit:  # the time of `run_task` began before that of its interruption
+            self._started = time.monotonic()
         self._ask(task, images or [])
         # The pictures stand in the task step; handing them on would show them again at every step.
         items = super()._run_stream(task=task, max_steps=max_steps, images=None)
