@@ -98,8 +98,6 @@ class Trajectory:
         Raises:
             InputError: naming the field that is missing, unknown, of a wrong type or inconsistent.
         """
-        for name in ("system_prompt", "answer", "end_reason"):
-            require(record, name, object, "trajectory")
         trajectory = from_record(
             cls,
             record,
@@ -109,6 +107,8 @@ class Trajectory:
             steps=Step.from_dict,
             images=lambda image: File.from_dict(image, blobs),
         )
+        for name in ("system_prompt", "answer", "end_reason"):
+            require(record, name, object, "trajectory")
         trajectory.check()
         return trajectory
 
