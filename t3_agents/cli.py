@@ -65,11 +65,8 @@ def parse(argv: list[str]) -> Callable[[], int]:
     name = command_name(argv)
     module, _, function = COMMANDS[name][0].partition(":")
     command = getattr(importlib.import_module(module), function)
-    hints = get_type_hints(command)
-    argv = argv[len(name.split()) :]
-    if hints.get("argv") == list[str]:
-        return functools.partial(command, argv)
-    return functools.partial(command, parse_options(hints["config"], argv, f"t3 {name}"))
+    options = get_type_hints(command)["config"]
+    return functools.partial(command, parse_options(options, argv[len(name.split()) :], f"t3 {name}"))
 
 
 def command_name(argv: list[str]) -> str:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t3_agents.errors import InputError
-from t3_agents.options import parse_options
 from t3_agents.reports import CURVES_FILE, TRAINING_FILE
 from t3_agents.reports.plots import BLUE, GREEN, PINK, Series, draw_lines
 from t3_agents.storage import write_atomic
@@ -133,9 +132,8 @@ def write_preference_report(trainer: DPOTrainer, folder: Path) -> dict[str, Any]
     return summary
 
 
-def main(argv: list[str]) -> int:
-    """`t3 dpo`: parse the options, tune, print a table."""
-    config = parse_options(PreferenceConfig, argv, prog="t3 dpo")
+def main(config: PreferenceConfig) -> int:
+    """`t3 dpo`: tune, print a table."""
     from t3_agents.models.device import use_fastest_num_threads
 
     use_fastest_num_threads()

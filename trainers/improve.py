@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t3_agents.errors import InputError
-from t3_agents.options import parse_options
 from t3_agents.storage import RunFolder, Shard
 
 
@@ -208,9 +207,8 @@ def _measure(config: ImproveConfig, agent: str | Path, number: int) -> dict[str,
     return results["metrics"]["ans_acc"]
 
 
-def main(argv: list[str]) -> int:
-    """`t3 improve`: parse the options, run the rounds, print a table."""
-    config = parse_options(ImproveConfig, argv, prog="t3 improve")
+def main(config: ImproveConfig) -> int:
+    """`t3 improve`: run the rounds, print a table."""
     from t3_agents.models.device import use_fastest_num_threads
 
     from .improve_report import print_report

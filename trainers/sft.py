@@ -234,9 +234,8 @@ def read_recipe(recipe: str, options: dict[str, Any]) -> TrajectoryConfig:
     return parse_options(TrajectoryConfig, ["--config", recipe, *argv], prog="t3 train")
 
 
-def main(argv: list[str]) -> int:
-    """`t3 train`: parse the options, tune, print a table."""
-    config = parse_options(TrajectoryConfig, argv, prog="t3 train")
+def main(config: TrajectoryConfig) -> int:
+    """`t3 train`: tune, print a table."""
     if config.show_mask:
         show_masks(config)
         return 0
