@@ -10,6 +10,7 @@ from t3_agents.evaluation.results import TaskScore, make_results, task_digest, w
 from t3_agents.evaluation.run import run_tasks
 from t3_agents.models.scripted import ScriptedModel
 from t3_agents.task import File, Task
+from tests.helpers.tiny_vlm import turn
 
 
 HOSTILE = (
@@ -22,10 +23,6 @@ def png(color="red", size=(40, 30)) -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", size, color).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def turn(code: str, thought: str = "think") -> str:
-    return f"Thought: {thought}\nCode:\n```py\n{code}\n```<end_action>"
 
 
 def make_tasks(number: int, words: str = "How many?") -> list[Task]:

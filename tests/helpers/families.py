@@ -6,8 +6,10 @@ for videos; pictures and text take the same way as always.
 
 from __future__ import annotations
 
+import copy
+import tempfile
 from collections.abc import Callable
-from pathlib import Path
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,14 +41,20 @@ CHATML = (
 )
 
 
-def make_family(name: str, folder: str | Path) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Model, in double precision and evaluation mode, and processor of a family; `folder` is scratch space.
+@cache
+def _tiny_tokenizer() -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        return AutoProcessor.from_pretrained(make_tiny_vlm(folder)).tokenizer
+
+
+def make_family(name: str) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """Model, in double precision and evaluation mode, and processor of a family.
 
     In double precision two ways of computing one thing differ much less than any mistake in one of them. Norms and
     rotary positions are computed in single precision inside some families: what agrees in double precision before
     them mostly still agrees to the last bit behind them.
     """
-    tokenizer = AutoProcessor.from_pretrained(make_tiny_vlm(folder)).tokenizer
+    tokenizer = copy.deepcopy(_tiny_tokenizer())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model, processor = FAMILIES[name](tokenizer)

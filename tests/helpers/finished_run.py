@@ -10,6 +10,7 @@ from t3_agents.storage import BlobStore, Shard
 from t3_agents.task import File, Task
 from t3_agents.trajectory import Trajectory
 from t3_agents.turns import Step
+from tests.helpers.tiny_vlm import turn
 
 
 def write_finished_run(folder: Path, text: str = "It is 12.50.", **changes: Any) -> Path:
@@ -22,7 +23,7 @@ def write_finished_run(folder: Path, text: str = "It is 12.50.", **changes: Any)
         for number in range(4):
             task = Task.create(f"Question {number}?", [File.from_path(attached, "files/notes.txt")], ground_truth="12")
             step = Step(
-                model_output=f"Thought: {text}\nCode:\n```py\nfinal_answer(12)\n```<end_action>",
+                model_output=turn("final_answer(12)", text),
                 thought=text,
                 code="final_answer(12)",
                 observation=text,

@@ -13,6 +13,7 @@ from t3_agents.storage import BlobStore, Shard
 from t3_agents.task import File, Task
 from t3_agents.trajectory import Trajectory
 from t3_agents.turns import Step
+from tests.helpers.tiny_vlm import turn
 
 
 def picture(color: tuple[int, int, int], size: tuple[int, int] = (24, 16)) -> bytes:
@@ -53,7 +54,7 @@ def make_trajectory(folder: Path, number: int, pictures: int = 1, family: str = 
     code = "print(visualizer('files/bild 0 é.png', 'what?'))"
     steps = [
         Step(
-            model_output=f"Thought: look\nCode:\n```py\n{code}\n```<end_action>",
+            model_output=turn(code, "look"),
             thought="look",
             code=code,
             observation="a receipt ☕\n\ttotal 7" if pictures else "",
@@ -63,7 +64,7 @@ def make_trajectory(folder: Path, number: int, pictures: int = 1, family: str = 
             output_ids=[1, 2, 49151] if pictures else None,
         ),
         Step(
-            model_output="Thought: say\nCode:\n```py\nfinal_answer(7)\n```<end_action>",
+            model_output=turn("final_answer(7)", "say"),
             thought="say",
             code="final_answer(7)",
             tools=["final_answer"],

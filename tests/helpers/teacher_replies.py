@@ -17,6 +17,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from tests.helpers.teacher_programs import HOSTILE_PROGRAMS, WRONG_PROGRAMS, file_program
+from tests.helpers.tiny_vlm import turn
 
 
 # domain, who speaks, the table, what it counts, its unit, what it is counted by
@@ -262,21 +263,17 @@ def _turn(turns: list[tuple[str, str]]) -> str:
     observations = [text for text in users[1:] if text.startswith("Observation:")]
     luck = share(query, "solve")
     if luck < 0.03:
-        return _say("I look again, to be sure.", _look(query, files))
+        return turn(_look(query, files), "I look again, to be sure.")
     if 0.03 <= luck < 0.05 and not observations:
-        return _say("The system may know more.", f'print("{_PRIVATE}/" + "answers.txt")')
+        return turn(f'print("{_PRIVATE}/" + "answers.txt")', "The system may know more.")
     if 0.05 <= luck < 0.13 and not observations:
-        return _say("I read it into a variable first.", f"print(contents)\n{_look(query, files)}")
+        return turn(f"print(contents)\n{_look(query, files)}", "I read it into a variable first.")
     if 0.13 <= luck < 0.15 and not observations:
         return "Thought: I think that I know this already.\nThe answer is probably 42."
     good = [text for text in observations if "Error:" not in text]
     if not good or good[-1].startswith("Observation: /home/"):
-        return _say("I look at what the answer is in.", _look(query, files))
-    return _say("This holds what is needed, so I compute the answer.", f"final_answer({_answer(query, good[-1])})")
-
-
-def _say(thought: str, code: str) -> str:
-    return f"Thought: {thought}\nCode:\n```py\n{code}\n```<end_action>"
+        return turn(_look(query, files), "I look at what the answer is in.")
+    return turn(f"final_answer({_answer(query, good[-1])})", "This holds what is needed, so I compute the answer.")
 
 
 def _look(query: str, files: list[str]) -> str:

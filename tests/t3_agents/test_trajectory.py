@@ -11,6 +11,7 @@ from t3_agents.storage import BlobStore
 from t3_agents.task import File, Task
 from t3_agents.trajectory import END_REASONS, FORMAT, Trajectory
 from t3_agents.turns import Step, render_messages
+from tests.helpers.tiny_vlm import turn
 
 
 def picture(name, color="red"):
@@ -28,7 +29,7 @@ def trajectory():
         system_prompt="You solve tasks.",
         steps=[
             Step(
-                model_output="Thought: cut\nCode:\n```py\nedit('files/photo.png')\n```<end_action>",
+                model_output=turn("edit('files/photo.png')", "cut"),
                 thought="cut",
                 code="edit('files/photo.png')",
                 observation="outputs/image_1.png",
@@ -41,7 +42,7 @@ def trajectory():
             ),
             Step(model_output="Thought: hm", thought="hm", error="no code block was found.", output_ids=[7]),
             Step(
-                model_output="Thought: done\nCode:\n```py\nfinal_answer(7)\n```<end_action>",
+                model_output=turn("final_answer(7)", "done"),
                 thought="done",
                 code="final_answer(7)",
                 tools=["final_answer"],

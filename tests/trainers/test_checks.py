@@ -24,18 +24,10 @@ TEMPLATES = Path(trl.__file__).parent / "chat_templates"
 TURNS = ["<start_of_turn>", "<end_of_turn>", "<end_of_utterance>", "<think>", "</think>"]
 
 
-def make_encoder(folder, family: str, template: str) -> ChatEncoder:
-    _, processor = make_family(family, folder)
+def make_encoder(family: str, template: str) -> ChatEncoder:
+    _, processor = make_family(family)
     processor.tokenizer.add_special_tokens(
-        {
-            "additional_special_tokens": [
-                "<start_of_turn>",
-                "<end_of_turn>",
-                "<end_of_utterance>",
-                "<think>",
-                "</think>",
-            ]
-        },
+        {"additional_special_tokens": TURNS},
         replace_extra_special_tokens=False,
     )
     processor.chat_template = template
@@ -67,7 +59,7 @@ ROW = make_row(2, attached=1, brought=[1, 0])
 )
 def test_released_templates_can_be_trained_on(family, template, before, end, tmp_path):
     """What their recipes say: only appended, the turn and its end with a loss, and the blank that the prompt lacks."""
-    encoder = make_encoder(tmp_path, family, (TEMPLATES / f"{template}.jinja").read_text())
+    encoder = make_encoder(family, (TEMPLATES / f"{template}.jinja").read_text())
     check_family(encoder, [ROW])
     texts = [m["content"][0]["text"] for m in ROW["messages"] if m["role"] == "assistant"]
     assert labelled(encoder, ROW) == [before + text + end for text in texts]
@@ -95,12 +87,12 @@ def test_released_templates_can_be_trained_on(family, template, before, end, tmp
 )
 def test_templates_that_must_not_be_trained_on_are_refused(template, message, tmp_path):
     with pytest.raises(InputError) as caught:
-        check_family(make_encoder(tmp_path, "qwen3_vl", template), [ROW])
+        check_family(make_encoder("qwen3_vl", template), [ROW])
     assert re.search(message.replace("{id}", ROW["id"]), str(caught.value))
 
 
 def test_the_row_is_shown_before_a_run_stops(tmp_path, capsys):
-    model, processor = make_family("qwen2_vl", tmp_path / "parts")
+    model, processor = make_family("qwen2_vl")
     processor.chat_template = processor.chat_template.replace(TEXT, f"{TEXT[:-3]} | replace('Code', 'Note') }}}}")
     config = TrajectoryConfig(output_dir=str(tmp_path / "run"), **{**TINY, "lora_modules_to_save": None})
     with pytest.raises(InputError, match="has a loss on other words"):

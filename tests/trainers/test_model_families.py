@@ -43,7 +43,7 @@ def rows_of(kind: str) -> list[dict]:
 
 
 def make_trainer(family: str, folder, rows, **recipe):
-    model, processor = make_family(family, folder / "parts")
+    model, processor = make_family(family)
     config = TrajectoryConfig(output_dir=str(folder / "run"), **{**TINY, "lora_modules_to_save": None, **recipe})
     trainer = build_trainer(config, model, processor, make_dataset(rows))
     trainer.args.save_strategy = "no"  # a processor without its part for videos cannot be saved
@@ -57,14 +57,20 @@ def gradients(trainer, loss) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in trained_parameters(trainer.model).items()}
 
 
-@pytest.mark.parametrize("kind", ["own pictures", "shared picture"])
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointing"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_loss_and_gradients_are_those_of_the_rows_by_themselves(family, checkpointing, kind, tmp_path):
-    rows = rows_of(kind)
-    trainer = make_trainer(family, tmp_path, rows, packing="shared_prefix", gradient_checkpointing=checkpointing)
+def test_loss_and_gradients_are_those_of_the_rows_by_themselves(family, checkpointing, tmp_path):
+    kinds = {kind: rows_of(kind) for kind in ("own pictures", "shared picture")}
+    trainer = make_trainer(
+        family, tmp_path, sum(kinds.values(), []), packing="shared_prefix", gradient_checkpointing=checkpointing
+    )
     trainer.model.train()
-    encoder, dataset = trainer.data_collator.encoder, list(make_dataset(rows))
+    for kind, rows in kinds.items():
+        check_loss_and_gradients(trainer, family, kind, list(make_dataset(rows)))
+
+
+def check_loss_and_gradients(trainer, family, kind, dataset):
+    encoder = trainer.data_collator.encoder
     alone = TrajectoryCollator(encoder)
     total, count = 0.0, 0
     for row in dataset:
@@ -139,7 +145,7 @@ def test_ids_labels_pixels_and_loss_are_those_of_the_stock_collator(family, tmp_
 @pytest.mark.parametrize("family", ["idefics3", "internvl"])
 def test_a_processor_of_another_model_stops_the_run_at_its_start(family, packing, tmp_path):
     """A picture takes one token more than the model has features for it."""
-    model, processor = make_family(family, tmp_path / "parts")
+    model, processor = make_family(family)
     processor.image_seq_len = processor.image_seq_length = 5
     row, other = make_row(1), make_row(2)
     config = TrajectoryConfig(
@@ -177,7 +183,7 @@ def test_a_family_that_cannot_be_packed_is_grouped_by_length(family, reason, tmp
 
 def test_linear_attention_reads_from_one_packed_row_into_the_next(tmp_path):
     """What the refusal of MiniCPM-V is for: only the first row of a pack would be trained as it is."""
-    model, processor = make_family("minicpmv4_6", tmp_path)
+    model, processor = make_family("minicpmv4_6")
     use_segment_attention(model)
     encoder, rows = ChatEncoder(processor), list(make_dataset(rows_of("own pictures")))
     logits = {}
@@ -192,7 +198,7 @@ def test_linear_attention_reads_from_one_packed_row_into_the_next(tmp_path):
 
 def test_a_family_that_packing_does_not_fit_is_found_out(tmp_path):
     """The check at the start compares logits, so a wrong position shows."""
-    model, processor = make_family("qwen2_vl", tmp_path)
+    model, processor = make_family("qwen2_vl")
     collator = TrajectoryCollator(ChatEncoder(processor))
     rows = list(make_dataset(rows_of("own pictures")))
     assert packing_problem(model, collator, rows) is None
@@ -203,7 +209,7 @@ def test_a_family_that_packing_does_not_fit_is_found_out(tmp_path):
 
 def test_rows_with_pictures_are_part_of_the_check(tmp_path, caplog):
     """Without pictures the wrong positions of the test above are right."""
-    model, processor = make_family("qwen2_vl", tmp_path)
+    model, processor = make_family("qwen2_vl")
     model.config.get_text_config().rope_parameters.pop("mrope_section")
     rows = [make_row(number, attached=0, brought=[0]) for number in range(4)]
     config = TrajectoryConfig(output_dir=str(tmp_path / "run"), **{**TINY, "lora_modules_to_save": None})

@@ -39,7 +39,7 @@ def test_every_recipe_is_of_a_family():
 @pytest.mark.parametrize(("recipe", "family"), CASES)
 def test_a_recipe_adapts_query_key_and_value_of_the_language_model_only(recipe, family, tmp_path):
     """Vision towers have projections of the same names; LoRA's regular expression must pass over them."""
-    model, processor = make_family(family, tmp_path / "parts")
+    model, processor = make_family(family)
     names = [name for name, _ in model.named_modules()]
     assert any("vis" in name and name.split(".")[-1] in ("q_proj", "qkv") for name in names)
     config = TrajectoryConfig(output_dir=str(tmp_path / "run"), **read(recipe))

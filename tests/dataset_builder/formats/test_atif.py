@@ -15,6 +15,7 @@ from t3_agents.trajectory import Trajectory
 from t3_agents.turns import Step
 from tests.helpers.released_rows import SAMPLE, write_pictures
 from tests.helpers.run_samples import make_trajectory, picture, write_shard
+from tests.helpers.tiny_vlm import turn
 
 
 def odd_trajectory(folder) -> Trajectory:
@@ -31,7 +32,7 @@ def odd_trajectory(folder) -> Trajectory:
     steps = [
         Step(kind="plan", model_output="First look.", thought="First look.", seconds=1.25, output_tokens=3),
         Step(
-            model_output="Thought: x\nCode:\n```py\n1/0\n```<end_action>",
+            model_output=turn("1/0", "x"),
             thought="a thought that is not in the text",
             code="1/0",
             observation="Error: is printed\n  \n",

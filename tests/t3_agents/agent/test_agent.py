@@ -1,8 +1,8 @@
 """The agent with a scripted controller: its turns, observations, limits, pictures, and what it keeps of smolagents."""
 
 import os
-import threading
 import time
+from functools import partial
 from io import BytesIO
 
 import pytest
@@ -21,6 +21,7 @@ from t3_agents.task import File, Task
 from t3_agents.trajectory import Trajectory
 from t3_agents.turns import called_tools, parse_turn
 from t3_agents.workspace import Workspace
+from tests.helpers import in_threads
 from tests.helpers.tiny_vlm import turn
 
 
@@ -553,26 +554,13 @@ class TestManagedAgents:
 
 class TestConcurrentAgents:
     def test_every_agent_sees_its_own_workspace(self):
-        answers, errors = {}, []
-        barrier = threading.Barrier(4)
-
         def work(number):
-            try:
-                codes = [f"open('outputs/me.txt', 'w').write('{number}')"]
-                codes += ["print(open('files/note.txt').read())"] * 4
-                codes += ["final_answer(open('outputs/me.txt').read() + open('files/note.txt').read())"]
-                agent = make_agent(*map(turn, codes))
-                barrier.wait(10)
-                note = File.from_bytes(f"note {number}".encode(), "files/note.txt")
-                answers[number] = agent.run_task(Task.create("?", [note])).answer
-            except Exception as error:
-                errors.append(error)
+            codes = [f"open('outputs/me.txt', 'w').write('{number}')"]
+            codes += ["print(open('files/note.txt').read())"] * 4
+            codes += ["final_answer(open('outputs/me.txt').read() + open('files/note.txt').read())"]
+            note = File.from_bytes(f"note {number}".encode(), "files/note.txt")
+            return make_agent(*map(turn, codes)).run_task(Task.create("?", [note])).answer
 
         before = os.getcwd()
-        threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
-        assert not errors and answers == {n: f"{n}note {n}" for n in range(4)}
+        assert in_threads([partial(work, n) for n in range(4)]) == [f"{n}note {n}" for n in range(4)]
         assert os.getcwd() == before

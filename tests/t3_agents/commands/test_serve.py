@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 
 import pytest
 from PIL import Image
@@ -22,83 +22,14 @@ from t3_agents.interruption import InterruptedTurn, interruptible
 from t3_agents.models.server import SERVED_NAME, ServerModel
 from t3_agents.models.vlm import VLMModel
 from t3_agents.task import File, Task
+from tests.helpers.chat_server import ChatServer
 from tests.helpers.tiny_vlm import turn
-
-
-class Server(ThreadingHTTPServer):
-    """Says the given turns; `failures` are sent first, as (status, message)."""
-
-    daemon_threads = True
-
-    def __init__(self, turns, failures=(), models=("some-model",), pause=0.0, fails_on_stops=False):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.turns, self.failures, self.models = list(turns), list(failures), list(models)
-        self.pause, self.fails_on_stops = pause, fails_on_stops
-        self.requests, self.sent = [], 0
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-    def do_GET(self):
-        self._json(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in self.server.models]})
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append(body)
-        if self.server.failures:
-            status, message = self.server.failures.pop(0)
-            self._json(status, {"error": {"message": message}})
-            return
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.end_headers()
-        if "stop" in body and self.server.fails_on_stops:
-            self.wfile.write(b'data: {"error": "no attribute get_vocab"}\n\n')
-            return
-        text = self.server.turns.pop(0)
-        pieces = [text[i : i + 3] for i in range(0, len(text), 3)]
-        chunks = [{"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]
-        usage = {"prompt_tokens": 11, "completion_tokens": 5, "total_tokens": 16}
-        chunks.append({"choices": [], "usage": usage})
-        try:
-            for chunk in chunks:
-                record = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m", **chunk}
-                self.wfile.write(f"data: {json.dumps(record)}\n\n".encode())
-                self.wfile.flush()
-                self.server.sent += 1
-                time.sleep(self.server.pause)
-            self.wfile.write(b"data: [DONE]\n\n")
-        except OSError:  # the client has heard enough
-            pass
-
-    def _json(self, status, record):
-        data = json.dumps(record).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
 
 
 @pytest.fixture
 def serve():
-    servers = []
-
-    def serve(*args, **kwargs):
-        servers.append(Server(*args, **kwargs))
-        return servers[-1]
-
-    yield serve
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with ExitStack() as servers:
+        yield lambda *args, **kwargs: servers.enter_context(ChatServer(*args, **kwargs))
 
 
 def user(text, *images):

@@ -1,6 +1,6 @@
 """Agents as the runner takes them: a stock CodeAgent, and the record of the calls of tools."""
 
-import threading
+from functools import partial
 
 import pytest
 from PIL import Image
@@ -14,6 +14,7 @@ from t3_agents.models.scripted import ScriptedModel
 from t3_agents.task import File, Task
 from t3_agents.tools.base import WorkspaceTool
 from t3_agents.trajectory import Trajectory
+from tests.helpers import in_threads
 from tests.helpers.made_benchmarks import draw
 from tests.helpers.tiny_vlm import turn
 
@@ -121,21 +122,13 @@ class TestRecordedCalls:
     def test_agents_that_share_a_tool_keep_their_calls_apart(self, tmp_path):
         picture = draw(tmp_path / "photo.png")
         tasks = [Task(id=str(n), query="Wide?", files=(File.from_path(picture),)) for n in range(6)]
-        found = {}
 
         def work(number):
             model = ScriptedModel([turn(f"width('{picture}', scale={number})"), turn("final_answer(5)")])
             agent = RecordedAgent(PlainAgent(CodeAgent([width], model, code_block_tags=TAGS, verbosity_level=0)))
-            found[number] = agent.run_task(tasks[number]).provenance["calls"]
+            return [call["arguments"]["scale"] for call in agent.run_task(tasks[number]).provenance["calls"]]
 
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert {number: [call["arguments"]["scale"] for call in calls] for number, calls in found.items()} == {
-            number: [number] for number in range(6)
-        }
+        assert in_threads([partial(work, number) for number in range(6)]) == [[number] for number in range(6)]
 
 
 def test_a_scenario_is_scored_by_its_own_rules(task):

@@ -8,6 +8,7 @@ from transformers import AutoProcessor
 
 from t3_agents.errors import InputError
 from t3_agents.models.encoding import ChatEncoder, image_key
+from tests.helpers.tiny_vlm import turn
 
 
 RED, BLUE, WIDE = (Image.new("RGB", (96, 64), "red"), Image.new("RGB", (96, 64), "blue"), Image.new("RGB", (50, 9)))
@@ -31,7 +32,7 @@ def say(role, *parts):
 CONVERSATION = [
     say("system", "You solve tasks."),
     say("user", None, "What is it?"),
-    say("assistant", "Thought: look\nCode:\n```py\nprint(1)\n```<end_action>"),
+    say("assistant", turn("print(1)", "look")),
     say("user", None, None, "Observation: 1"),
     say("assistant", "final"),
 ]

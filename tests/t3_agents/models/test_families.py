@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-import threading
+from functools import partial
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from t3_agents.models.engine.continuous_batching import SlotDecoder
 from t3_agents.models.engine.static_batching import WaveDecoder
 from t3_agents.models.families import reason_against_slots
 from t3_agents.models.vlm import VLMModel
+from tests.helpers import in_threads
 from tests.helpers.families import FAMILIES, GROUPED, make_family
 
 
@@ -22,11 +23,11 @@ NOT_REUSED = [*GROUPED, "window"]
 NEW_TOKENS = 10
 
 
-def with_window(folder):
+def with_window():
     """A sliding window over an otherwise plain language model."""
     from transformers import MistralConfig, MistralModel
 
-    model, processor = make_family("llava_onevision", folder)
+    model, processor = make_family("llava_onevision")
     text = model.config.text_config
     config = MistralConfig(**{**text.to_dict(), "model_type": "mistral", "sliding_window": 8, "layer_types": None})
     with torch.random.fork_rng(devices=[]):
@@ -42,9 +43,9 @@ def family(request):
 
 
 @pytest.fixture
-def make_model(family, tmp_path):
+def make_model(family):
     def make_model(name=family):
-        model, processor = with_window(tmp_path) if name == "window" else make_family(name, tmp_path)
+        model, processor = with_window() if name == "window" else make_family(name)
         return VLMModel(model, processor, max_new_tokens=NEW_TOKENS)
 
     return make_model
@@ -95,18 +96,8 @@ def test_every_turn_is_that_of_stock_transformers(make_model, family, images):
 def test_concurrent_agents_get_their_own(make_model):
     jobs = [[], PICTURES[:1], PICTURES, PICTURES[::-1]]
     alone = [talk(make_model(), images) for images in jobs]
-    model, together = make_model(), [None] * len(jobs)
-
-    def work(number):
-        together[number] = talk(model, jobs[number])
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(jobs))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-        assert not thread.is_alive()
-    assert together == alone
+    model = make_model()
+    assert in_threads([partial(talk, model, images) for images in jobs]) == alone
 
 
 @pytest.mark.parametrize("family", NOT_REUSED, indirect=True)

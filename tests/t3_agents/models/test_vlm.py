@@ -1,7 +1,6 @@
 """A real, tiny model behind `VLMModel`: the tokens of stock transformers, whatever is shared or kept."""
 
 import shutil
-import threading
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from t3_agents.errors import InputError
 from t3_agents.models.engine.request import Request
 from t3_agents.models.scripted import ScriptedModel
 from t3_agents.models.vlm import Generation, VLMModel
+from tests.helpers import in_threads
 
 
 RED, BLUE = Image.new("RGB", (96, 64), "red"), Image.new("RGB", (96, 64), "blue")
@@ -157,29 +157,6 @@ class TestStopSequences:
         assert answer.raw.output_ids == whole.output_ids[:end]
         assert answer.raw.text.endswith(stop) and not answer.content.endswith(stop)
         assert answer.raw.text == answer.content + stop
-
-
-def in_threads(calls):
-    """Results of calls that run as concurrent agents do."""
-    results, errors = [None] * len(calls), [None] * len(calls)
-    ready = threading.Barrier(len(calls))
-
-    def work(number):
-        ready.wait(30)
-        try:
-            results[number] = calls[number]()
-        except Exception as error:
-            errors[number] = error
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
-    if any(errors):
-        raise next(error for error in errors if error)
-    return results
 
 
 class TestReuse:

@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,14 +24,14 @@ from t3_agents.sandbox import SandboxExecutor, SandboxLimits
 from t3_agents.task import File, Task
 from t3_agents.tools.base import WorkspaceTool
 from t3_agents.workspace import Workspace
-from tests.helpers import ROOT
+from tests.helpers import ROOT, in_threads
 from tests.helpers.tiny_vlm import turn
 
 
 LIMITS = SandboxLimits(
     memory_mb=512,
-    time_limit=5,
-    cpu_time_limit=4,
+    time_limit=99,
+    cpu_time_limit=99,
     threads=24,
     open_files=64,
     file_mb=8,
@@ -38,6 +39,7 @@ LIMITS = SandboxLimits(
     num_files=300,
     tmp_mb=8,
 )
+"""Times that no step reaches on a slow machine; what is ended by its time has limits of its own."""
 CHANNEL = """
 import json, os, socket, struct
 def channel():
@@ -106,6 +108,7 @@ def executor(workspace):
     executor = SandboxExecutor(["*"], workspace, LIMITS)
     executor.send_tools({each.name: each for each in tools})
     yield executor
+    check_alive(executor)
     executor.cleanup()
 
 
@@ -154,7 +157,6 @@ class TestFilesOutside:
             text = str(outcome(executor, code.format(path=path)))
             assert "top secret" not in text and "root:" not in text
             assert any(word in text for word in ("Error", "-1", "Exception")), text
-        check_alive(executor)
 
     def test_writing(self, executor, secret, tmp_path):
         for target in ("/usr/x", "/x", "/etc/x", sys.base_prefix + "/x", os.__file__, "/dev/x", "/run/child.py"):
@@ -162,7 +164,6 @@ class TestFilesOutside:
         for target in (secret, tmp_path / "new.txt"):  # below /tmp there is a folder of its own inside
             outcome(executor, f"open({str(target)!r}, 'w').write('x')")
         assert secret.read_text() == "top secret" and not (tmp_path / "new.txt").exists()
-        check_alive(executor)
 
     def test_private_files_of_the_user_are_not_there(self, executor):
         private = [os.path.expanduser(f"{home}/{name}") for home in ("~", "~root") for name in (".ssh", ".cache")]
@@ -186,7 +187,6 @@ class TestFilesOutside:
             str(found)
         """
         assert outcome(executor, code) == "[]"
-        check_alive(executor)
 
 
 class TestWhatToolsRead:
@@ -199,7 +199,6 @@ class TestWhatToolsRead:
         }[link]
         text = outcome(executor, f"import os\n{make}\nread_file(path)")
         assert "leads out of the workspace" in text and "top secret" not in text
-        check_alive(executor)
 
     def test_a_link_that_is_swapped_during_the_call(self, executor, secret):
         code = f"""
@@ -223,11 +222,9 @@ class TestWhatToolsRead:
         """
         text = outcome(executor, code)
         assert text.startswith("('False'") and "good" in text, text
-        check_alive(executor)
 
     def test_a_pipe_where_a_file_is_expected(self, executor):
         assert "no file `x.txt`" in outcome(executor, "import os\nos.mkfifo('x.txt')\nread_file('x.txt')")
-        check_alive(executor)
 
     def test_a_lease_that_keeps_readers_waiting(self, executor):
         code = """
@@ -237,20 +234,17 @@ class TestWhatToolsRead:
         """
         assert "Operation not permitted" in outcome(executor, code)
         assert executor("read_file('a.txt')").output == "x"
-        check_alive(executor)
 
     def test_folders_that_are_links_are_not_written_to(self, executor, tmp_path):
         (tmp_path / "outside").mkdir()
         code = f"import os\nos.rmdir('outputs'); os.symlink({str(tmp_path / 'outside')!r}, 'outputs')\ndraw()"
         assert "is a link" in outcome(executor, code)
         assert list((tmp_path / "outside").iterdir()) == []
-        check_alive(executor)
 
     def test_a_dangling_link_is_not_written_through(self, executor, tmp_path):
         target = tmp_path / "made.png"
         code = f"import os\nos.symlink({str(target)!r}, 'outputs/drawn_1.png')\ndraw()"
         assert outcome(executor, code) == "outputs/drawn_2.png" and not target.exists()
-        check_alive(executor)
 
     def test_an_attachment_does_not_follow_a_planted_link(self, executor, workspace, secret):
         executor(f"import os\nos.mkdir('files'); os.symlink({str(secret)!r}, 'files/a.txt')")
@@ -290,13 +284,11 @@ class TestWhatToolsRead:
         """
         executor(textwrap.dedent(code))
         assert [file.path for file in workspace.new_images()] == ["good.png"]
-        check_alive(executor)
 
     def test_deep_folders(self, executor, workspace):
         code = "import os\nfor n in range(3000):\n    os.mkdir('d'); os.chdir('d')\nopen('x', 'w').write('x')"
         assert "nested folders deeper" in outcome(executor, code)
         assert workspace.list() == []
-        check_alive(executor)
 
     def test_folders_without_permission(self, executor, workspace):
         outcome(executor, "import os\nos.makedirs('a/b'); open('a/b/c', 'w'); os.chmod('a/b', 0); os.chmod('a', 0)")
@@ -326,7 +318,6 @@ class TestNetworkAndKernel:
             assert "rror" in str(outcome(executor, code.format(port=server.getsockname()[1])))
             with pytest.raises(TimeoutError):
                 server.accept()
-        check_alive(executor)
 
     @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers of the calls are those of x86_64")
     def test_system_calls(self, executor):
@@ -344,7 +335,6 @@ class TestNetworkAndKernel:
             [number for number, result in zip({calls} + ["x32"], results) if result not in ((-1, 1), (-1, 38))]
         """
         assert outcome(executor, code) == []
-        check_alive(executor)
 
     @pytest.mark.skipif(os.uname().machine != "x86_64", reason="machine code of x86_64")
     def test_calls_of_the_32_bit_interface(self, executor):
@@ -356,20 +346,17 @@ class TestNetworkAndKernel:
             ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(page)))()
         """
         assert "it was ended by SIGSYS" in outcome(executor, code)
-        check_alive(executor)
 
     @pytest.mark.parametrize("call", ["setuid(0)", "setgid(0)", "setgroups([0])", "nice(-5)", "sethostname('x')"])
     def test_privileges(self, executor, call):
         module = "socket" if "hostname" in call else "os"
         assert "Error" in outcome(executor, f"import {module}\n{module}.{call}")
-        check_alive(executor)
 
     def test_a_setuid_program_gains_nothing(self, executor):
         assert "Error" in outcome(executor, "import os\nos.chmod('/usr/bin/env', 0o4755)")
         # The program takes the place of the process and cannot talk to the agent.
         text = outcome(executor, "import os\nos.execv('/usr/bin/su', ['su', '-c', 'id'])")
         assert "process of the code is gone" in text or "Error" in text
-        check_alive(executor)
 
 
 class TestProcesses:
@@ -386,13 +373,11 @@ class TestProcesses:
     )
     def test_new_processes(self, executor, code):
         assert "Error" in outcome(executor, code)
-        check_alive(executor)
 
     def test_a_bomb_of_threads(self, executor):
         code = "import threading, time\nwhile True:\n    threading.Thread(target=time.sleep, args=(100,)).start()"
         text = outcome(executor, code)
         assert "threads" in text or "can't start new thread" in text or "MemoryError" in text
-        check_alive(executor)
 
     def test_other_processes_cannot_be_seen_or_killed(self, executor):
         code = f"""
@@ -407,13 +392,11 @@ class TestProcesses:
             os.listdir("/proc") if os.path.exists("/proc") else errors
         """
         assert outcome(executor, code) == 6  # the first process of the namespace ignores what its own children send
-        check_alive(executor)
 
     def test_a_signal_to_everything(self, executor):
         outcome(executor, "import os\nos.kill(-1, 9)")
         check_alive(executor)
         assert "ended by SIGKILL" in outcome(executor, "import os\nos.kill(os.getpid(), 9)")
-        check_alive(executor)
 
     @pytest.mark.parametrize(
         ("code", "reason"),
@@ -433,7 +416,6 @@ class TestProcesses:
         if "gone" in text:
             assert "these names are gone: kept" in text
             assert "name 'kept' is not defined" in outcome(executor, "kept")
-        check_alive(executor)
 
     def test_threads_stand_still_between_steps(self, executor, workspace):
         code = """
@@ -448,8 +430,7 @@ class TestProcesses:
         size = (workspace.root / "count.txt").stat().st_size
         time.sleep(0.3)
         assert (workspace.root / "count.txt").stat().st_size == size
-        executor("import time\ntime.sleep(0.3)")
-        assert (workspace.root / "count.txt").stat().st_size > size
+        executor(f"import os, time\nwhile os.path.getsize('count.txt') <= {size}:\n    time.sleep(0.01)")
 
     def test_nothing_outlives_a_killed_parent(self, tmp_path):
         program = """
@@ -473,7 +454,6 @@ class TestProcesses:
         pids = [executor._sandbox._pid, executor._sandbox._process.pid]
         executor.cleanup()
         assert are_gone(pids)
-        check_alive(executor)
 
 
 class TestExhaustion:
@@ -490,7 +470,6 @@ class TestExhaustion:
     def test_memory(self, executor, code):
         text = outcome(executor, code)
         assert "MemoryError" in text or "memory" in text.lower()
-        check_alive(executor)
 
     @pytest.mark.parametrize(
         "code",
@@ -511,6 +490,7 @@ class TestExhaustion:
         executor = SandboxExecutor(["*"], workspace, SandboxLimits(time_limit=0.7))
         executor.send_tools({"lookup": lookup})
         assert "exceeded the maximum execution time of 0.7 seconds" in outcome(executor, code)
+        executor.limits = LIMITS
         check_alive(executor)
         executor.cleanup()
 
@@ -545,7 +525,6 @@ class TestExhaustion:
         text = outcome(executor, "with open('big', 'wb') as f:\n    while True:\n        f.write(bytes(2**20))")
         assert "File too large" in text
         assert "File too large" in outcome(executor, "import os\nos.truncate('big', 10**12)")
-        check_alive(executor)
 
     def test_a_disk_full_of_files(self, executor, workspace):
         workspace.add(File.from_bytes(b"mine", "files/mine.txt"))
@@ -553,77 +532,77 @@ class TestExhaustion:
         text = outcome(executor, code)
         assert "grew by more than 24 MB" in text and "were deleted" in text
         assert workspace.list() == ["files/mine.txt"]
-        check_alive(executor)
 
     def test_a_disk_that_is_filled_step_by_step(self, executor, workspace):
         code = "import os\nfor n in range(5):\n    open(f'{n}-' + os.urandom(4).hex(), 'wb').write(os.urandom(2**20))"
         texts = [str(outcome(executor, code)) for _ in range(5)]
         assert "grew by more than 24 MB" in texts[4] and len(workspace.list()) == 20
-        check_alive(executor)
 
     def test_a_folder_full_of_names(self, executor, workspace):
         text = outcome(executor, "for n in range(10**6):\n    open(f'n{n}', 'w').close()")
         assert "more than 300 files" in text and workspace.list() == []
-        check_alive(executor)
 
     def test_the_private_folder_is_small(self, executor):
         assert "No space left" in outcome(
             executor, "for n in range(99):\n    open(f'/tmp/{n}', 'wb').write(bytes(2**20))"
         )
-        check_alive(executor)
 
     def test_handles(self, executor):
         assert "Too many open files" in outcome(executor, "import os\nx = []\nwhile True: x.append(os.open('/', 0))")
-        check_alive(executor)
 
     def test_watches(self, executor):
         code = "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n(libc.inotify_init(), ctypes.get_errno())"
         assert outcome(executor, code) == "(-1, 1)"
-        check_alive(executor)
 
     def test_limits_cannot_be_lifted(self, executor):
         for name in ("DATA", "NOFILE", "FSIZE", "NPROC"):
             code = f"import resource as r\nr.setrlimit(r.RLIMIT_{name}, (r.RLIM_INFINITY, r.RLIM_INFINITY))"
             assert "Error" in outcome(executor, code)
-        check_alive(executor)
 
 
 class TestTheChannel:
     @pytest.mark.parametrize(
-        "message",
+        "attack",
         [
-            "b'\\xff' * 100",
-            "b'[' * 100_000",
-            "b'{\"result\":' * 50_000",
-            'b\'{"result": {"output": NaN}}\'',
-            'b\'{"result": {"output": -Infinity}}\'',
-            'b\'{"result": {"output": 1e999}}\'',
-            'b\'{"result": {"output": "a\\xed\\xa0\\x80b"}}\'',
-            'b\'{"result": {"output": "\\xc0\\xaf"}}\'',
-            "b'{\"result\": ' + b'9' * 10_000 + b'}'",
-            "[1, 2]",
-            "b'null'",
+            "send(b'\\xff' * 100)",
+            "send(b'[' * 100_000)",
+            "send(b'{\"result\":' * 50_000)",
+            'send(b\'{"result": {"output": NaN}}\')',
+            'send(b\'{"result": {"output": -Infinity}}\')',
+            'send(b\'{"result": {"output": 1e999}}\')',
+            'send(b\'{"result": {"output": "a\\xed\\xa0\\x80b"}}\')',
+            'send(b\'{"result": {"output": "\\xc0\\xaf"}}\')',
+            "send(b'{\"result\": ' + b'9' * 10_000 + b'}')",
+            "send([1, 2])",
+            "send(b'null')",
+            "channel().sendall(b'\\xff' * 8)",
         ],
         ids=[
             *("binary", "deep list", "deep dict", "nan", "infinity", "infinite number", "half a surrogate pair"),
-            *("overlong", "long number", "list", "null"),
+            *("overlong", "long number", "list", "null", "too long"),
         ],
     )
-    def test_frames_that_are_none(self, executor, message):
-        text = outcome(executor, f"{CHANNEL}\nsend({message})\nimport time\ntime.sleep(2)")
+    def test_frames_that_are_none(self, executor, attack):
+        text = outcome(executor, f"{CHANNEL}\n{attack}\nimport time\ntime.sleep(2)")
         assert "sent something else than frames" in text
-        check_alive(executor)
 
-    def test_a_frame_that_is_too_long(self, executor):
-        text = outcome(executor, f"{CHANNEL}\nchannel().sendall(b'\\xff' * 8)\nimport time\ntime.sleep(2)")
-        assert "sent something else than frames" in text
-        check_alive(executor)
-
-    def test_a_frame_without_end(self, workspace):
-        executor = SandboxExecutor(["*"], workspace, SandboxLimits(time_limit=1))
-        text = outcome(executor, f"{CHANNEL}\nchannel().sendall(b'\\0\\0\\1\\0' + b'x' * 9)")
+    @pytest.mark.parametrize(
+        "attack",
+        [
+            "channel().sendall(b'\\0\\0\\1\\0' + b'x' * 9)",
+            "data = json.dumps({'call': 'lookup', 'arguments': {'name': 'x' * 10**6}, 'number': 1})\n"
+            "for _ in range(100):\n    send(data.encode())",
+            "os.closerange(0, 64)",
+        ],
+        ids=["a frame without end", "replies that nobody reads", "a closed channel"],
+    )
+    def test_a_channel_that_stands_still(self, workspace, attack):
+        executor = SandboxExecutor(["*"], workspace, replace(LIMITS, time_limit=1))
+        executor.send_tools({"lookup": lookup})
+        text = outcome(executor, f"{CHANNEL}\n{attack}")
         assert "exceeded the maximum" in text or "gone" in text
-        assert executor("1 + 1").output == 2
+        executor.limits = LIMITS
+        check_alive(executor)
         executor.cleanup()
 
     @pytest.mark.parametrize(
@@ -634,7 +613,6 @@ class TestTheChannel:
         code = f"{CHANNEL}\nsend({{'result': {result}, 'step': 'forged', 'names': [1, '; drop']}})\n'real'"
         assert outcome(executor, code) == "real"
         executor(f"{CHANNEL}\nfor _ in range(50):\n    send({{'result': {{'output': 'forged'}}, 'step': '0'}})")
-        check_alive(executor)
 
     def test_calls_that_are_none(self, executor):
         code = f"""{CHANNEL}
@@ -645,24 +623,6 @@ for arguments in (None, [], "x", {{"name": {{}}}}, {{"self": 1}}, {{"__class__":
 lookup("Bob")
 """
         assert outcome(executor, code) == "Bob is 42"
-        check_alive(executor)
-
-    def test_replies_that_nobody_reads(self, executor):
-        code = f"""{CHANNEL}
-import time
-stream = channel()
-data = json.dumps({{"call": "lookup", "arguments": {{"name": "x" * 10**6}}, "number": 1}}).encode()
-for _ in range(100):
-    stream.sendall(struct.pack(">I", len(data)) + data)
-"""
-        text = outcome(executor, code)
-        assert "exceeded the maximum" in text or "gone" in text
-        check_alive(executor)
-
-    def test_a_closed_channel(self, executor):
-        text = outcome(executor, "import os\nos.closerange(0, 64)")
-        assert "exceeded the maximum" in text or "gone" in text
-        check_alive(executor)
 
     def test_open_files_sent_along_are_dropped(self, executor):
         executor("import os")
@@ -689,7 +649,6 @@ for _ in range(40):
         outcome(executor, code)
         assert lookup("Ann") == "Ann is 42" and len("abc") == 3
         executor.cleanup()
-        check_alive(executor)
 
     def test_an_answer_cannot_be_given_for_a_later_step(self, executor):
         executor(f"{CHANNEL}\nsend({{'result': {{'output': 'forged', 'final': True}}, 'step': 'x'}})")
@@ -730,7 +689,6 @@ class TestSecrets:
                 [text for text in found if text]
             """
             assert outcome(executor, code) == []
-        check_alive(executor)
 
     def test_no_path_of_the_machine_in_an_error(self, executor, workspace):
         for code in (
@@ -744,6 +702,11 @@ class TestSecrets:
 
 
 class TestAgents:
+    def run_codes(self, codes, **settings):
+        model = ScriptedModel([turn(code) for code in codes])
+        settings["additional_authorized_imports"] = ["*"]
+        return T3Agent([lookup], model, prompt="compact", **settings).run_task(Task.create("?"))
+
     def test_an_agent_lives_through_a_hostile_run(self):
         codes = [
             "import os\nos._exit(1)",
@@ -752,43 +715,19 @@ class TestAgents:
             "while True: pass",
             "final_answer('still here')",
         ]
-        model = ScriptedModel([turn(code) for code in codes])
-        agent = T3Agent(
-            tools=[lookup],
-            model=model,
-            prompt="compact",
-            code_time_limit=1,
-            additional_authorized_imports=["*"],
-        )
-        trajectory = agent.run_task(Task.create("?"))
+        trajectory = self.run_codes(codes, code_timeout=1)
         assert trajectory.answer == "still here" and trajectory.images == []
         assert [bool(step.error) for step in trajectory.steps] == [True, True, False, True, False]
 
     def test_hostile_agents_beside_an_honest_one(self, tmp_path):
-        answers = {}
-
-        def work(name, codes):
-            agent = T3Agent(
-                tools=[lookup],
-                model=ScriptedModel([turn(code) for code in codes]),
-                prompt="compact",
-                code_time_limit=2,
-                additional_authorized_imports=["*"],
-            )
-            answers[name] = agent.run_task(Task.create("?")).answer
-
         jobs = {
             "honest": ["x = lookup('Ann')", "import time\ntime.sleep(1)", "final_answer(x)"],
             "killer": ["import os\nos.kill(-1, 9)", "final_answer('k')"],
             "eater": ["x = []\nwhile True: x.append('a' * 2**22)", "final_answer('e')"],
             "writer": ["import os\nfor n in range(99): open(f'{n}', 'w').write('x' * 10**6)", "final_answer('w')"],
         }
-        threads = [threading.Thread(target=work, args=job) for job in jobs.items()]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
-        assert answers == {"honest": "Ann is 42", "killer": "k", "eater": "e", "writer": "w"}
+        runs = in_threads([partial(self.run_codes, codes, code_timeout=10) for codes in jobs.values()])
+        assert [run.answer for run in runs] == ["Ann is 42", "k", "e", "w"]
 
 
 # Ways to have the kernel send SIGCONT, which lets a stopped process go on.
@@ -834,7 +773,6 @@ class TestStandingStill:
     def test_signals_that_would_wake_it_cannot_be_asked_for(self, executor, call):
         code = f"{WAKE}\nnumber = ctypes.c_int()\nresult({call})"
         assert outcome(executor, code) == "Operation not permitted"
-        check_alive(executor)
 
     def test_what_files_are_set_to_otherwise_still_works(self, executor):
         code = """
@@ -876,7 +814,6 @@ class TestStandingStill:
         """
         text = outcome(executor, code)
         assert "it ran while it was to stand still" in text and "result of the tool" not in text
-        check_alive(executor)
 
     def test_a_process_that_ran_between_steps_gets_no_further_step(self, executor):
         executor(
@@ -887,7 +824,6 @@ class TestStandingStill:
         while process._turns() == process._standing:
             time.sleep(0.001)
         assert "it ran while it was to stand still" in outcome(executor, "'go on'")
-        check_alive(executor)
 
 
 class TestWhatLimitsDoNotCount:
@@ -902,7 +838,6 @@ class TestWhatLimitsDoNotCount:
             "done"
         """
         assert f"more than {LIMITS.memory_mb} MB of memory" in outcome(executor, code)
-        check_alive(executor)
 
     def test_small_shared_memory_is_left(self, executor):
         assert outcome(executor, "import mmap\nm = mmap.mmap(-1, 2**20)\nm[:3] = b'abc'\nm[:3].decode()") == "abc"
@@ -916,7 +851,6 @@ class TestWhatLimitsDoNotCount:
             [start == 2**64 - 1 for start in starts]
         """
         assert outcome(executor, code) == [True, True, True]
-        check_alive(executor)
 
     @pytest.mark.parametrize("keep", ["handle", "mapping"])
     def test_files_that_are_deleted_and_kept_open(self, executor, keep):
@@ -933,7 +867,6 @@ class TestWhatLimitsDoNotCount:
             "done"
         """
         assert f"its files grew by more than {LIMITS.disk_mb} MB" in outcome(executor, code)
-        check_alive(executor)
 
     @pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of system calls of x86_64")
     @pytest.mark.parametrize(
@@ -950,4 +883,3 @@ class TestWhatLimitsDoNotCount:
     def test_calls_that_get_around_them(self, executor, call):
         code = f"{WAKE}\nfile = os.open('x', os.O_RDWR | os.O_CREAT)\nresult({call})"
         assert outcome(executor, code) == "Operation not permitted"
-        check_alive(executor)

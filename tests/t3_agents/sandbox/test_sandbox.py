@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from t3_agents.sandbox.process import Printed
 from t3_agents.sandbox.seccomp import seccomp_filter
 from t3_agents.task import File, Task
 from t3_agents.workspace import Workspace
+from tests.helpers import in_threads
 from tests.helpers.tiny_vlm import turn
 
 
@@ -253,6 +255,7 @@ class TestErrors:
         executor("x = 1")
         with pytest.raises(ExecutionTimeoutError, match="maximum execution time of 0.5 seconds.$"):
             executor("print('before')\nwhile True: pass")
+        executor.limits = SandboxLimits()
         assert executor.state["_print_outputs"] == "before\n" and executor("x").output == 1
         executor.cleanup()
 
@@ -262,6 +265,7 @@ class TestErrors:
         executor("x = 1")
         with pytest.raises(ExecutionTimeoutError, match="maximum execution time of 0.5 seconds"):
             executor("try:\n    slow()\nexcept Exception:\n    pass\nwhile True: pass")
+        executor.limits = SandboxLimits()
         assert executor("x + area(1)").output == 3 and not Slow.ended
         Slow.release.set()
         executor.cleanup()
@@ -392,21 +396,15 @@ class TestProcesses:
         executor.cleanup()
 
     def test_sixteen_at_once(self, tmp_path):
-        results = {}
-
         def work(number):
             executor = SandboxExecutor([], Workspace(tmp_path / str(number)))
             executor.send_tools({"area": area})
             executor(f"x = {number}\nopen('me.txt', 'w').write('{number}')")
-            results[number] = executor("area(x, 1), open('me.txt').read()").output
+            output = executor("area(x, 1), open('me.txt').read()").output
             executor.cleanup()
+            return output
 
-        threads = [threading.Thread(target=work, args=(n,)) for n in range(16)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
-        assert results == {n: f"({n}, '{n}')" for n in range(16)}
+        assert in_threads([partial(work, n) for n in range(16)]) == [f"({n}, '{n}')" for n in range(16)]
 
     def test_a_forked_process_starts_its_own(self, executor):
         executor("x = 1")

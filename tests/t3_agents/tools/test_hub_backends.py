@@ -1,11 +1,7 @@
 """Tools whose model is one of the Hub, run with tiny models of the same classes that are loaded from folders."""
 
-import json
-import subprocess
-import sys
-import threading
 from base64 import b64decode
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
 from io import BytesIO
 
 import numpy as np
@@ -24,7 +20,8 @@ from t3_agents.tools.objectlocation import HubObjectLocation
 from t3_agents.tools.ocr import HubOcr
 from t3_agents.tools.segmentation import HubSegmentation
 from t3_agents.tools.visualizer import HubVisualizer
-from tests.helpers import tiny_hub
+from tests.helpers import in_threads, tiny_hub
+from tests.helpers.chat_server import ChatServer
 
 
 @pytest.fixture(scope="module", params=[tiny_hub.make_owlv2, tiny_hub.make_grounding_dino], ids=["owlv2", "dino"])
@@ -233,65 +230,29 @@ def test_the_controller_of_the_agent_answers(tiny_vlm, place, portrait):
     )
 
 
-class _Endpoint(BaseHTTPRequestHandler):
-    """An OpenAI-compatible server that says what size the picture of a request has, and keeps the request."""
-
-    requests: list[dict]
-
-    def do_POST(self):
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.requests.append(request)
-        parts = {part["type"]: part for part in request["messages"][-1]["content"]}
-        head, data = parts["image_url"]["image_url"]["url"].split(",", 1)
-        image = Image.open(BytesIO(b64decode(data)))
-        text = f"{head} {image.width} x {image.height} {image.convert('RGB').getpixel((5, 5))}"
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-        body = {
-            "id": "1",
-            "object": "chat.completion",
-            "created": 0,
-            "model": "m",
-            "choices": [choice],
-            "usage": usage,
-        }
-        answer = json.dumps(body).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_):
-        pass
+def tell_picture(request):
+    """Size and a color of the picture that a request brings."""
+    parts = {part["type"]: part for part in request["messages"][-1]["content"]}
+    head, data = parts["image_url"]["image_url"]["url"].split(",", 1)
+    image = Image.open(BytesIO(b64decode(data)))
+    return f"{head} {image.width} x {image.height} {image.convert('RGB').getpixel((5, 5))}"
 
 
-@pytest.fixture
-def endpoint():
-    class Handler(_Endpoint):
-        requests = []
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1", Handler.requests
-    server.shutdown()
-    server.server_close()
-
-
-def test_an_endpoint_gets_the_picture(endpoint, place, make_picture):
-    url, requests = endpoint
-    tool, path = place(HubVisualizer(model="some-vlm", api_base=url, max_new_tokens=77), make_picture(color="green"))
-    assert tool(path, "Which colour?") == "data:image/png;base64 96 x 64 (0, 0, 0)"
-    (request,) = requests
+def test_an_endpoint_gets_the_picture(place, make_picture):
+    with ChatServer([tell_picture]) as server:
+        visualizer = HubVisualizer(model="some-vlm", api_base=server.url, max_new_tokens=77)
+        tool, path = place(visualizer, make_picture(color="green"))
+        assert tool(path, "Which colour?") == "data:image/png;base64 96 x 64 (0, 0, 0)"
+    (request,) = server.requests
     assert request["model"] == "some-vlm" and request["max_tokens"] == 77
     assert request["messages"][-1]["content"][-1] == {"type": "text", "text": "Which colour?"}
 
 
-def test_an_endpoint_gets_large_pictures_reduced(endpoint, place, tmp_path):
-    url, _ = endpoint
+def test_an_endpoint_gets_large_pictures_reduced(place, tmp_path):
     Image.new("RGB", (2 * MAX_SIDE, 1000), "red").save(tmp_path / "wide.png")
-    tool, path = place(HubOcr(model="some-vlm", api_base=url), tmp_path / "wide.png")
-    assert f"{MAX_SIDE} x 500 (255, 0, 0)" in tool(path)
+    with ChatServer([tell_picture]) as server:
+        tool, path = place(HubOcr(model="some-vlm", api_base=server.url), tmp_path / "wide.png")
+        assert f"{MAX_SIDE} x 500 (255, 0, 0)" in tool(path)
 
 
 def test_a_server_that_is_down(place, portrait):
@@ -307,17 +268,7 @@ def test_a_question_is_needed(question, portrait):
 
 
 def test_threads_share_one_copy(sam2):
-    models = []
-    threads = [
-        threading.Thread(
-            target=lambda: models.append(hub_model("Sam2Model", sam2, "ViTImageProcessorPil", device="cpu"))
-        )
-        for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    models = in_threads([partial(hub_model, "Sam2Model", sam2, "ViTImageProcessorPil", device="cpu")] * 4)
     assert len({id(one.model) for one in models}) == 1
 
 
@@ -327,18 +278,3 @@ def test_dtype_can_be_chosen(sam2, place, portrait):
     assert str(hub_model("Sam2Model", sam2, "ViTImageProcessorPil", device="cpu", dtype="float64").model.dtype) == (
         "torch.float64"
     )
-
-
-def test_making_tools_loads_nothing():
-    heavy = "torch transformers diffusers onnxruntime cv2 rapidocr matplotlib openai scipy"
-    code = f"""
-import sys
-from t3_agents.tools import facedetection, image_edit, image_generator, objectlocation, ocr, segmentation, visualizer
-facedetection.FaceDetection(), facedetection.HubFaceDetection(), image_edit.ImageEdit(), image_edit.HubImageEdit()
-image_generator.ImageGenerator(), image_generator.HubImageGenerator(), objectlocation.ObjectLocation()
-objectlocation.HubObjectLocation(), ocr.Ocr(), ocr.HubOcr(), segmentation.Segmentation()
-segmentation.HubSegmentation(), visualizer.Visualizer(), visualizer.HubVisualizer()
-print(set("{heavy}".split()) & set(sys.modules))
-"""
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "set()"

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import pytest
 from smolagents import tool as as_tool
@@ -17,6 +18,7 @@ from t3_agents.tools.ask_search_agent import AskSearchAgent
 from t3_agents.tools.inspect_file_as_text import InspectFileAsText
 from t3_agents.tools.toolbox import TOOLBOXES, make_toolbox, tool_from_record, tool_record
 from t3_agents.tools.visualizer import HubVisualizer, Visualizer
+from tests.helpers import in_threads
 from tests.helpers.tiny_vlm import turn
 
 
@@ -51,7 +53,7 @@ def test_unknown_toolbox():
 
 
 def test_importing_the_toolbox_is_light():
-    heavy = "torch transformers onnxruntime cv2 rapidocr kreuzberg bm25s openpyxl soundfile".split()
+    heavy = "torch transformers diffusers onnxruntime cv2 rapidocr kreuzberg bm25s openpyxl soundfile scipy".split()
     code = "import sys; from t3_agents.tools.toolbox import *; [make_toolbox(name) for name in TOOLBOXES]; "
     code += f"print(set({heavy}) & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -258,11 +260,4 @@ def test_without_a_workspace_paths_are_taken_as_they_are(tmp_path):
 
 
 def test_threads_share_one_model(receipt):
-    tool = Visualizer()
-    answers = []
-    threads = [threading.Thread(target=lambda: answers.append(tool(str(receipt), "total"))) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert answers == ["Total 6.25"] * 4
+    assert in_threads([partial(Visualizer(), str(receipt), "total")] * 4) == ["Total 6.25"] * 4
