@@ -20,6 +20,17 @@ def workspace(tmp_path):
 
 
 @pytest.fixture
+def with_workspace(workspace):
+    """Give a tool the workspace."""
+
+    def with_workspace(tool):
+        tool.workspace = workspace
+        return tool
+
+    return with_workspace
+
+
+@pytest.fixture
 def put(workspace):
     """Put a file of this machine into the workspace, without the checks that attachments go through."""
 

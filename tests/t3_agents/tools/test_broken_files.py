@@ -223,10 +223,8 @@ def driver(tmp_path_factory):
 
 
 @pytest.fixture
-def tool(workspace):
-    tool = InspectFileAsText()
-    tool.workspace = workspace
-    return tool
+def tool(with_workspace):
+    return with_workspace(InspectFileAsText())
 
 
 @pytest.mark.slow

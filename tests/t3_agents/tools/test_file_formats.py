@@ -68,10 +68,8 @@ SPOKEN = ("ffmpeg.wav", "ffmpeg.mp3", "sox.flac", "ffmpeg.m4a")
 
 
 @pytest.fixture
-def tool(workspace):
-    tool = InspectFileAsText()
-    tool.workspace = workspace
-    return tool
+def tool(with_workspace):
+    return with_workspace(InspectFileAsText())
 
 
 @pytest.mark.parametrize("name", sorted(WHOLE))

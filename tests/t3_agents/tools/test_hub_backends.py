@@ -169,10 +169,9 @@ def test_segmentation_paints_what_the_model_says(sam2, sam3, place, workspace, p
     assert Image.open(workspace.root / tool(path)).size == image.size
 
 
-def test_one_seed_makes_one_picture(generator, workspace):
+def test_one_seed_makes_one_picture(generator, with_workspace, workspace):
     def make(prompt, seed):
-        tool = HubImageGenerator(model=generator, num_inference_steps=2, seed=seed)
-        tool.workspace = workspace
+        tool = with_workspace(HubImageGenerator(model=generator, num_inference_steps=2, seed=seed))
         path = tool(prompt)
         assert path.startswith("outputs/image_")
         return np.asarray(Image.open(workspace.root / path)).astype(int)

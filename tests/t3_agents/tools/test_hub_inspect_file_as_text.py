@@ -61,9 +61,10 @@ def endpoint():
         server.shutdown()
 
 
-def test_an_endpoint_answers_a_question_about_the_text(workspace, put, endpoint):
-    tool = HubInspectFileAsText(model="reader", api_base=f"http://127.0.0.1:{endpoint.server_port}/v1", max_chars=300)
-    tool.workspace = workspace
+def test_an_endpoint_answers_a_question_about_the_text(with_workspace, put, endpoint):
+    tool = with_workspace(
+        HubInspectFileAsText(model="reader", api_base=f"http://127.0.0.1:{endpoint.server_port}/v1", max_chars=300)
+    )
     path = put(b"name,price\nLamp,19.90\nDesk,149.00\n", "t.csv")
     assert tool(path) == "name,price\nLamp,19.90\nDesk,149.00" and not endpoint.prompts
     assert tool(path, "What does the lamp cost?") == "It costs 19.90."
@@ -73,9 +74,8 @@ def test_an_endpoint_answers_a_question_about_the_text(workspace, put, endpoint)
     assert "Text:\nname,price\nitem 777,1554\n\n" in endpoint.prompts[1]
 
 
-def test_the_controller_answers_a_question(workspace, put):
-    tool = HubInspectFileAsText()
-    tool.workspace = workspace
+def test_the_controller_answers_a_question(with_workspace, put):
+    tool = with_workspace(HubInspectFileAsText())
     path = put(b"Meet at noon.", "t.txt")
     with pytest.raises(InputError, match="belongs to no agent: give it to an agent, or make it with"):
         tool(path, "When?")
@@ -84,9 +84,8 @@ def test_the_controller_answers_a_question(workspace, put):
     assert tool(path) == "Meet at noon."
 
 
-def test_a_local_model_answers_a_question(workspace, put, tiny_vlm):
-    tool = HubInspectFileAsText(model=str(tiny_vlm))
-    tool.workspace = workspace
+def test_a_local_model_answers_a_question(with_workspace, put, tiny_vlm):
+    tool = with_workspace(HubInspectFileAsText(model=str(tiny_vlm)))
     answer = tool(put(b"Meet at noon.", "t.txt"), "When do we meet?")
     model = choose_model(None, str(tiny_vlm))
     prompt = [{"role": "user", "content": [{"type": "text", "text": ""}]}]
@@ -112,9 +111,8 @@ def long_recording(tmp_path):
     return tmp_path / "long.wav"
 
 
-def test_speech_with_a_model_of_transformers(workspace, put, tiny_whisper, long_recording):
-    tool = HubInspectFileAsText(speech_model=str(tiny_whisper))
-    tool.workspace = workspace
+def test_speech_with_a_model_of_transformers(with_workspace, put, tiny_whisper, long_recording):
+    tool = with_workspace(HubInspectFileAsText(speech_model=str(tiny_whisper)))
     soundfile = pytest.importorskip("soundfile")
     hub = hub_model("AutoModelForSpeechSeq2Seq", str(tiny_whisper))
     samples = soundfile.read(FILES / "sox.flac", dtype="int16")[0].astype(np.float32) / 32767
@@ -129,9 +127,8 @@ def test_speech_with_a_model_of_transformers(workspace, put, tiny_whisper, long_
 
 
 @pytest.mark.slow
-def test_long_speech_is_cut_in_silence_and_has_times(workspace, put, long_recording):
-    tool = InspectFileAsText()
-    tool.workspace = workspace
+def test_long_speech_is_cut_in_silence_and_has_times(with_workspace, put, long_recording):
+    tool = with_workspace(InspectFileAsText())
     path = put(long_recording)
     assert tool(path).splitlines() == [
         "Transcript (may hold mistakes), each part with the minute and second of its start:",
@@ -141,23 +138,21 @@ def test_long_speech_is_cut_in_silence_and_has_times(workspace, put, long_record
 
 
 @pytest.mark.slow
-def test_only_the_start_of_a_very_long_recording_is_transcribed(put, workspace, tmp_path):
+def test_only_the_start_of_a_very_long_recording_is_transcribed(put, with_workspace, tmp_path):
     soundfile = pytest.importorskip("soundfile")
     samples, rate = soundfile.read(FILES / "sox.flac")
     gap = np.zeros(InspectFileAsText.max_sound_seconds * rate)
     soundfile.write(tmp_path / "long.flac", np.concatenate([samples, gap]), rate)
-    tool = InspectFileAsText()
-    tool.workspace = workspace
+    tool = with_workspace(InspectFileAsText())
     lines = tool(put(tmp_path / "long.flac")).splitlines()
     assert lines[1:] == ["[0:00] the meeting starts at nine", "[only the first 180 of 182 seconds were transcribed]"]
 
 
-def test_recordings_in_an_archive(workspace, put, tmp_path, tiny_whisper):
+def test_recordings_in_an_archive(with_workspace, put, tmp_path, tiny_whisper):
     with zipfile.ZipFile(tmp_path / "talks.zip", "w") as archive:
         for name in ("one.flac", "two.flac"):
             archive.write(FILES / "sox.flac", name)
-    tool = HubInspectFileAsText(speech_model=str(tiny_whisper))
-    tool.workspace = workspace
+    tool = with_workspace(HubInspectFileAsText(speech_model=str(tiny_whisper)))
     tool.max_sound_seconds = 1
     lines = tool(put(tmp_path / "talks.zip")).splitlines()
     assert lines[2] == "one.flac:" and lines[3].startswith("Transcript") and lines[4] == "two.flac:"

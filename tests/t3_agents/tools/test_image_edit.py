@@ -6,9 +6,8 @@ from t3_agents.tools.image_edit import ImageEdit
 
 
 @pytest.fixture
-def edit(workspace, attach, shapes):
-    tool = ImageEdit()
-    tool.workspace = workspace
+def edit(with_workspace, workspace, attach, shapes):
+    tool = with_workspace(ImageEdit())
     path = attach(shapes)
 
     def edit(prompt, path=path):
@@ -87,8 +86,7 @@ def test_missing_picture(edit):
         edit("invert", "files/none.png")
 
 
-def test_text_of_several_lines_with_an_apostrophe(shapes, attach, workspace):
+def test_text_of_several_lines_with_an_apostrophe(shapes, attach, with_workspace):
     prompt = "Add the following text on the image at the bottom:\n'Tom's shop\n\nBuy now!' in a bold font."
-    tool = ImageEdit()
-    tool.workspace = workspace
+    tool = with_workspace(ImageEdit())
     assert tool(prompt=prompt, image_path=attach(shapes)) == "outputs/edit_1.png"

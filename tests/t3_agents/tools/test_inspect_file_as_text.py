@@ -23,10 +23,8 @@ ROWS = [("Product", "Units", "Price"), ("Lamp", "12", "19.90"), ("Desk, big", "3
 
 
 @pytest.fixture
-def tool(workspace):
-    tool = InspectFileAsText()
-    tool.workspace = workspace
-    return tool
+def tool(with_workspace):
+    return with_workspace(InspectFileAsText())
 
 
 def make_pdf(path, password=None):
@@ -247,9 +245,8 @@ def test_header_words_alone_do_not_hide_the_rows(tool, put):
     assert tool(put(b"price,qty\n5,1\n7,2\n", "t.csv"), "What is the highest price?") == "price,qty\n5,1\n7,2"
 
 
-def test_long_text_is_cut_with_a_note(workspace, put):
-    tool = InspectFileAsText(max_chars=100)
-    tool.workspace = workspace
+def test_long_text_is_cut_with_a_note(with_workspace, put):
+    tool = with_workspace(InspectFileAsText(max_chars=100))
     text = tool(put(b"one two three\n" * 100, "t.txt"))
     assert text.startswith("one two three\none two three\n")
     assert text.endswith("\n[cut after 97 of 1399 characters, in line 7 of 100: ask a question about the rest]")
@@ -337,9 +334,8 @@ def test_entity_bombs(tool, put, tmp_path):
         assert "bad.docx" in str(error)
 
 
-def test_too_large(workspace, put):
-    tool = InspectFileAsText(max_megabytes=1)
-    tool.workspace = workspace
+def test_too_large(with_workspace, put):
+    tool = with_workspace(InspectFileAsText(max_megabytes=1))
     with pytest.raises(InputError, match="reads up to 1 MB"):
         tool(put(b"x" * (2**20 + 1), "big.txt"))
 

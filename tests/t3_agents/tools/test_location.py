@@ -8,10 +8,8 @@ from t3_agents.tools.objectlocation import ObjectLocation
 
 
 @pytest.fixture
-def tool(workspace):
-    tool = ObjectLocation()
-    tool.workspace = workspace
-    return tool
+def tool(with_workspace):
+    return with_workspace(ObjectLocation())
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +55,12 @@ def test_what_cannot_be_found_is_said(tool, attach, receipt, shapes):
         tool("red circle", "files/none.png")
 
 
-def test_faces(face_model, tool, attach, workspace, portrait, tmp_path):
+def test_faces(face_model, tool, attach, with_workspace, portrait, tmp_path):
     path = attach(portrait)
     (box,) = tool("face", path)
     assert near(box, [173, 128, 358, 334], 30)
     assert tool("person", path) == [box]
-    faces = FaceDetection()
-    faces.workspace = workspace
+    faces = with_workspace(FaceDetection())
     assert faces(path) == [box]
     page = Image.new("RGB", (1200, 800), "white")
     small = Image.open(portrait).resize((256, 300))
@@ -74,9 +71,8 @@ def test_faces(face_model, tool, attach, workspace, portrait, tmp_path):
     assert near(left, [186, 114, 279, 217], 20) and near(right, [886, 464, 979, 567], 20)
 
 
-def test_no_face(face_model, attach, workspace, receipt, shapes):
-    faces = FaceDetection()
-    faces.workspace = workspace
+def test_no_face(face_model, attach, with_workspace, receipt, shapes):
+    faces = with_workspace(FaceDetection())
     assert faces(attach(receipt)) == [] and faces(attach(shapes)) == []
 
 

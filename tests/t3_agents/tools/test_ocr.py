@@ -10,10 +10,8 @@ from t3_agents.tools.ocr import Ocr, find_words, text_with_boxes
 
 
 @pytest.fixture
-def tool(workspace):
-    tool = Ocr()
-    tool.workspace = workspace
-    return tool
+def tool(with_workspace):
+    return with_workspace(Ocr())
 
 
 def page(size, scale=1):
@@ -35,9 +33,8 @@ def test_text_with_its_places(receipt):
     assert all(abs(a - b) <= 12 for a, b in zip(box, [20, 185, 65, 205], strict=True))
 
 
-def test_long_text_is_cut_with_a_note(attach, workspace, receipt):
-    tool = Ocr(max_chars=20)
-    tool.workspace = workspace
+def test_long_text_is_cut_with_a_note(attach, with_workspace, receipt):
+    tool = with_workspace(Ocr(max_chars=20))
     assert "more characters cut" in tool(attach(receipt))
 
 

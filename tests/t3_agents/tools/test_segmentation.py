@@ -9,10 +9,8 @@ from t3_agents.tools.segmentation import MAX_SIDE, Segmentation, overlay, read_b
 
 
 @pytest.fixture
-def tool(workspace):
-    tool = Segmentation()
-    tool.workspace = workspace
-    return tool
+def tool(with_workspace):
+    return with_workspace(Segmentation())
 
 
 @pytest.fixture(scope="module")

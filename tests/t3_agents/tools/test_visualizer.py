@@ -10,10 +10,8 @@ from t3_agents.tools.visualizer import Visualizer
 
 
 @pytest.fixture
-def tool(workspace):
-    tool = Visualizer()
-    tool.workspace = workspace
-    return tool
+def tool(with_workspace):
+    return with_workspace(Visualizer())
 
 
 def test_text_comes_as_rows_and_the_question_chooses_among_them(tool, attach, receipt):
@@ -28,9 +26,8 @@ def test_text_comes_as_rows_and_the_question_chooses_among_them(tool, attach, re
     assert tool(path, "How much are the breads?") == "Bread 2.50"
 
 
-def test_long_text_is_cut_with_a_note(attach, workspace, receipt):
-    tool = Visualizer(max_chars=30)
-    tool.workspace = workspace
+def test_long_text_is_cut_with_a_note(attach, with_workspace, receipt):
+    tool = with_workspace(Visualizer(max_chars=30))
     answer = tool(attach(receipt), "")
     assert answer.startswith("CORNER SHOP\nBread 2.50\n")
     assert answer.endswith("more characters cut]")
