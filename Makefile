@@ -21,7 +21,7 @@ quickstart: $(VENV)/.quickstart
 	$(BIN)/t3 quickstart
 
 # One torch thread per test process: threads that share two cores wait for each other.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 test: install
 	$(PYTEST) -m "not slow"
