@@ -147,12 +147,13 @@ def row(steps: Footsteps, folder: Path) -> None:
     ledger = first("dataset_builder.synthesis.usage:Ledger")
     teacher_server = first("tests.helpers.teacher_server:teacher_server", "tests.teacher_server:teacher_server")
     with teacher_server("--plain") as url:
+        flavor = "flavor" if hasattr(config_class, "flavor") else "flavour"
         config = config_class(
             output=str(folder),
             teacher=url,
             model="scripted-teacher",
             num_tasks=4,
-            flavour="gaia",
+            **{flavor: "gaia"},
             embedding="words",
             concurrency=1,
         )

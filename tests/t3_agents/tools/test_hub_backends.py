@@ -163,7 +163,7 @@ def test_segmentation_paints_what_the_model_says(sam2, sam3, place, workspace, p
     image = Image.open(portrait).convert("RGB")
     (mask,) = masks_in_boxes(image, [box], sam2)
     changed = np.asarray(ImageChops.difference(Image.open(workspace.root / result), image)).any(axis=2)
-    # All that changed lies in the mask or under its number; a pixel may have had the colour already.
+    # All that changed lies in the mask or under its number; a pixel may have had the color already.
     assert changed[mask].mean() > 0.95 and changed[~mask].mean() < 0.01
     assert Image.open(workspace.root / tool(path, "red fruit")).size == image.size
     assert Image.open(workspace.root / tool(path)).size == image.size
@@ -241,10 +241,10 @@ def test_an_endpoint_gets_the_picture(place, make_picture):
     with ChatServer([tell_picture]) as server:
         visualizer = HubVisualizer(model="some-vlm", api_base=server.url, max_new_tokens=77)
         tool, path = place(visualizer, make_picture(color="green"))
-        assert tool(path, "Which colour?") == "data:image/png;base64 96 x 64 (0, 0, 0)"
+        assert tool(path, "Which color?") == "data:image/png;base64 96 x 64 (0, 0, 0)"
     (request,) = server.requests
     assert request["model"] == "some-vlm" and request["max_tokens"] == 77
-    assert request["messages"][-1]["content"][-1] == {"type": "text", "text": "Which colour?"}
+    assert request["messages"][-1]["content"][-1] == {"type": "text", "text": "Which color?"}
 
 
 def test_an_endpoint_gets_large_pictures_reduced(place, tmp_path):
