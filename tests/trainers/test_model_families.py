@@ -42,9 +42,10 @@ def rows_of(kind: str) -> list[dict]:
     return [first, second]
 
 
-def make_trainer(family: str, folder, rows, **recipe):
+def make_trainer(family: str, folder, rows, packing: str, **recipe):
     model, processor = make_family(family)
-    config = TrajectoryConfig(output_dir=str(folder / "run"), **{**TINY, "lora_modules_to_save": None, **recipe})
+    settings = {**TINY, "lora_modules_to_save": None, **PACKING[packing], **recipe}
+    config = TrajectoryConfig(output_dir=str(folder / "run"), **settings)
     trainer = build_trainer(config, model, processor, make_dataset(rows))
     trainer.args.save_strategy = "no"  # a processor without its part for videos cannot be saved
     fill_adapter(trainer.model)
