@@ -30,7 +30,7 @@ COMMANDS = {
     "eval score": ("t3_agents.commands.evaluate:score", "Score a run again without running it."),
     "export": ("dataset_builder.formats.writing:main", "Write the rows of a run in other formats."),
     "import": ("dataset_builder.formats.reading:main", "Read trajectories of other formats into a run."),
-    "improve": ("trainers.improve:main", "Tune an agent on its own verified samples, round by round."),
+    "improve": ("trainers.improvement:main", "Tune an agent on its own verified samples, round by round."),
     "pull": ("hub_cards.download:main", "Fetch an agent, dataset or report from the Hub."),
     "push agent": ("hub_cards.publish:agent", "Push a tuned agent with its card to the Hub."),
     "push dataset": ("dataset_builder.publish:main", "Push a run or an exported dataset to the Hub."),

@@ -194,6 +194,8 @@ def read_rows(path: str | Path) -> Iterator[dict[str, Any]]:
 class RunFolder:
     """An output folder that belongs to one run: its settings are pinned and one process at a time works in it.
 
+    Settings bind as soon as there is work to lose: a run that failed before may be started again with other ones.
+
     Args:
         path (`str` or `Path`): the folder, made when missing.
         settings (`dict`): JSON-safe settings that decide the content of the run.
@@ -218,17 +220,28 @@ class RunFolder:
                 f"{self.path} is not empty and holds no run of this command: choose another output folder."
             )
         self.path.mkdir(parents=True, exist_ok=True)
+        was_run = (self.path / LOCK_FILE).exists()
         self._lock = (self.path / LOCK_FILE).open("w")
         if not _lock(self._lock):
             self._lock.close()
             raise RunFolderError(f"Another process is working in {self.path}: wait for it, or choose another folder.")
         settings = json.loads(json.dumps(settings))
-        if settings_file.exists():
-            self._compare(settings_file, settings)
-        else:
+        if not settings_file.exists() or self._compare(
+            settings_file, settings, binding=not was_run or self._has_work()
+        ):
             write_atomic(settings_file, json.dumps(settings, indent=2) + "\n")
 
-    def _compare(self, settings_file: Path, settings: dict[str, Any]) -> None:
+    def _has_work(self) -> bool:
+        """Whether a run left more than settings, hidden files and empty ones, as one that failed at once does."""
+        for root, folders, names in os.walk(self.path):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            files = [Path(root, name) for name in names if name != SETTINGS_FILE and not name.startswith(".")]
+            if any(file.stat().st_size for file in files):
+                return True
+        return False
+
+    def _compare(self, settings_file: Path, settings: dict[str, Any], binding: bool) -> bool:
+        """Whether the settings differ, which is an error when they are binding."""
         try:
             found = json.loads(settings_file.read_text())
         except ValueError:
@@ -237,13 +250,14 @@ class RunFolder:
             self.close()
             raise RunFolderError(f"{settings_file} is not readable as settings: choose another output folder.")
         different = [key for key in sorted({*found, *settings}) if found.get(key) != settings.get(key)]
-        if different:
+        if different and binding:
             self.close()
             key = different[0]
             raise RunFolderError(
                 f"{self.path} holds a run with other settings ({key} is {found.get(key)!r} there, "
                 f"{settings.get(key)!r} now): choose another output folder, or repeat the settings of that run."
             )
+        return bool(different)
 
     def close(self) -> None:
         self._lock.close()

@@ -10,7 +10,7 @@ import pytest
 from tests.helpers import ROOT
 
 
-PACKAGES = ["t3_agents", "dataset_builder", "hub_cards"]
+PACKAGES = ["t3_agents", "dataset_builder", "trainers", "hub_cards"]
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -207,12 +207,23 @@ class TestRunFolder:
 
     @pytest.mark.parametrize("settings", [{"seed": 2}, {}, {"seed": 1, "more": True}])
     def test_other_settings_are_refused_by_name(self, tmp_path, settings):
-        with RunFolder(tmp_path / "run", {"seed": 1}):
-            pass
+        with RunFolder(tmp_path / "run", {"seed": 1}) as folder:
+            (folder.path / "rows.jsonl").write_text("{}\n")
         with pytest.raises(RunFolderError, match=r"other settings \((seed|more) is"):
             RunFolder(tmp_path / "run", settings)
         with RunFolder(tmp_path / "run", {"seed": 1}):
             pass
+
+    def test_a_run_that_failed_before_it_did_anything_may_have_other_settings(self, tmp_path):
+        with RunFolder(tmp_path / "run", {"seed": 1}) as folder, Shard(folder.path / "rows.jsonl") as shard:
+            (folder.path / ".lengths.json").write_text("{}")
+        with RunFolder(tmp_path / "run", {"seed": 2}), shard:
+            assert json.loads((tmp_path / "run" / SETTINGS_FILE).read_text()) == {"seed": 2}
+
+    def test_settings_of_another_program_are_left_alone(self, tmp_path):
+        (tmp_path / SETTINGS_FILE).write_text('{"font": "large"}')
+        with pytest.raises(RunFolderError, match="other settings"):
+            RunFolder(tmp_path, {"seed": 1})
 
     def test_a_folder_with_other_files_is_refused_and_left_alone(self, tmp_path):
         (tmp_path / "thesis.tex").write_text("years of work")

@@ -18,7 +18,7 @@ from t3_agents.errors import InputError, RunFolderError
 from t3_agents.models.vlm import VLMModel
 from t3_agents.task import Task
 from tests.helpers.tiny_vlm import turn
-from trainers.improve import ImproveConfig, improve, why_stop
+from trainers.improvement import ImproveConfig, improve, why_stop
 from trainers.loading import load_rows
 
 
