@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from t3_agents.models.endpoint import Endpoint
 
-from ..candidate import Candidate
 from ..config import SynthConfig
 from ..pipeline import Pipeline, Stage, Stages
 from ..progress import Progress
@@ -20,13 +18,6 @@ from ..usage import Ledger, Prices
 
 if TYPE_CHECKING:
     from smolagents import Model
-
-    from t3_agents.agent.agent import T3Agent
-
-SOLVE = "solve"
-CODE_SECONDS = 300.0
-"""What a step of the solving agent may take. Many at a time wait for each other's tools, and a step that is cut short
-would be another trajectory on a busy machine than on an idle one."""
 
 
 def endpoint_teacher(config: SynthConfig, ledger: Ledger) -> EndpointTeacher:
@@ -75,6 +66,8 @@ def paper_stages(config: SynthConfig, teacher: Teacher, controller: Callable[[],
     from .files import make_files
     from .planning import plan_files
     from .queries import NearDuplicates, check_query, generate_queries, load_seeds
+    from .solving import STAGE as SOLVE
+    from .solving import AgentPool
     from .verification import verify_query_files, verify_trajectory
 
     check_executor(config.executor)
@@ -99,46 +92,6 @@ def paper_stages(config: SynthConfig, teacher: Teacher, controller: Callable[[],
         ),
         queries_per_batch=config.queries_per_batch,
     )
-
-
-class AgentPool:
-    """An agent for each thread.
-
-    Args:
-        config ([`SynthConfig`]): `toolbox`, `prompt`, `max_steps` and `executor` count.
-        controller (`Callable`): gives the model of an agent.
-    """
-
-    def __init__(self, config: SynthConfig, controller: Callable[[], Model]):
-        self.config = config
-        self.controller = controller
-        self._local = _Local()
-
-    def solve(self, candidate: Candidate) -> Candidate:
-        """The stage in which a task is solved."""
-        from .solving import solve
-
-        agent, self._local.agent = self._local.agent or self._make(), None
-        solved = solve(candidate, agent)
-        self._local.agent = agent  # not after an error: nobody knows what it has left behind
-        return solved
-
-    def _make(self) -> T3Agent:
-        from t3_agents.agent.agent import T3Agent
-        from t3_agents.tools.toolbox import make_toolbox
-
-        return T3Agent(
-            make_toolbox(self.config.toolbox),
-            self.controller(),
-            prompt=self.config.prompt,
-            max_steps=self.config.max_steps,
-            code_time_limit=CODE_SECONDS,
-            executor_type=self.config.executor,
-        )
-
-
-class _Local(threading.local):
-    agent: T3Agent | None = None
 
 
 def make_pipeline(

@@ -16,10 +16,9 @@ from t3_agents.turns import execution_error, parse_turn
 from t3_agents.workspace import Workspace
 
 from ..candidate import Candidate, PlannedFile, Rejected
-from ..local_work import PLACES
 from ..prompts import load_stage_prompt
 from .asking import ask, merged
-from .made_files import check_made_file
+from .made_files import PLACES, check_made_file
 from .planning import IMAGE_KINDS
 
 

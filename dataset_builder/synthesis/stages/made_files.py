@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -14,9 +15,11 @@ from t3_agents.tools.local.text import shorten
 from t3_agents.tools.readers.process import read_file
 from t3_agents.tools.readers.records import Job, Line
 
-from ..local_work import PLACES
 
-
+PLACES = threading.BoundedSemaphore(2 * len(os.sched_getaffinity(0)))
+"""Held while a program or a parser runs; never two by one thread. Hundreds of candidates may be under way, nearly all
+of them waiting for a reply: programs and parsers take turns, so that memory stays bounded and a limit of seconds means
+the same with one candidate and with hundreds."""
 MAX_BYTES = 16 * 2**20
 """Size of a made file."""
 MAX_PIXELS = 2**24
