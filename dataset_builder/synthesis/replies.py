@@ -1,7 +1,7 @@
 """Structured replies of models: a pydantic model out of text that is JSON, or nearly.
 
-Not by `json_repair`, which completes replies that were cut off: of the beginnings of four good replies, it makes 184 of
-269 fit their schema, 179 with `strict=True`. Here 2 do, each by an inner object that is whole.
+Not by `json_repair`, which completes replies that were cut off: of the beginnings of four good replies, it makes 184
+of 269 fit their schema, 179 with `strict=True`. Here 2 do, each by an inner object that is whole.
 """
 
 from __future__ import annotations
