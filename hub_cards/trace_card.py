@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from t3_agents.errors import InputError
-from t3_agents.hub.redaction import Redactor
+from t3_agents.media import without_metadata
+from t3_agents.redaction import Redactor, charset_of
 from t3_agents.reports.markdown import Markdown, render, table
 from t3_agents.storage import BlobStore, read_rows, write_atomic
 
@@ -25,8 +25,9 @@ _TEXT_TYPES = ("text/", "application/json", "application/xml", "application/yaml
 def export_traces(run: str | Path, folder: str | Path, redactor: Redactor | None = None) -> dict[str, Any]:
     """Write a redacted copy of a run.
 
-    Texts are redacted wherever they are in a trajectory, and in attached text files. Pictures, documents and other
-    binary files are copied as they are and not looked into. Token ids of a changed turn are dropped: they spell it.
+    Texts are redacted wherever they are in a trajectory, and in attached text files of any Unicode charset. Pictures
+    lose what is written beside their pixels. Documents and other binary files are copied as they are and not looked
+    into. Token ids of a changed turn are dropped: they spell it.
 
     Args:
         run (`str` or `Path`): folder with `trajectories.jsonl` and `blobs/`, of `t3 eval` or `t3 run`.
@@ -51,10 +52,14 @@ def export_traces(run: str | Path, folder: str | Path, redactor: Redactor | None
         digest = file["sha256"]
         if digest not in renamed:
             data = source.get(digest)
-            if str(file["media_type"]).startswith(_TEXT_TYPES):
-                text = data.decode("utf-8", errors="surrogateescape")
-                data = redactor.text(text).encode("utf-8", errors="surrogateescape")
+            charset = charset_of(data) if str(file["media_type"]).startswith(_TEXT_TYPES) else None
+            if charset is not None:
+                before = data.decode(charset, errors="surrogateescape" if charset == "utf-8" else "replace")
+                after = redactor.text(before)
+                if after != before:
+                    data = after.encode("utf-8", errors="surrogateescape")
             else:
+                data = without_metadata(data)
                 not_looked_into[file["media_type"]] += 1
             renamed[digest] = target.put(data)
         file["sha256"] = renamed[digest]
@@ -73,8 +78,9 @@ def export_traces(run: str | Path, folder: str | Path, redactor: Redactor | None
         if (run / name).is_file():
             write_atomic(folder / name, redactor.text((run / name).read_text(encoding="utf-8")))
     for pictures in run.glob("*_files"):
-        shutil.copytree(pictures, folder / pictures.name)
-        not_looked_into["report pictures"] += sum(path.is_file() for path in pictures.rglob("*"))
+        for path in (path for path in pictures.rglob("*") if path.is_file() and not path.is_symlink()):
+            write_atomic(folder / path.relative_to(run), without_metadata(path.read_bytes()))
+            not_looked_into["report pictures"] += 1
     found = {
         "trajectories": len(lines),
         "replaced": dict(sorted(redactor.counts.items())),

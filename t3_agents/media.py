@@ -261,6 +261,53 @@ def encode_image(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes
     return buffer.getvalue()
 
 
+def without_metadata(data: bytes) -> bytes:
+    """A picture without what is written beside its pixels: EXIF, XMP, comments, texts. Other files stay as they are.
+
+    PNG and JPEG keep their pixels to the bit, unless EXIF says how to turn them; other formats are written anew.
+    """
+    try:
+        image = open_picture(data, "picture")
+        exif = image.getexif()
+        turned = exif.get(0x0112, 1) != 1
+        if image.format == "PNG" and not turned:
+            return _png_without_texts(data)
+        if image.format in ("JPEG", "MPO") and not turned:
+            return _jpeg_without_texts(data)
+        if not (turned or exif or {"comment", "exif", "xmp", "photoshop"} & image.info.keys()):
+            return data
+        kind = {"MPO": "JPEG"}.get(image.format, image.format)
+        image = to_rgb(image)
+        image.info = {}
+        return encode_image(image, kind, **({"quality": 95} if kind in ("JPEG", "WEBP", "AVIF") else {}))
+    except (InputError, IndexError, OSError, ValueError):
+        return data
+
+
+def _png_without_texts(data: bytes) -> bytes:
+    """Chunks as section 5.3 of the PNG specification has them: length, type, content, check sum."""
+    kept, place = [data[:8]], 8
+    while place < len(data):
+        end = place + 12 + int.from_bytes(data[place : place + 4], "big")
+        if data[place + 4 : place + 8] not in (b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"tIME"):
+            kept.append(data[place:end])
+        place = end
+    return b"".join(kept)
+
+
+def _jpeg_without_texts(data: bytes) -> bytes:
+    """Segments as ITU T.81, annex B, has them: marker, length, content. What lies behind the end goes too."""
+    kept, place = [data[:2]], 2
+    while (marker := data[place + 1]) != 0xDA:  # the first scan; pixels follow
+        end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        # APP0 (JFIF), APP2 (colors) and APP14 (Adobe) say how to read the pixels; FE is a comment.
+        if marker in (0xE0, 0xE2, 0xEE) or not (0xE0 <= marker <= 0xEF or marker == 0xFE):
+            kept.append(data[place:end])
+        place = end
+    last = data.find(b"\xff\xd9", place)
+    return b"".join([*kept, data[place : last + 2] if last > 0 else data[place:]])
+
+
 def data_url(data: bytes, media_type: str) -> str:
     """Content as a URL that holds it (RFC 2397)."""
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"

@@ -3,7 +3,9 @@ instrumentation uses. Nothing is recorded, and nothing imported, before [`start_
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError, needs_extra
+from .redaction import Redactor
 
 
 if TYPE_CHECKING:
@@ -45,6 +48,7 @@ def start_tracing(target: str | Path | SpanExporter) -> None:
         MissingExtraError: when OpenTelemetry is not installed.
     """
     global _provider
+    _redactor.cache_clear()  # variables of the environment may have come since
     with needs_extra("opentelemetry-sdk", "telemetry", "Tracing"):
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
@@ -79,7 +83,13 @@ class Span:
     def set(self, attributes: dict[str, Any]) -> None:
         """Add attributes; those that are `None` are left out."""
         if self.recording is not None:
-            self.recording.set_attributes({name: value for name, value in attributes.items() if value is not None})
+            clean = _redactor().record({name: value for name, value in attributes.items() if value is not None})
+            self.recording.set_attributes(clean)
+
+
+@functools.cache
+def _redactor() -> Redactor:
+    return Redactor(personal=False)
 
 
 @contextmanager
@@ -135,7 +145,8 @@ def _file_exporter(path: Path) -> SpanExporter:
 
         def __init__(self) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = path.open("a", encoding="utf-8")
+            # Prompts and answers are nobody's but the user's.
+            self.file = open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="utf-8")
             self.lock = threading.Lock()
 
         def export(self, spans: list[ReadableSpan]) -> SpanExportResult:

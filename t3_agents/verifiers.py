@@ -22,7 +22,7 @@ from .turns import Step, parse_python
 
 FINAL_ANSWER = "final_answer"
 MACHINE_PATHS: Mapping[str, re.Pattern[str]] = {
-    "home path": re.compile(r"(?<![\w:/.])(/home/[\w.-]+|/Users/[\w.-]+|/root)(/[\w.@+-]+)*/?|~/[\w.@+/-]+"),
+    "home path": re.compile(r"(?<![\w:/.])(?:/home/[\w.-]+|/Users/[\w.-]+|/root)(?:/[\w.@+-]+)*/?|~/[\w.@+/-]+"),
     "Windows path": re.compile(r"\b[A-Za-z]:\\(?:[\w .@+-]+\\)*[\w.@+-]*"),
     "absolute path": re.compile(r"(?<![\w:/.<])/(?:[\w.@+-]+/)+[\w.@+-]*"),
 }

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..errors import InputError
-from .redaction import Redactor
+from ..redaction import Redactor
 from .repos import hub_errors
 
 

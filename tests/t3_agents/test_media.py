@@ -4,11 +4,21 @@ import io
 import random
 import zipfile
 
+import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from t3_agents.errors import InputError
-from t3_agents.media import HugePicture, decode_image, encode_image, kind_in_zip, kind_of, open_picture
+from t3_agents.media import (
+    HugePicture,
+    decode_image,
+    encode_image,
+    kind_in_zip,
+    kind_of,
+    open_picture,
+    without_metadata,
+)
 from tests.helpers.mutations import PICTURE_FORMATS, mutated, pictures
 
 
@@ -101,3 +111,29 @@ def test_pixels_are_counted_before_they_are_decoded():
     data = encode_image(Image.new("1", (20_000, 6_000)), "PNG")
     with pytest.raises(HugePicture, match="20000 x 6000 pixels"):
         decode_image(data, "a.png")
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "AVIF"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_what_is_written_beside_pixels_goes_and_the_pixels_stay(form, orientation):
+    image = Image.linear_gradient("L").convert("RGB").resize((40, 30))
+    exif = Image.Exif()
+    exif[0x010E], exif[0x0112] = "planted secret", orientation
+    texts = PngInfo()
+    texts.add_text("Comment", "planted secret")
+    texts.add_itxt("Author", "planted secret", zip=False)
+    options = {"PNG": {"pnginfo": texts, "exif": exif}, "GIF": {"comment": b"planted secret"}}
+    data = encode_image(image, form, **options.get(form, {"exif": exif}))
+    assert b"planted secret" in data
+    clean = without_metadata(data)
+    assert b"planted secret" not in clean
+    before, after = (np.asarray(decode_image(each, "a")).astype(int) for each in (data, clean))
+    assert before.shape == after.shape
+    exact = form in ("PNG", "GIF", "TIFF") or (form == "JPEG" and orientation == 1)
+    assert np.abs(before - after).max() <= (0 if exact else 12)
+    assert without_metadata(clean) == clean or not exact
+
+
+@pytest.mark.parametrize("data", [b"", b"words", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0"])
+def test_what_is_no_picture_stays_as_it_is(data):
+    assert without_metadata(data) == data
