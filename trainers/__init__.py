@@ -6,7 +6,7 @@ from t3_agents.lazy import lazy_names
 
 
 if TYPE_CHECKING:
-    from .collator import TrajectoryCollator as TrajectoryCollator
+    from .collators import TrajectoryCollator as TrajectoryCollator
     from .config import TrajectoryConfig as TrajectoryConfig
     from .improvement import improve as improve
     from .sft import build_trainer as build_trainer
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
-        "collator": ["TrajectoryCollator"],
+        "collators": ["TrajectoryCollator"],
         "config": ["TrajectoryConfig"],
         "improvement": ["improve"],
         "sft": ["build_trainer", "train"],

@@ -1,18 +1,96 @@
-"""A check at the start of a run: what a model's chat template and processor make of the rows can be trained on."""
+"""What happens to the rows before a run trains: they are checked against the model, measured and put into batches."""
 
 from __future__ import annotations
 
+import json
+import logging
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from rich.console import Console
+from rich.progress import track
+from transformers import PreTrainedModel
 
 from t3_agents.errors import InputError
 from t3_agents.models.encoding import ChatEncoder, Conversation
+from t3_agents.storage import write_atomic
 
-from .collator import TrajectoryCollator, known_output_ids
-from .show_mask import mask_as_text, title
+from .attention import use_segment_attention
+from .collators import LongRowError, TrajectoryCollator, known_output_ids, row_name
+from .config import TrajectoryConfig
+from .packing import LengthIndex, PrefixGroups, group_by_length, pack_rows, packing_refusal, shareable_length
+from .show_mask import print_mask
+from .trainer import at_least_single, supervised_logits
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+logger = logging.getLogger(__name__)
+
+LENGTHS_FILE = ".lengths.json"
+SEARCHED_ROWS = 200
+"""Rows among which one with pictures is looked for, to check the model with."""
+
+
+def plan_batches(
+    config: TrajectoryConfig, model: PreTrainedModel, collator: TrajectoryCollator, dataset: Dataset
+) -> tuple[Dataset, list[list[int]] | None]:
+    """Choose how rows are put together, set model and collator up for it, and leave out rows that are too long.
+
+    Returns:
+        `tuple`: the rows to train on, and the row numbers of each batch; `None` for batches of random rows.
+    """
+    skip, grouped = config.long_rows == "skip", config.train_sampling_strategy == "group_by_length"
+    rows = _first_rows(dataset, collator, skip)
+    check_family(collator.encoder, rows)
+    if config.packing:
+        problem = packing_problem(model, collator, rows) if PartialState().is_main_process else None
+        (problem,) = broadcast_object_list([problem])
+        if problem:
+            logger.warning(f"Rows are grouped by length instead of packed: {problem}.")
+            grouped = True
+        else:
+            collator.packing = config.packing_strategy
+            use_segment_attention(model)
+    packs = collator.packing != "none" and config.pack_length
+    if not (skip or packs or grouped):
+        return dataset, None
+    with PartialState().main_process_first():  # the others read what it has measured
+        index = measure_rows(dataset, collator, skip, Path(config.output_dir) / LENGTHS_FILE)
+    dataset = dataset.select([row for row, length in enumerate(index.lengths) if length])
+    index = index.without_skipped()
+    if grouped:
+        return dataset, group_by_length(index, config.per_device_train_batch_size)
+    return dataset, pack_rows(index, packs, collator.packing == "shared_prefix") if packs else None
+
+
+def _first_rows(dataset: Dataset, collator: TrajectoryCollator, skip_long_rows: bool) -> list[dict[str, Any]]:
+    """The first two rows that fit, so that a dataset that does not suit the model stops the run at its start; and the
+    first one with pictures, where it is soon found."""
+    rows: list[dict[str, Any]] = []
+    for number, row in enumerate(dataset):
+        if len(rows) >= 2:
+            if number >= SEARCHED_ROWS or any(row.get("images") for row in rows):
+                break
+            if not row.get("images"):
+                continue
+        try:
+            collator.encode(row)
+        except LongRowError:
+            if not skip_long_rows:
+                raise
+            continue
+        rows.append(row)
+    if not rows:
+        raise InputError("No row of the dataset fits max_length: raise it.")
+    return rows
 
 
 def check_family(encoder: ChatEncoder, rows: Sequence[dict[str, Any]]) -> None:
@@ -38,11 +116,8 @@ def check_family(encoder: ChatEncoder, rows: Sequence[dict[str, Any]]) -> None:
         conversation = collator.encode(row)
         problem = _problem_of(encoder, row, conversation)
         if problem:
-            name = str(row.get("id", "without id"))
-            console = Console(stderr=True)
-            console.rule(title(name, conversation))
-            console.print(mask_as_text(encoder, conversation))
-            raise InputError(f"Row {name} {problem}")
+            print_mask(Console(stderr=True), encoder, row_name(row), conversation)
+            raise InputError(f"Row {row_name(row)} {problem}")
 
 
 def _problem_of(encoder: ChatEncoder, row: dict[str, Any], conversation: Conversation) -> str | None:
@@ -69,3 +144,89 @@ def _words(text: str) -> list[str]:
     # The encoder breaks control tokens in a text with this character; templates strip white space, and some tokenizers
     # write characters in another of their forms.
     return unicodedata.normalize("NFKC", text.replace("\u200b", "")).split()
+
+
+def packing_problem(
+    model: PreTrainedModel, collator: TrajectoryCollator, rows: Sequence[dict[str, Any]]
+) -> str | None:
+    """Why a model cannot train on packed rows exactly, or `None` when it can.
+
+    Logits of packed rows are compared with those of the rows by themselves.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]): without adapter.
+        collator ([`TrajectoryCollator`]): of the run.
+        rows (`Sequence[dict]`): rows of the dataset that fit.
+    """
+    refusal = packing_refusal(model)
+    if refusal:
+        return refusal
+    before = model.config.get_text_config()._attn_implementation
+    packed = TrajectoryCollator(collator.encoder, collator.max_length, "shared_prefix")
+    alone = TrajectoryCollator(collator.encoder, collator.max_length)
+    training = model.training
+    model.eval()
+    try:
+        expected = torch.cat([_produced_logits(model, alone([row])) for row in rows])
+        use_segment_attention(model)
+        found = _produced_logits(model, packed(rows))
+    finally:
+        model.set_attn_implementation({"text_config": before})
+        model.train(training)
+    error = ((found - expected).abs().max() / expected.abs().max()).item()
+    # Rounding of a few layers; a wrong mask or position changes logits by their own size.
+    if error > (0.1 if model.dtype.itemsize == 2 else 1e-3):
+        return f"logits of packed rows of {type(model).__name__} are off by {error:.1e}"
+    return None
+
+
+@torch.no_grad()
+def _produced_logits(model: PreTrainedModel, batch: dict[str, Any]) -> torch.Tensor:
+    inputs = {name: value.to(model.device) if torch.is_tensor(value) else value for name, value in batch.items()}
+    inputs.pop("loss_weights", None)
+    logits, _ = supervised_logits(model, model, inputs)
+    return at_least_single(logits)
+
+
+def measure_rows(
+    dataset: Dataset, collator: TrajectoryCollator, skip_long_rows: bool = False, cache: Path | None = None
+) -> LengthIndex:
+    """Tokenise every row once, without its pixels, and note its length.
+
+    Args:
+        dataset ([`~datasets.Dataset`]): rows with `messages` and `images`.
+        collator ([`TrajectoryCollator`]): encodes and cuts them.
+        skip_long_rows (`bool`, *optional*, defaults to `False`): give a row whose first step does not fit the length
+            0, and note it in `collator.skipped_rows`, instead of raising.
+        cache (`Path`, *optional*): file to keep the result in; read again for the same dataset and length.
+
+    Raises:
+        LongRowError: when a row does not fit and `skip_long_rows` is not set.
+        InputError: when a row cannot be encoded.
+    """
+    key = {"dataset": dataset._fingerprint, "max_length": collator.max_length, "skip": skip_long_rows}
+    if cache is not None and cache.is_file():
+        record = json.loads(cache.read_text())
+        if record.pop("key") == key:
+            collator.cut_rows.update(record.pop("cut"))
+            collator.skipped_rows += record.pop("skipped")
+            return LengthIndex(**record)
+    groups = PrefixGroups()
+    index = LengthIndex([], [], [])
+    for row in track(dataset, description="Lengths", total=len(dataset), transient=True):
+        try:
+            conversation = collator.encode(row)
+        except LongRowError:
+            if not skip_long_rows:
+                raise
+            collator.skipped_rows.append(str(row.get("id")))
+            index.lengths.append(0)
+            index.groups.append(0)
+            continue
+        index.lengths.append(len(conversation.ids))
+        index.groups.append(groups.add(conversation.keys()[: shareable_length(conversation)]))
+    index.prefixes = [len(prefix) for prefix in groups.prefixes]
+    if cache is not None:
+        record = {"key": key, "cut": collator.cut_rows, "skipped": collator.skipped_rows, **asdict(index)}
+        write_atomic(cache, json.dumps(record) + "\n")
+    return index

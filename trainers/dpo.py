@@ -10,16 +10,13 @@ The command is `t3 dpo`, since TRL has one command per method as well (`trl sft`
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from t3_agents.errors import InputError
-from t3_agents.reports import CURVES_FILE, TRAINING_FILE
-from t3_agents.reports.plots import BLUE, GREEN, PINK, Series, draw_lines
-from t3_agents.storage import write_atomic
 
 from .config import PreferenceConfig
+from .sft import tune_and_show
 
 
 if TYPE_CHECKING:
@@ -44,6 +41,7 @@ def tune_on_pairs(config: PreferenceConfig) -> Path:
         RunFolderError: when the output folder holds another run.
     """
     from .loading import is_tuned, load_rows, run_trainer, save_tuned, saved_agent, training_run, tuned_folder
+    from .report import write_preference_report
 
     with training_run("dpo", config) as folder:
         if not is_tuned(folder):
@@ -75,7 +73,7 @@ def build_preference_trainer(
 
     from t3_agents.models.encoding import ChatEncoder
 
-    from .dpo_collator import PreferenceCollator
+    from .collators import PreferenceCollator
     from .trainer import new_trainer
 
     missing = [name for name in COLUMNS if name not in train_dataset.column_names]
@@ -96,60 +94,16 @@ def build_preference_trainer(
     )
 
 
-def write_preference_report(trainer: DPOTrainer, folder: Path) -> dict[str, Any]:
-    """Write `train.json` and `curves.png` of a finished run; returns the summary in it.
-
-    Args:
-        trainer ([`~trl.DPOTrainer`]): after `train`.
-        folder (`Path`): where to.
-    """
-    log = [entry for entry in trainer.state.log_history if "loss" in entry]
-
-    def at_end(name: str) -> float:
-        # One step is noisy, so the last five are averaged.
-        values = [entry[name] for entry in log[-5:]]
-        return sum(values) / max(len(values), 1)
-
-    summary = {
-        "rows": len(trainer.train_dataset),
-        "steps": trainer.state.global_step,
-        "final_loss": at_end("loss"),
-        "reward_accuracy": at_end("rewards/accuracies"),
-        "reward_margin": at_end("rewards/margins"),
-    }
-    write_atomic(folder / TRAINING_FILE, json.dumps({"summary": summary, "log": log}, indent=2) + "\n")
-    panels = {
-        "DPO loss": ("loss", BLUE),
-        "pairs in which the\nchosen step gained more": ("rewards/accuracies", GREEN),
-        "margin of rewards": ("rewards/margins", PINK),
-    }
-    steps = [entry["step"] for entry in log]
-    drawn = {
-        label: [Series(label, [entry[name] for entry in log], steps, color=color)]
-        for label, (name, color) in panels.items()
-    }
-    write_atomic(folder / CURVES_FILE, draw_lines(drawn, "optimizer step"))
-    return summary
-
-
 def main(config: PreferenceConfig) -> int:
     """`t3 dpo`: tune, print a table."""
-    from t3_agents.models.device import use_fastest_num_threads
-
-    use_fastest_num_threads()
-    agent = tune_on_pairs(config)
-    from rich.console import Console
-    from rich.table import Table
-
-    summary = json.loads((Path(config.output_dir) / TRAINING_FILE).read_text())["summary"]
-    table = Table("pairs", "steps", "final loss", "reward accuracy", "reward margin", "agent")
-    table.add_row(
-        str(summary["rows"]),
-        str(summary["steps"]),
-        f"{summary['final_loss']:.3f}",
-        f"{summary['reward_accuracy']:.0%}",
-        f"{summary['reward_margin']:.3f}",
-        str(agent),
+    return tune_and_show(
+        config,
+        tune_on_pairs,
+        {
+            "pairs": ("rows", "d"),
+            "steps": ("steps", "d"),
+            "final loss": ("final_loss", ".3f"),
+            "reward accuracy": ("reward_accuracy", ".0%"),
+            "reward margin": ("reward_margin", ".3f"),
+        },
     )
-    Console().print(table)
-    return 0

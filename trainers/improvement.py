@@ -127,7 +127,7 @@ def improve(config: ImproveConfig) -> dict[str, Any]:
         InputError: when agent, dataset or recipe cannot be used.
         RunFolderError: when the output folder holds another run.
     """
-    from .improve_report import write_report
+    from .report import write_rounds_report
 
     folder = Path(config.output)
     config.tuning(folder, folder)  # a mistake in the recipe would come up after the first round's samples
@@ -138,7 +138,7 @@ def improve(config: ImproveConfig) -> dict[str, Any]:
             rounds.append({"round": 0, "agent": name, "ans_acc": _measure(config, config.agent, 0)})
         while (reason := why_stop(rounds.rows, config.rounds)) is None:
             rounds.append(_run_round(config, len(rounds.rows)))
-        return write_report(folder, config.settings(), rounds.rows, reason)
+        return write_rounds_report(folder, config.settings(), rounds.rows, reason)
 
 
 def why_stop(rounds: Sequence[dict[str, Any]], limit: int) -> str | None:
@@ -211,8 +211,8 @@ def main(config: ImproveConfig) -> int:
     """`t3 improve`: run the rounds, print a table."""
     from t3_agents.models.device import use_fastest_num_threads
 
-    from .improve_report import print_report
+    from .report import print_rounds
 
     use_fastest_num_threads()
-    print_report(improve(config), config.output)
+    print_rounds(improve(config), config.output)
     return 0

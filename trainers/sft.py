@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,18 +21,10 @@ if TYPE_CHECKING:
 
     from t3_agents.agent.agent import T3Agent
 
-    from .collator import TrajectoryCollator
     from .trainer import TrajectoryTrainer
 
-logger = logging.getLogger(__name__)
-
-LENGTHS_FILE = ".lengths.json"
-MASK_FILE = "mask.html"
 BATCHED = {"packing": False, "train_sampling_strategy": "random", "dataset_kwargs": {"skip_prepare_dataset": True}}
 """What TRL is told of rows: they come in batches."""
-
-SEARCHED_ROWS = 200
-"""Rows among which one with pictures is looked for, to check the model with."""
 
 
 def train(config: TrajectoryConfig, load_agent: Callable[[TuningConfig], T3Agent] | None = None) -> Path:
@@ -86,7 +77,8 @@ def build_trainer(
 
     from t3_agents.models.encoding import ChatEncoder
 
-    from .collator import TrajectoryCollator
+    from .checks import plan_batches
+    from .collators import TrajectoryCollator
     from .distributed import OrderByEpoch, split_language_model_only
     from .trainer import KeepAttention, TrajectoryTrainer, new_trainer
 
@@ -97,7 +89,7 @@ def build_trainer(
         if not any(module.endswith(name) for module, _ in model.named_modules()):
             raise InputError(f"No module of {type(model).__name__} is named as `{name}` in lora_modules_to_save.")
     collator = TrajectoryCollator(ChatEncoder(processor), config.max_length, train_on=config.train_on)
-    train_dataset, batches = _plan_batches(config, model, collator, train_dataset)
+    train_dataset, batches = plan_batches(config, model, collator, train_dataset)
     callbacks = [OrderByEpoch(), *kwargs.pop("callbacks", [])]
     if model.device.type == "cpu" and collator.packing != "none":
         callbacks.append(KeepAttention())
@@ -119,110 +111,6 @@ def build_trainer(
     return trainer
 
 
-def _plan_batches(
-    config: TrajectoryConfig, model: PreTrainedModel, collator: TrajectoryCollator, dataset: Dataset
-) -> tuple[Dataset, list[list[int]] | None]:
-    """Choose how rows are put together, set model and collator up for it, and leave out rows that are too long.
-
-    Returns:
-        `tuple`: the rows to train on, and the row numbers of each batch; `None` for batches of random rows.
-    """
-    from accelerate import PartialState
-    from accelerate.utils import broadcast_object_list
-
-    from .attention import use_segment_attention
-    from .checks import check_family
-    from .lengths import measure_rows
-    from .packing import group_by_length, pack_rows
-    from .trainer import packing_problem
-
-    skip, grouped = config.long_rows == "skip", config.train_sampling_strategy == "group_by_length"
-    rows = _first_rows(dataset, collator, skip)
-    check_family(collator.encoder, rows)
-    if config.packing:
-        problem = packing_problem(model, collator, rows) if PartialState().is_main_process else None
-        (problem,) = broadcast_object_list([problem])
-        if problem:
-            logger.warning(f"Rows are grouped by length instead of packed: {problem}.")
-            grouped = True
-        else:
-            collator.packing = config.packing_strategy
-            use_segment_attention(model)
-    packs = collator.packing != "none" and config.pack_length
-    if not (skip or packs or grouped):
-        return dataset, None
-    with PartialState().main_process_first():  # the others read what it has measured
-        index = measure_rows(dataset, collator, skip, Path(config.output_dir) / LENGTHS_FILE)
-    dataset = dataset.select([row for row, length in enumerate(index.lengths) if length])
-    index = index.without_skipped()
-    if grouped:
-        return dataset, group_by_length(index, config.per_device_train_batch_size)
-    return dataset, pack_rows(index, packs, collator.packing == "shared_prefix") if packs else None
-
-
-def _first_rows(dataset: Dataset, collator: TrajectoryCollator, skip_long_rows: bool) -> list[dict[str, Any]]:
-    """The first two rows that fit, so that a dataset that does not suit the model stops the run at its start; and the
-    first one with pictures, where it is soon found."""
-    from .collator import LongRowError
-
-    rows: list[dict[str, Any]] = []
-    for number, row in enumerate(dataset):
-        if len(rows) >= 2:
-            if number >= SEARCHED_ROWS or any(row.get("images") for row in rows):
-                break
-            if not row.get("images"):
-                continue
-        try:
-            collator.encode(row)
-        except LongRowError:
-            if not skip_long_rows:
-                raise
-            continue
-        rows.append(row)
-    if not rows:
-        raise InputError("No row of the dataset fits max_length: raise it.")
-    return rows
-
-
-def show_masks(config: TrajectoryConfig) -> None:
-    """Print the first rows with their loss mask, and write them to `<output_dir>/mask.html`.
-
-    Args:
-        config ([`TrajectoryConfig`]): the recipe; `show_mask` is the number of rows.
-
-    Raises:
-        InputError: when dataset or controller cannot be used, or a row does not fit the model.
-    """
-    from rich.console import Console
-    from transformers import AutoProcessor
-
-    from t3_agents.models.embedded import EMBEDDED, embedded_controller
-    from t3_agents.models.encoding import ChatEncoder
-
-    from .collator import TrajectoryCollator
-    from .loading import load_rows, training_run
-    from .show_mask import mask_as_text, title, write_masks
-
-    with training_run("train", config) as folder:
-        dataset = load_rows(config.dataset_name, config.dataset_train_split)
-        name = config.model_name_or_path
-        try:
-            processor = AutoProcessor.from_pretrained(
-                embedded_controller() if name == EMBEDDED else name, revision=config.model_revision
-            )
-        except (OSError, ValueError) as error:
-            raise InputError(f"`{name}` has no processor that can be loaded: {error}") from None
-        collator = TrajectoryCollator(ChatEncoder(processor), config.max_length, train_on=config.train_on)
-        rows = [dataset[index] for index in range(min(config.show_mask, len(dataset)))]
-        shown = [(str(row["id"]), collator.encode(row)) for row in rows]
-        console = Console()
-        for name, conversation in shown:
-            console.rule(title(name, conversation))
-            console.print(mask_as_text(collator.encoder, conversation))
-        write_masks(folder / MASK_FILE, collator.encoder, shown)
-        console.print(f"The same as a page: {folder / MASK_FILE}")
-
-
 def read_recipe(recipe: str, options: dict[str, Any]) -> TrajectoryConfig:
     """A recipe with some options of its own.
 
@@ -237,45 +125,54 @@ def read_recipe(recipe: str, options: dict[str, Any]) -> TrajectoryConfig:
 def main(config: TrajectoryConfig) -> int:
     """`t3 train`: tune, print a table."""
     if config.show_mask:
+        from .show_mask import show_masks
+
         show_masks(config)
         return 0
+    return tune_and_show(
+        config,
+        train,
+        {
+            "rows": ("rows", "d"),
+            "steps": ("steps", "d"),
+            "packing": ("packing", ""),
+            "final loss": ("final_loss", ".3f"),
+            "tokens/s": ("tokens_per_second", ".0f"),
+            "padding": ("padding_share", ".0%"),
+            "seconds": ("train_seconds", ".0f"),
+        },
+    )
+
+
+def tune_and_show(config: Any, tune: Callable[[Any], Path], columns: dict[str, tuple[str, str]]) -> int:
+    """What the commands that tune have in common: print a table and push the agent, where the recipe says so.
+
+    Args:
+        config ([`TuningConfig`]): the recipe.
+        tune (`Callable`): tunes by the recipe, and returns the folder of the agent.
+        columns (`dict`): of the table, by header: a number of the summary in `train.json`, and its format.
+    """
     from accelerate import PartialState
 
     from t3_agents.hub.upload import Push
     from t3_agents.models.device import use_fastest_num_threads
+    from t3_agents.reports.tables import NOTHING, Table, print_tables
 
     if config.push_to_hub:
         Push(Path(config.output_dir), config.hub_model_id)  # a wrong name is said before the training
     use_fastest_num_threads()
-    agent = train(config)
+    agent = tune(config)
     if not PartialState().is_main_process:
         return 0
-    _print_summary(config, agent)
+    summary = json.loads((Path(config.output_dir) / TRAINING_FILE).read_text())["summary"]
+    cells = [NOTHING if summary[name] is None else format(summary[name], form) for name, form in columns.values()]
+    print_tables(Table("", [*columns, "agent"], [[*cells, str(agent)]]))
     if config.push_to_hub:
         from t3_agents.cli import main as command
 
         dataset = [] if Path(config.dataset_name).exists() else ["--dataset", config.dataset_name]
         return command(["push", "agent", config.output_dir, config.hub_model_id, *dataset])
     return 0
-
-
-def _print_summary(config: TrajectoryConfig, agent: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    summary = json.loads((Path(config.output_dir) / TRAINING_FILE).read_text())["summary"]
-    table = Table("rows", "steps", "packing", "final loss", "tokens/s", "padding", "seconds", "agent")
-    table.add_row(
-        str(summary["rows"]),
-        str(summary["steps"]),
-        summary["packing"],
-        f"{summary['final_loss']:.3f}",
-        f"{summary['tokens_per_second']:.0f}",
-        f"{summary['padding_share']:.0%}",
-        f"{summary['train_seconds']:.0f}",
-        str(agent),
-    )
-    Console().print(table)
 
 
 if __name__ == "__main__":  # `accelerate launch -m trainers.sft`

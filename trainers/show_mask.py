@@ -9,12 +9,21 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.text import Text
+from transformers import AutoProcessor
 
+from t3_agents.errors import InputError
+from t3_agents.models.embedded import EMBEDDED, embedded_controller
 from t3_agents.models.encoding import ChatEncoder, Conversation
 from t3_agents.storage import write_atomic
 
+from .collators import TrajectoryCollator
+from .config import TrajectoryConfig
+from .loading import load_rows, training_run
 
+
+MASK_FILE = "mask.html"
 EDGE_TOKENS = 60
 """Tokens that are shown at either end of a stretch without loss."""
 
@@ -79,6 +88,12 @@ def mask_as_text(encoder: ChatEncoder, conversation: Conversation) -> Text:
     return Text.assemble(*((piece.text, styles[piece.kind]) for piece in pieces(encoder, conversation)))
 
 
+def print_mask(console: Console, encoder: ChatEncoder, name: str, conversation: Conversation) -> None:
+    """Print a row with a line about it."""
+    console.rule(title(name, conversation))
+    console.print(mask_as_text(encoder, conversation))
+
+
 def mask_as_html(encoder: ChatEncoder, conversation: Conversation) -> str:
     """The row as HTML without active content."""
     marks = {
@@ -97,3 +112,31 @@ def write_masks(path: Path, encoder: ChatEncoder, rows: Sequence[tuple[str, Conv
     for name, conversation in rows:
         parts += [f"<h2>{html.escape(title(name, conversation))}</h2>", mask_as_html(encoder, conversation)]
     write_atomic(path, _PAGE.format(rows="\n".join(parts)))
+
+
+def show_masks(config: TrajectoryConfig) -> None:
+    """Print the first rows with their loss mask, and write them to `<output_dir>/mask.html`.
+
+    Args:
+        config ([`TrajectoryConfig`]): the recipe; `show_mask` is the number of rows.
+
+    Raises:
+        InputError: when dataset or controller cannot be used, or a row does not fit the model.
+    """
+    with training_run("train", config) as folder:
+        dataset = load_rows(config.dataset_name, config.dataset_train_split)
+        name = config.model_name_or_path
+        try:
+            processor = AutoProcessor.from_pretrained(
+                embedded_controller() if name == EMBEDDED else name, revision=config.model_revision
+            )
+        except (OSError, ValueError) as error:
+            raise InputError(f"`{name}` has no processor that can be loaded: {error}") from None
+        collator = TrajectoryCollator(ChatEncoder(processor), config.max_length, train_on=config.train_on)
+        rows = [dataset[index] for index in range(min(config.show_mask, len(dataset)))]
+        shown = [(str(row["id"]), collator.encode(row)) for row in rows]
+        console = Console()
+        for name, conversation in shown:
+            print_mask(console, collator.encoder, name, conversation)
+        write_masks(folder / MASK_FILE, collator.encoder, shown)
+        console.print(f"The same as a page: {folder / MASK_FILE}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,12 +19,12 @@ from trl import SFTTrainer, get_peft_config
 from t3_agents.errors import InputError
 from t3_agents.progress import WorkProgress
 
-from .attention import keep_attention, use_segment_attention
-from .collator import IGNORE, TrajectoryCollator
+from .attention import keep_attention
+from .collators import IGNORE
 from .config import TuningConfig
 from .distributed import check_pictures
 from .loading import MarkComplete
-from .packing import BatchOrder, packing_refusal, position_ids
+from .packing import BatchOrder, position_ids
 
 
 M_MMAP_THRESHOLD = -3
@@ -161,51 +161,9 @@ def return_freed_memory() -> None:
         library.mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
 
 
-def packing_problem(
-    model: PreTrainedModel, collator: TrajectoryCollator, rows: Sequence[dict[str, Any]]
-) -> str | None:
-    """Why a model cannot train on packed rows exactly, or `None` when it can.
-
-    Logits of packed rows are compared with those of the rows by themselves.
-
-    Args:
-        model ([`~transformers.PreTrainedModel`]): without adapter.
-        collator ([`TrajectoryCollator`]): of the run.
-        rows (`Sequence[dict]`): rows of the dataset that fit.
-    """
-    refusal = packing_refusal(model)
-    if refusal:
-        return refusal
-    before = model.config.get_text_config()._attn_implementation
-    packed = TrajectoryCollator(collator.encoder, collator.max_length, "shared_prefix")
-    alone = TrajectoryCollator(collator.encoder, collator.max_length)
-    training = model.training
-    model.eval()
-    try:
-        expected = torch.cat([_produced_logits(model, alone([row])) for row in rows])
-        use_segment_attention(model)
-        found = _produced_logits(model, packed(rows))
-    finally:
-        model.set_attn_implementation({"text_config": before})
-        model.train(training)
-    error = ((found - expected).abs().max() / expected.abs().max()).item()
-    # Rounding of a few layers; a wrong mask or position changes logits by their own size.
-    if error > (0.1 if model.dtype.itemsize == 2 else 1e-3):
-        return f"logits of packed rows of {type(model).__name__} are off by {error:.1e}"
-    return None
-
-
 def at_least_single(logits: torch.Tensor) -> torch.Tensor:
     """The logits in single precision, or in double where the model has it."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-@torch.no_grad()
-def _produced_logits(model: PreTrainedModel, batch: dict[str, Any]) -> torch.Tensor:
-    inputs = {name: value.to(model.device) if torch.is_tensor(value) else value for name, value in batch.items()}
-    inputs.pop("loss_weights", None)
-    logits, _ = supervised_logits(model, model, inputs)
-    return at_least_single(logits)
 
 
 def supervised_logits(

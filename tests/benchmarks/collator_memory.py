@@ -93,7 +93,7 @@ def drive(folder: Path, controller: str, steps: int, cache_mb: int) -> dict[int,
     from torch.utils.data import DataLoader
 
     from t3_agents.models.vlm import VLMModel
-    from trainers.collator import TrajectoryCollator
+    from trainers.collators import TrajectoryCollator
     from trainers.loading import load_rows
 
     encoder = VLMModel.from_pretrained(controller, device="cpu").encoder

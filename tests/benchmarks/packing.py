@@ -107,9 +107,9 @@ def make_plan(controller: str, rows: list[Row], pack_length: int, folder: str) -
 
     from t3_agents.models.vlm import VLMModel
     from trainers.attention import keep_attention
-    from trainers.collator import TrajectoryCollator
+    from trainers.checks import measure_rows
+    from trainers.collators import TrajectoryCollator
     from trainers.config import TrajectoryConfig
-    from trainers.lengths import measure_rows
     from trainers.packing import pack_rows
     from trainers.sft import build_trainer
 

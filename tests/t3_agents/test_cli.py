@@ -17,7 +17,7 @@ from t3_agents.task import Task
 from t3_agents.tools.toolbox import make_toolbox
 from tests.helpers import ROOT
 from tests.helpers.tiny_vlm import turn
-from trainers.collator import TrajectoryCollator
+from trainers.collators import TrajectoryCollator
 
 
 @pytest.fixture

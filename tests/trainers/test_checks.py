@@ -13,7 +13,7 @@ from t3_agents.models.encoding import ChatEncoder
 from tests.helpers.families import CHATML, make_family
 from tests.helpers.training_rows import TINY, make_dataset, make_row
 from trainers.checks import check_family
-from trainers.collator import IGNORE, TrajectoryCollator
+from trainers.collators import IGNORE, TrajectoryCollator
 from trainers.config import TrajectoryConfig
 from trainers.sft import build_trainer
 

@@ -12,7 +12,7 @@ from t3_agents.errors import InputError
 from t3_agents.models.encoding import ChatEncoder
 from tests.helpers.tiny_vlm import turn
 from tests.helpers.training_rows import SYSTEM_PROMPT, make_dataset, make_row
-from trainers.collator import IGNORE, TrajectoryCollator
+from trainers.collators import IGNORE, TrajectoryCollator
 
 
 @pytest.fixture(scope="module")

@@ -22,10 +22,9 @@ from t3_agents.trajectory import Trajectory
 from t3_agents.turns import Step
 from tests.helpers.tiny_vlm import turn
 from tests.helpers.training_rows import SAME, SYSTEM_PROMPT, fill_adapter, picture
-from trainers.collator import TrajectoryCollator
+from trainers.collators import PreferenceCollator, TrajectoryCollator
 from trainers.config import PreferenceConfig
 from trainers.dpo import build_preference_trainer, tune_on_pairs
-from trainers.dpo_collator import PreferenceCollator
 from trainers.loading import COMPLETE, load_rows, merge_adapter, save_tuned
 from trainers.rejection_sampling import step_pairs, write_pairs
 

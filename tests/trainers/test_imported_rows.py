@@ -14,7 +14,7 @@ from t3_agents.models.encoding import ChatEncoder
 from t3_agents.storage import BlobStore
 from tests.helpers.released_rows import picture_paths, released_rows, write_pictures
 from tests.helpers.training_rows import make_trainer
-from trainers.collator import IGNORE, TrajectoryCollator
+from trainers.collators import IGNORE, TrajectoryCollator
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from t3_agents.errors import InputError
 from t3_agents.models.encoding import ChatEncoder
 from t3_agents.models.vlm import VLMModel
 from tests.helpers.training_rows import make_dataset, make_row, make_trainer
-from trainers.collator import LongRowError, TrajectoryCollator
-from trainers.lengths import measure_rows
+from trainers.checks import measure_rows
+from trainers.collators import LongRowError, TrajectoryCollator
 from trainers.packing import BatchOrder, LengthIndex, PrefixGroups, common_length, group_by_length, pack_rows
 
 

@@ -23,11 +23,12 @@ from tests.helpers.training_rows import (
     trained_parameters,
 )
 from trainers.attention import use_segment_attention
-from trainers.collator import IGNORE, TrajectoryCollator
+from trainers.checks import packing_problem
+from trainers.collators import IGNORE, TrajectoryCollator
 from trainers.config import TrajectoryConfig
 from trainers.packing import packing_refusal
 from trainers.sft import build_trainer
-from trainers.trainer import packing_problem, supervised_logits
+from trainers.trainer import supervised_logits
 
 
 PACKED = [family for family in FAMILIES if family not in GROUPED]

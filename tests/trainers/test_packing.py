@@ -27,7 +27,7 @@ from trainers.attention import (
     compiled_flex_attention,
     segment_block_mask,
 )
-from trainers.collator import IGNORE
+from trainers.collators import IGNORE
 from trainers.packing import packing_refusal
 from trainers.trainer import head_at
 

@@ -36,7 +36,7 @@ from tests.helpers.training_rows import (
     write_dataset,
 )
 from tests.helpers.training_runs import losses, read_log, start_train, weight_difference, weights, write_recipe
-from trainers.collator import TrajectoryCollator
+from trainers.collators import TrajectoryCollator
 from trainers.config import TrajectoryConfig
 from trainers.loading import COMPLETE, last_checkpoint, load_rows
 from trainers.sft import build_trainer, train

@@ -10,7 +10,7 @@ from t3_agents.cli import main
 from t3_agents.models.encoding import ChatEncoder
 from t3_agents.models.vlm import VLMModel
 from tests.helpers.training_rows import make_row, write_dataset
-from trainers.collator import IGNORE, TrajectoryCollator
+from trainers.collators import IGNORE, TrajectoryCollator
 from trainers.show_mask import mask_as_html, mask_as_text, pieces, title
 
 

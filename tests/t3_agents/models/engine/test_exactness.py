@@ -11,7 +11,7 @@ from t3_agents.storage import BlobStore
 from t3_agents.task import File, Task
 from t3_agents.trajectory import Trajectory
 from tests.helpers.tiny_vlm import turn
-from trainers.collator import IGNORE, TrajectoryCollator
+from trainers.collators import IGNORE, TrajectoryCollator
 
 
 class DictatedEngine(Engine):

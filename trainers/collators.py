@@ -1,5 +1,5 @@
-"""[`TrajectoryCollator`]: rows of the MM-Traj dataset to model inputs, with labels on produced thoughts and code
-only."""
+"""Rows to model inputs, with the ids that agents run with: [`TrajectoryCollator`] for rows of the MM-Traj dataset,
+[`PreferenceCollator`] for pairs of next steps."""
 
 from __future__ import annotations
 
@@ -69,10 +69,11 @@ class TrajectoryCollator:
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         conversations = [self.encode(row) for row in rows]
-        batch = self._pad(conversations) if self.packing == "none" else self._pack(conversations)
-        return {"row_ids": [str(row.get("id", "without id")) for row in rows], **batch}
+        batch = self.pad(conversations) if self.packing == "none" else self._pack(conversations)
+        return {"row_ids": [row_name(row) for row in rows], **batch}
 
-    def _pad(self, conversations: list[Conversation]) -> dict[str, Any]:
+    def pad(self, conversations: list[Conversation]) -> dict[str, Any]:
+        """A batch with one line per conversation."""
         length = max(len(conversation.ids) for conversation in conversations)
         pad = self.encoder.tokenizer.pad_token_id or 0
         ids = torch.full((len(conversations), length), pad)
@@ -111,15 +112,10 @@ class TrajectoryCollator:
 
     def encode(self, row: dict[str, Any]) -> Conversation:
         """Token ids of one row, cut to `max_length` at a whole step."""
-        name = str(row.get("id", "without id"))
-        images = [decode_picture(image) for image in row.get("images") or []]
-        messages = row["messages"]
+        name, messages, images = row_name(row), row["messages"], row.get("images") or []
         if images and all(isinstance(message["content"], str) for message in messages):
             messages = _with_placeholders(messages, len(images))
-        try:
-            conversation = self.encoder.encode(messages, images, known_output_ids(row))
-        except InputError as error:
-            raise InputError(f"Row {name}: {error}") from None
+        conversation = _encode(self.encoder, row, messages, known_output_ids(row))
         if self.max_length is not None and len(conversation.ids) > self.max_length:
             conversation = self._cut(conversation, name)
         self._choose_turns(conversation, row)
@@ -191,11 +187,23 @@ def _turns_of(row: dict[str, Any]) -> int:
     return sum(message["role"] == "assistant" for message in row["messages"])
 
 
-def decode_picture(image: Any) -> Image.Image:
-    """A picture of a row: decoded already, or as `{"bytes": ...}`."""
-    if isinstance(image, dict):
-        return decode_image(image["bytes"], "a picture of the row")
-    return to_rgb(image)
+def row_name(row: dict[str, Any]) -> str:
+    """What errors call a row."""
+    return str(row.get("id", "without id"))
+
+
+def _encode(
+    encoder: ChatEncoder, row: dict[str, Any], messages: Sequence[dict[str, Any]], output_ids: Any
+) -> Conversation:
+    """Messages of a row with its pictures, which are decoded already or given as `{"bytes": ...}`."""
+    images = [
+        decode_image(image["bytes"], "a picture of the row") if isinstance(image, dict) else to_rgb(image)
+        for image in row.get("images") or []
+    ]
+    try:
+        return encoder.encode(messages, images, output_ids)
+    except InputError as error:
+        raise InputError(f"Row {row_name(row)}: {error}") from None
 
 
 def _loss_weights(conversations: Sequence[Conversation]) -> dict[str, torch.Tensor]:
@@ -240,3 +248,58 @@ def _tensors(conversation: Conversation, start: int) -> tuple[torch.Tensor, torc
     """Token ids and labels from a position on."""
     ids = torch.tensor(conversation.ids)
     return ids[start:], torch.where(torch.tensor(conversation.produced), ids, IGNORE)[start:]
+
+
+class PreferenceCollator:
+    """Collates pairs for TRL's DPOTrainer with the encoder that agents run with.
+
+    TRL's own collator for pictures re-tokenizes what the model produced, counts what the chat template writes after a
+    turn as part of the answer, and lets words in a file open a turn; see `tests/trainers/test_dpo.py`.
+
+    A row needs `prompt` (messages), `images` (of its placeholders), `chosen` and `rejected` (one assistant turn each);
+    `id` is used in errors, `output_ids` where the produced ids are known, see [`rejection_sampling.step_pairs`].
+
+    Args:
+        encoder ([`ChatEncoder`]): of the model's processor.
+        max_length (`int`, *optional*): tokens that a prompt with one of its turns may have.
+
+    Raises:
+        InputError: when called with a row that is longer, whose turns are no single assistant turn, or whose pictures
+            do not fit its placeholders; the message names the row.
+    """
+
+    def __init__(self, encoder: ChatEncoder, max_length: int | None = None):
+        self.max_length = max_length
+        self._rows = TrajectoryCollator(encoder, pixel_cache_mb=0)  # batches are random, so none comes again
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """A batch: all chosen turns, then all rejected ones.
+
+        Returns:
+            `dict`: `input_ids`, `attention_mask` and `completion_mask` of shape `(2 * pairs, length)`, where the last
+                one marks the tokens that the model produced, and the inputs of the pictures.
+        """
+        batch = self._rows.pad([self.encode(row, side) for side in ("chosen", "rejected") for row in rows])
+        batch["completion_mask"] = (batch.pop("labels") != IGNORE).long()
+        return batch
+
+    def encode(self, row: dict[str, Any], side: str) -> Conversation:
+        """Token ids of the prompt and one of its turns, with that turn alone as produced.
+
+        Args:
+            row (`dict`): a pair.
+            side (`str`): `chosen` or `rejected`.
+        """
+        turn, known = row[side], row.get("output_ids")
+        if [message["role"] for message in turn] != ["assistant"]:
+            raise InputError(f"Row {row_name(row)}: `{side}` has to be one assistant turn.")
+        output_ids = [*known["prompt"], known[side]] if known else None
+        conversation = _encode(self._rows.encoder, row, [*row["prompt"], *turn], output_ids)
+        if self.max_length is not None and len(conversation.ids) > self.max_length:
+            raise InputError(
+                f"Row {row_name(row)} has {len(conversation.ids)} tokens with its {side} turn, beyond "
+                f"max_length={self.max_length}: raise max_length, or leave the row out of the dataset."
+            )
+        for start, end in conversation.turns[:-1]:
+            conversation.produced[start:end] = [False] * (end - start)
+        return conversation
