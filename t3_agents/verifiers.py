@@ -7,6 +7,8 @@ sentence each: `[]` when it passes. To add one, write it here and put it into th
 from __future__ import annotations
 
 import ast
+import errno
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +23,9 @@ from .turns import Step, parse_python
 
 
 FINAL_ANSWER = "final_answer"
+_MACHINE_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE),
+)
 MACHINE_PATHS: Mapping[str, re.Pattern[str]] = {
     "home path": re.compile(r"(?<![\w:/.])(?:/home/[\w.-]+|/Users/[\w.-]+|/root)(?:/[\w.@+-]+)*/?|~/[\w.@+/-]+"),
     "Windows path": re.compile(r"\b[A-Za-z]:\\(?:[\w .@+-]+\\)*[\w.@+-]*"),
@@ -198,6 +203,19 @@ def no_paths(trajectory: Trajectory) -> list[str]:
                 if not found.startswith("/") or found.split("/")[1] in _ROOTS:
                     return [f"It shows a path of a machine: {found}"]
     return []
+
+
+def machine_failure(trajectory: Trajectory) -> str | None:
+    """What failed in a run because of the machine that it ran on: a full disk, no memory, too many open files.
+
+    The task may be as good as any other, so it is to be done again where the machine is well.
+    """
+    for step in trajectory.actions:
+        text = f"{step.error or ''}\n{step.observation}"
+        for reason in map(os.strerror, _MACHINE_ERRORS):
+            if reason in text:
+                return reason
+    return None
 
 
 def grounded(trajectory: Trajectory) -> list[str]:

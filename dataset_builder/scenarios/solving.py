@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from t3_agents.agent.agent import T3Agent
+from t3_agents.errors import T3Error
 from t3_agents.models.scripted import ScriptedModel
+from t3_agents.sandbox.executor import SandboxError
 from t3_agents.storage import BlobStore
 from t3_agents.tools.toolbox import make_toolbox
 from t3_agents.trajectory import Trajectory
-from t3_agents.verifiers import SOLUTION, verify
+from t3_agents.verifiers import SOLUTION, machine_failure, verify
 from t3_agents.workspace import Workspace
 
 from .base import ScenarioTask, program_problems
@@ -20,6 +23,7 @@ from .families.files import READING_IMPORTS
 
 
 TEACHER = "scenarios"
+_ATTEMPTS = 3
 
 
 def make_agent(outputs: list[str]) -> T3Agent:
@@ -74,10 +78,23 @@ def solve_made(make: Callable[[Path], ScenarioTask], blobs: BlobStore) -> tuple[
 
     Returns:
         `tuple[dict, list[str]]`: the trajectory's record, and why it cannot be kept (empty when it can).
+
+    Raises:
+        T3Error: when the machine fails again and again: a full disk, no memory, a sandbox that does not start.
     """
-    with tempfile.TemporaryDirectory(prefix="t3-build-") as scratch:
-        made = make(Path(scratch, "files"))
-        trajectory = solve(made, workspace=Workspace(Path(scratch, "run"))).stored_in(blobs)
+    for attempt in range(_ATTEMPTS):
+        try:
+            with tempfile.TemporaryDirectory(prefix="t3-build-") as scratch:
+                made = make(Path(scratch, "files"))
+                trajectory = solve(made, workspace=Workspace(Path(scratch, "run"))).stored_in(blobs)
+            reason = machine_failure(trajectory)
+        except (OSError, SandboxError) as error:
+            reason = str(error)
+        if reason is None:
+            break
+        time.sleep(attempt)
+    else:
+        raise T3Error(f"This machine fails, not the task: {reason} Mend that, and run the same command to resume.")
     for step in trajectory.steps:
         # The time of a step differs from run to run; a row does not.
         step.seconds = 0.0

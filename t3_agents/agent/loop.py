@@ -25,7 +25,7 @@ from ..errors import InputError
 from ..interruption import InterruptedTurn, Interruption, interruptible
 from ..media import encode_image
 from ..models.vlm import Generation, VLMModel, to_chat
-from ..sandbox import PAPER_IMPORTS, SandboxExecutor, SandboxLimits, require_sandbox
+from ..sandbox import PAPER_IMPORTS, SandboxError, SandboxExecutor, SandboxLimits, require_sandbox
 from ..sandbox.local import TimedExecutor
 from ..task import File, Task
 from ..tools.base import WorkspaceTool
@@ -329,6 +329,8 @@ class TaskAgent(CodeAgent):
             shown = "" if result.output is None else str(result.output)
         except InterruptedTurn as error:
             raise AgentError(str(error), self.logger) from None
+        except SandboxError:  # the machine's failure; nothing that the model could mend
+            raise
         except Exception as error:  # whatever model-written code or a tool raises is the model's to see
             keeps_prints = isinstance(self.python_executor, (SandboxExecutor, TimedExecutor))
             self._observe(step, str(self.python_executor.state.get("_print_outputs", "")) if keeps_prints else "")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..agent.config import AgentOptions
 from ..errors import InputError
 from ..options import Positional
+from ..reports.markdown import visible
 from ..task import File, Task
 from ..tracing import start_tracing, stop_tracing
 
@@ -54,7 +55,7 @@ def main(config: RunConfig) -> int:
     from rich.console import Console
 
     console = Console()
-    console.print(task.text(), style="bold", markup=False)
+    console.print(visible(task.text()), style="bold", markup=False)
     trajectory = agent.run_task(task, on_step=lambda step: _show(step, console))
     stop_tracing()
     if config.output:
@@ -62,7 +63,7 @@ def main(config: RunConfig) -> int:
     if trajectory.answer is None:
         console.print(f"No answer: the run ended by {trajectory.end_reason}.", style="bold red")
         return 1
-    console.print(f"Answer: {trajectory.answer}", style="bold green", markup=False)
+    console.print(f"Answer: {visible(trajectory.answer)}", style="bold green", markup=False)
     return 0
 
 
@@ -90,11 +91,12 @@ def load(config: AgentOptions) -> T3Agent:
 def _show(step: Step, console) -> None:
     from rich.syntax import Syntax
 
-    console.print(f"\nThought: {step.thought or step.model_output}", markup=False)
+    # Escape codes of a model or a file would reach the terminal.
+    console.print(f"\nThought: {visible(step.thought or step.model_output)}", markup=False)
     if step.code:
-        console.print(Syntax(step.code, "python", background_color="default"))
+        console.print(Syntax(visible(step.code), "python", background_color="default"))
     if not step.is_final:
-        console.print(step.observation_text(), style="dim", markup=False)
+        console.print(visible(step.observation_text()), style="dim", markup=False)
 
 
 def _save(trajectory, agent, folder: Path) -> None:

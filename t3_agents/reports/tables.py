@@ -11,7 +11,7 @@ from typing import Any
 from ..evaluation.published import Column, Distribution, PublishedTable
 from ..evaluation.results import USAGE, ScoredRun, TaskScore, outcome_of, task_of
 from ..evaluation.run import BENCHMARKS
-from .markdown import Markdown, escape, table
+from .markdown import Markdown, escape, table, visible
 
 
 LABELS = {name: label for kind in BENCHMARKS.values() for name, label in kind.metrics.items()}
@@ -68,7 +68,7 @@ def print_tables(*tables: Table | None, console: Any = None) -> None:
         for place, name in enumerate(each.header):
             grid.add_column(Text(name), justify="right" if place >= len(each.header) - each.right else "left")
         for row in each.rows:
-            grid.add_row(*map(Text, row))
+            grid.add_row(*(Text(visible(cell)) for cell in row))
         (console or Console()).print(grid)
 
 

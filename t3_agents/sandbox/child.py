@@ -26,6 +26,8 @@ import types
 MAX_FRAME = 4 * 2**20
 SHOWN_FILES = 20
 _LARGEST_INT = 10**4000
+NOT_READY = 90
+"""Exit status of a process that could not be set up, so that no code has run in it."""
 _IMAGES = "outputs"
 
 
@@ -420,9 +422,12 @@ def main() -> None:
     sys.path += settings["path"]
     sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
     sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
-    limit_process(settings["limits"])
-    if not os.path.lexists(_IMAGES):
-        os.mkdir(_IMAGES)
+    try:
+        limit_process(settings["limits"])
+        if not os.path.lexists(_IMAGES):
+            os.mkdir(_IMAGES)
+    except (OSError, ValueError):  # lower limits of this machine, a full disk
+        os._exit(NOT_READY)
 
     runner = Runner(channel, settings)
     signal.signal(signal.SIGUSR1, runner.time_is_up)

@@ -21,7 +21,7 @@ from ..interruption import InterruptedTurn, current_interruption, seconds_left
 from ..workspace import Workspace, WorkspaceFullError
 from .check import check_sandbox
 from .local import run_with_limit
-from .process import Sandbox, SandboxEnded, SandboxLimits, SandboxTimeout
+from .process import Sandbox, SandboxEnded, SandboxLimits, SandboxNotReady, SandboxTimeout
 
 
 # Rule 8 of the system prompt of the released trajectories.
@@ -126,13 +126,17 @@ class SandboxExecutor(PythonExecutor):
             ExecutionTimeoutError: when it took longer than it may.
             InterpreterError: when the code raised something, crashed or used more than it may.
             InterruptedTurn: when the run in this thread was cancelled.
+            SandboxError: when no process could be started, which is not the code's fault.
         """
         self.state["_print_outputs"] = ""
         finished, seconds = False, seconds_left(self.limits.time_limit)
         try:
             before = self.workspace.measure()
             self._at_first = before if self._at_first is None else self._at_first
-            self._begin()
+            try:
+                self._begin()
+            except SandboxEnded as error:
+                raise SandboxNotReady(str(error)) from None
             sandbox, result = self._sandbox, None
             try:
                 result = self._run(code_action, seconds)
@@ -146,6 +150,8 @@ class SandboxExecutor(PythonExecutor):
             finally:
                 self.state["_print_outputs"] = sandbox.printed.text()
             finished = True
+        except SandboxNotReady as error:
+            raise SandboxError(f"The sandbox does not start: {error}. Run `t3 doctor`.") from None
         except SandboxEnded as error:
             raise InterpreterError(f"The Python process of the code is gone: {error}.{self._say_lost()}") from None
         except _TimeOver as error:

@@ -27,6 +27,7 @@ MAX_FRAME = 4 * 2**20
 """Bytes of a frame; a longer one ends the process."""
 
 _START_SECONDS = 30
+_NOT_READY = 90  # as in child.py
 _ADDRESS_SPACE = 32 * 2**30
 _TICK = 0.02
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -79,6 +80,10 @@ class SandboxLimits:
 
 class SandboxEnded(Exception):
     """The process is gone; the message says why, as the second half of a sentence."""
+
+
+class SandboxNotReady(SandboxEnded):
+    """The process could not be set up: no code has run in it, and the machine is to blame."""
 
 
 class SandboxTimeout(Exception):
@@ -400,7 +405,7 @@ class Sandbox:
         except TimeoutError:
             raise SandboxEnded("it no longer listened to the agent") from None
         except OSError:
-            raise SandboxEnded(self._how_it_ended()) from None
+            raise self._end() from None
 
     def receive(self, deadline: float, cpu_before: float, watch: Callable[[], None]) -> dict[str, Any]:
         """Wait for a frame, keep what is printed, and watch the limits.
@@ -467,7 +472,7 @@ class Sandbox:
         except OSError:
             data = b""
         if not data:
-            raise SandboxEnded(self._how_it_ended())
+            raise self._end()
         self._buffer += data
 
     def _next_frame(self) -> dict[str, Any] | None:
@@ -491,16 +496,18 @@ class Sandbox:
             raise SandboxEnded("it sent something else than frames")
         return frame
 
-    def _how_it_ended(self) -> str:
+    def _end(self) -> SandboxEnded:
         """Wait shortly for the exit status, which says more than a closed channel."""
         try:
             status = self._process.wait(1)
         except subprocess.TimeoutExpired:
-            return "it closed its channel to the agent"
+            return SandboxEnded("it closed its channel to the agent")
+        if status == _NOT_READY:
+            return SandboxNotReady("its limits cannot be set, or its folder cannot be written")
         # Bubblewrap reports a signal as 128 + its number.
         if status > 128 and status - 128 in iter(signal.Signals):
-            return f"it was ended by {signal.Signals(status - 128).name}"
-        return f"it exited with status {status}"
+            return SandboxEnded(f"it was ended by {signal.Signals(status - 128).name}")
+        return SandboxEnded(f"it exited with status {status}")
 
 
 def _finite(text: str) -> float:

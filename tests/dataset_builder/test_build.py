@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -219,3 +220,27 @@ def test_command_is_quick_to_import():
     assert (
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout.strip() == "[]"
     )
+
+
+def test_tasks_that_the_machine_failed_are_done_again(tmp_path):
+    """A limit on the size of files stands in for a full disk: sandboxes cannot be set up. Then it is lifted."""
+    command = [sys.executable, "-m", "t3_agents.cli", "build", "--output", str(tmp_path / "run"), "--num-workers", "1"]
+    command += ["--train", "1", "--validation", "0", "--test", "0", "--families", "receipt_tip", "price_tags"]
+
+    def build(limit):
+        limits = (limit, resource.RLIM_INFINITY if limit < 0 else limit)
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits),
+        )
+
+    first = build(200_000)
+    assert first.returncode == 2 and "This machine fails, not the task: The sandbox does not start" in first.stderr
+    assert not any(path.read_bytes() for path in (tmp_path / "run").glob("*/*.jsonl"))
+    second = build(resource.RLIM_INFINITY)
+    assert second.returncode == 0, second.stderr
+    rows = [path.read_bytes().count(b"\n") for path in sorted((tmp_path / "run" / "shards").glob("*.jsonl"))]
+    assert rows == [1, 1]

@@ -27,7 +27,7 @@ from t3_agents.sandbox.process import Printed
 from t3_agents.sandbox.seccomp import seccomp_filter
 from t3_agents.task import File, Task
 from t3_agents.workspace import Workspace
-from tests.helpers import in_threads
+from tests.helpers import ROOT, in_threads
 from tests.helpers.tiny_vlm import turn
 
 
@@ -542,3 +542,20 @@ def test_a_cancelled_run_does_not_wait_for_its_code(executor):
         threading.Timer(0.5, interruption.cancel).start()
         executor("while True: pass")
     assert executor("print(1)").logs.strip() == "1"
+
+
+def test_a_sandbox_that_the_machine_does_not_let_start_is_no_fault_of_the_code(tmp_path):
+    code = """
+        import resource
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+        from t3_agents.sandbox import SandboxError, SandboxExecutor
+        from t3_agents.workspace import Workspace
+        executor = SandboxExecutor([], Workspace())
+        executor.send_tools({})
+        try:
+            executor("1 + 1")
+        except SandboxError as error:
+            print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd=ROOT)
+    assert "The sandbox does not start: its limits cannot be set" in done.stdout, done.stderr
