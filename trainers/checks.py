@@ -191,7 +191,7 @@ def _produced_logits(model: PreTrainedModel, batch: dict[str, Any]) -> torch.Ten
 def measure_rows(
     dataset: Dataset, collator: TrajectoryCollator, skip_long_rows: bool = False, cache: Path | None = None
 ) -> LengthIndex:
-    """Tokenise every row once, without its pixels, and note its length.
+    """Tokenize every row once, without its pixels, and note its length.
 
     Args:
         dataset ([`~datasets.Dataset`]): rows with `messages` and `images`.

@@ -29,7 +29,7 @@ def is_sharded() -> bool:
 class OrderByEpoch(TrainerCallback):
     """Gives the data order its epoch.
 
-    transformers and accelerate do not find the sampler under their wrappers when a run of several processes goes on in
+    transformers and accelerate do not find the sampler under their wrappers when a run of several processes resumes in
     the middle of an epoch: it would read the order of the first epoch.
     """
 

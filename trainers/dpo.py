@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
     from trl import DPOTrainer
 
+    from t3_agents.agent.agent import T3Agent
+
 COLUMNS = ("prompt", "chosen", "rejected", "images")
 
 
@@ -40,18 +42,15 @@ def tune_on_pairs(config: PreferenceConfig) -> Path:
         InputError: when dataset, agent or recipe cannot be used.
         RunFolderError: when the output folder holds another run.
     """
-    from .loading import is_tuned, load_rows, run_trainer, save_tuned, saved_agent, training_run, tuned_folder
+    from .loading import load_rows, saved_agent, tune
     from .report import write_preference_report
 
-    with training_run("dpo", config) as folder:
-        if not is_tuned(folder):
-            dataset = load_rows(config.dataset_name, config.dataset_train_split)
-            agent = saved_agent(config)
-            trainer = build_preference_trainer(config, agent.model.model, agent.model.processor, dataset)
-            run_trainer(trainer, folder)
-            write_preference_report(trainer, folder)
-            save_tuned(agent, trainer, config)
-    return tuned_folder(folder)
+    def prepare() -> tuple[T3Agent, DPOTrainer]:
+        dataset = load_rows(config.dataset_name, config.dataset_train_split)
+        agent = saved_agent(config)
+        return agent, build_preference_trainer(config, agent.model.model, agent.model.processor, dataset)
+
+    return tune("dpo", config, prepare, write_preference_report)
 
 
 def build_preference_trainer(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t3_agents.errors import InputError
+from t3_agents.options import parse_options
 from t3_agents.storage import RunFolder, Shard
 
 
@@ -34,7 +35,7 @@ class ImproveConfig:
     Args:
         agent (`str`): folder or Hub id of the saved agent to begin with.
         dataset (`str`): folder or Hub id of a dataset with tasks, as `t3 build` makes it.
-        output (`str`): folder of the run; the same command on it goes on where it was stopped.
+        output (`str`): folder of the run; run the same command to resume.
         recipe (`str`): recipe of the tuning, a name or a YAML file, see `t3 train`.
         rounds (`int`, *optional*, defaults to 2): rounds at most. A round that does not raise AnsAcc is the last one.
         samples (`int`, *optional*, defaults to 4): attempts at each task in a round.
@@ -85,34 +86,21 @@ class ImproveConfig:
         """The evaluation of an agent with the limits of this run."""
         from t3_agents.evaluation.scenarios import EvalConfig
 
-        return EvalConfig(
-            agent=str(agent),
-            dataset=self.dataset,
-            output=str(output),
-            max_steps=self.max_steps,
-            max_consecutive_errors=self.max_consecutive_errors,
-            num_workers=self.num_workers,
-            executor=self.executor,
-            **options,
-        )
+        shared = ("dataset", "max_steps", "max_consecutive_errors", "num_workers", "executor")
+        options |= {name: getattr(self, name) for name in shared}
+        return EvalConfig(agent=str(agent), output=str(output), **options)
 
     def tuning(self, dataset: Path, output: Path) -> TrajectoryConfig:
         """The recipe, applied to the rows of a round."""
-        from .sft import read_recipe
+        from .config import TrajectoryConfig
 
-        return read_recipe(
-            self.recipe,
-            {
-                "model_name_or_path": self.agent,
-                "dataset_name": str(dataset),
-                "output_dir": str(output),
-                "seed": self.seed,
-            },
-        )
+        options = {"model_name_or_path": self.agent, "dataset_name": dataset, "output_dir": output, "seed": self.seed}
+        argv = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        return parse_options(TrajectoryConfig, ["--config", self.recipe, *argv], prog="t3 train")
 
 
 def improve(config: ImproveConfig) -> dict[str, Any]:
-    """Run the rounds; what was stopped goes on where it was, also after `kill -9`.
+    """Run the rounds; a stopped run resumes, also after `kill -9`.
 
     Round `n` leaves in `<output>/round-n`: `samples` (a run of `t3 eval`), `kept` (the rows that it was tuned on, and
     a verdict on every sample), `pairs` (for `t3 dpo`), `train` with the `agent`, and `eval`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,11 +33,42 @@ if TYPE_CHECKING:
 COMPLETE = "complete.json"
 """Written last into a checkpoint folder: one without it was being written when the process was killed."""
 
+AGENT_FOLDER = "agent"
+"""Where in the folder of a run the tuned agent is saved."""
+
 NOT_QUANTIZED = ["lm_head", r".*(vision|visual|connector|projector)[^.]*"]
 """Modules, by name or expression, that keep their weights: what families call the parts for pictures."""
 
 
 # The folder of a run
+
+
+def tune(
+    command: str,
+    config: TuningConfig,
+    prepare: Callable[[], tuple[T3Agent, Trainer]],
+    write_report: Callable[[Any, Path], None],
+) -> Path:
+    """Tune and save an agent; a run that was stopped resumes from its last checkpoint, one that is complete is kept.
+
+    Args:
+        command (`str`): which of the methods it is.
+        config ([`TuningConfig`]): the recipe.
+        prepare (`Callable`): loads the agent, and makes a trainer of its controller.
+        write_report (`Callable`): called with the trainer after the training, and the folder.
+
+    Returns:
+        `Path`: the tuned agent, `<output_dir>/agent`.
+    """
+    with training_run(command, config) as folder:
+        if not (folder / AGENT_FOLDER / AGENT_FILE).is_file():
+            agent, trainer = prepare()
+            with PartialState().main_process_first():  # which deletes torn ones
+                checkpoint = last_checkpoint(folder)
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            write_report(trainer, folder)
+            save_tuned(agent, trainer, config)
+    return folder / AGENT_FOLDER
 
 
 @contextmanager
@@ -93,13 +124,6 @@ class MarkComplete(TrainerCallback):
             write_atomic(folder / COMPLETE, json.dumps({"step": state.global_step}) + "\n")
 
 
-def run_trainer(trainer: Trainer, folder: Path) -> None:
-    """Train from the last complete checkpoint of a folder on."""
-    with PartialState().main_process_first():  # which deletes torn ones
-        checkpoint = last_checkpoint(folder)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-
-
 # Rows
 
 
@@ -148,10 +172,7 @@ def saved_agent(config: TuningConfig) -> T3Agent:
     for name in ("load_in_4bit", "use_liger_kernel"):
         if getattr(config, name):
             raise InputError(f"`{name}` is for controllers, not for saved agents: leave it out.")
-    name, place = config.model_name_or_path, _place(config)
-    agent = T3Agent.from_pretrained(
-        name, revision=config.model_revision, trust_remote_code=config.trust_remote_code, **place
-    )
+    agent = T3Agent.from_pretrained(config.model_name_or_path, **_origin(config), **_place(config))
     agent.model = merge_adapter(agent.model)
     return agent
 
@@ -164,16 +185,14 @@ def load_controller(config: TuningConfig, **generation: Any) -> VLMModel:
         generation: handed to [`VLMModel`].
     """
     place = {"quantization_config": four_bits(config)} if config.load_in_4bit else _place(config)
-    controller = VLMModel.from_pretrained(
-        config.model_name_or_path,
-        revision=config.model_revision,
-        trust_remote_code=config.trust_remote_code,
-        **place,
-        **generation,
-    )
+    controller = VLMModel.from_pretrained(config.model_name_or_path, **_origin(config), **place, **generation)
     if config.use_liger_kernel:
         use_liger_kernels(controller.model)
     return merge_adapter(controller)
+
+
+def _origin(config: TuningConfig) -> dict[str, Any]:
+    return {"revision": config.model_revision, "trust_remote_code": config.trust_remote_code}
 
 
 def _place(config: TuningConfig) -> dict[str, Any]:
@@ -243,7 +262,7 @@ def save_tuned(agent: T3Agent, trainer: Trainer, config: TuningConfig) -> None:
     Args:
         agent ([`T3Agent`]): whose controller was tuned.
         trainer ([`~transformers.Trainer`]): after `train`.
-        config ([`TuningConfig`]): the recipe; see [`tuned_folder`] for where to.
+        config ([`TuningConfig`]): the recipe, whose `output_dir` gets the agent.
     """
     old, tuned = agent.model, _tuned_model(trainer, config, agent.model)
     if tuned is None:
@@ -253,7 +272,7 @@ def save_tuned(agent: T3Agent, trainer: Trainer, config: TuningConfig) -> None:
     scratch = folder / ".agent"
     shutil.rmtree(scratch, ignore_errors=True)
     agent.save_pretrained(scratch)
-    scratch.rename(tuned_folder(folder))
+    scratch.rename(folder / AGENT_FOLDER)
 
 
 def _tuned_model(trainer: Trainer, config: TuningConfig, controller: VLMModel) -> PreTrainedModel | None:
@@ -271,13 +290,7 @@ def _tuned_model(trainer: Trainer, config: TuningConfig, controller: VLMModel) -
     if not trainer.accelerator.is_main_process:
         return None
     if split:
-        whole = VLMModel.from_pretrained(
-            name,
-            revision=config.model_revision,
-            device="cpu",
-            dtype=config.dtype or "auto",
-            trust_remote_code=config.trust_remote_code,
-        )
+        whole = VLMModel.from_pretrained(name, **_origin(config), device="cpu", dtype=config.dtype or "auto")
         model = PeftModel.from_pretrained(merge_adapter(whole).model, adapter)
     else:
         model = trainer.accelerator.unwrap_model(trainer.model)
@@ -288,13 +301,3 @@ def _tuned_model(trainer: Trainer, config: TuningConfig, controller: VLMModel) -
         model.peft_config["default"].base_model_name_or_path = name
         model.peft_config["default"].revision = controller.revision
     return model
-
-
-def tuned_folder(folder: str | Path) -> Path:
-    """Where the tuned agent of a run is saved."""
-    return Path(folder) / "agent"
-
-
-def is_tuned(folder: str | Path) -> bool:
-    """Whether a run is complete."""
-    return (tuned_folder(folder) / AGENT_FILE).is_file()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -74,10 +75,7 @@ def common_length(first: Sequence[Any], second: Sequence[Any]) -> int:
     low, high = 0, min(len(first), len(second))
     while low < high:
         middle = (low + high + 1) // 2
-        if first[low:middle] == second[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
+        low, high = (middle, high) if first[low:middle] == second[low:middle] else (low, middle - 1)
     return low
 
 
@@ -158,7 +156,7 @@ class BatchOrder(Sampler[list[int]]):
 
 
 def position_ids(model: PreTrainedModel, inputs: dict[str, Any]) -> torch.Tensor:
-    """Positions of a packed row: each body goes on where the prefix ends.
+    """Positions of a packed row: each body continues where the prefix ends.
 
     Args:
         model ([`~transformers.PreTrainedModel`]): without adapter; families with multi-modal positions compute theirs.
@@ -171,15 +169,12 @@ def position_ids(model: PreTrainedModel, inputs: dict[str, Any]) -> torch.Tensor
     ids, bounds = inputs["input_ids"], inputs["segment_bounds"]
     prefix = bounds[0]
     if not is_multi_modal(model.config.get_text_config()):
-        pieces = [
-            torch.arange(prefix),
-            *(prefix + torch.arange(b - a) for a, b in zip(bounds, bounds[1:], strict=False)),
-        ]
+        pieces = [torch.arange(prefix), *(torch.arange(prefix, prefix + b - a) for a, b in pairwise(bounds))]
         return torch.cat(pieces)[None].to(ids.device)
     types, grids = inputs["mm_token_type_ids"], inputs.get("image_grid_thw")
     shared, *own = inputs["segment_images"]
     pieces, seen = [], shared
-    for start, end, count in zip(bounds, bounds[1:], own, strict=False):
+    for (start, end), count in zip(pairwise(bounds), own, strict=True):
         chosen = torch.cat([torch.arange(prefix), torch.arange(start, end)]).to(ids.device)
         pictures = torch.cat([grids[:shared], grids[seen : seen + count]]) if shared + count else None
         positions, _ = model.model.get_rope_index(

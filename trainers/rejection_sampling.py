@@ -12,6 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset, Features, Image, List, Value
+
 from t3_agents.storage import sha256_of, write_atomic
 from t3_agents.trajectory import Trajectory
 from t3_agents.turns import Step, render_messages
@@ -21,6 +23,25 @@ from t3_agents.verifiers import SAMPLE, verify
 VERDICTS_FILE = "verdicts.jsonl"
 ROWS_PER_FILE = 256
 """Rows of one Parquet file: so many are in memory at a time."""
+
+_TEXT, _IDS = Value("string"), List(Value("int32"))
+_MESSAGES = List({"role": _TEXT, "content": List({"type": _TEXT, "text": _TEXT})})
+TRAJECTORIES = Features(
+    {
+        **dict.fromkeys(("id", "query", "answer", "ground_truth"), _TEXT),
+        "messages": _MESSAGES,
+        "images": List(Image()),
+        "steps": List({"error": _TEXT, "output_ids": _IDS}),
+    }
+)
+PAIRS = Features(
+    {
+        "id": _TEXT,
+        **dict.fromkeys(("prompt", "chosen", "rejected"), _MESSAGES),
+        "images": List(Image()),
+        "output_ids": {"prompt": List(_IDS), "chosen": _IDS, "rejected": _IDS},
+    }
+)
 
 
 @dataclass
@@ -53,14 +74,8 @@ def select(samples: Iterable[Trajectory]) -> Selection:
             seen.add(content)
             sample.verification = {**sample.verification, "rejection_sampling": verdict.to_dict()}
             selection.kept.append(sample)
-        selection.verdicts.append(
-            {
-                "task_id": sample.task.id,
-                "seed": sample.provenance.get("seed"),
-                **verdict.to_dict(),
-                "kept": keep,
-            }
-        )
+        found = {"task_id": sample.task.id, "seed": sample.provenance.get("seed"), **verdict.to_dict()}
+        selection.verdicts.append({**found, "kept": keep})
     return selection
 
 
@@ -185,50 +200,17 @@ def trajectory_rows(kept: Iterable[Trajectory]) -> Iterator[dict[str, Any]]:
 
 def write_trajectories(folder: Path, selection: Selection) -> None:
     """A dataset folder for `t3 train` out of the kept samples, with all verdicts beside it."""
-    from datasets import Features, Image, List, Value
-
-    text = Value("string")
-    features = Features(
-        {
-            "id": text,
-            "query": text,
-            "messages": _messages_feature(),
-            "images": List(Image()),
-            "steps": List({"error": text, "output_ids": List(Value("int32"))}),
-            "answer": text,
-            "ground_truth": text,
-        }
-    )
     verdicts = "".join(json.dumps(verdict) + "\n" for verdict in selection.verdicts)
-    _write_dataset(folder, trajectory_rows(selection.kept), features, {VERDICTS_FILE: verdicts})
+    _write_dataset(folder, trajectory_rows(selection.kept), TRAJECTORIES, {VERDICTS_FILE: verdicts})
 
 
 def write_pairs(folder: Path, pairs: Iterable[dict[str, Any]]) -> None:
     """A dataset folder for `t3 dpo`; stock TRL reads it as well."""
-    from datasets import Features, Image, List, Value
-
-    ids = List(Value("int32"))
-    features = Features(
-        {
-            "id": Value("string"),
-            **{name: _messages_feature() for name in ("prompt", "chosen", "rejected")},
-            "images": List(Image()),
-            "output_ids": {"prompt": List(ids), "chosen": ids, "rejected": ids},
-        }
-    )
-    _write_dataset(folder, pairs, features, {})
+    _write_dataset(folder, pairs, PAIRS, {})
 
 
-def _messages_feature() -> Any:
-    from datasets import List, Value
-
-    return List({"role": Value("string"), "content": List({"type": Value("string"), "text": Value("string")})})
-
-
-def _write_dataset(folder: Path, rows: Iterable[dict[str, Any]], features: Any, beside: dict[str, str]) -> None:
+def _write_dataset(folder: Path, rows: Iterable[dict[str, Any]], features: Features, beside: dict[str, str]) -> None:
     """Write a split `train` in Parquet; the folder is there when all of it is."""
-    from datasets import Dataset
-
     scratch = folder.with_name(f".{folder.name}")
     shutil.rmtree(scratch, ignore_errors=True)
     (scratch / "data").mkdir(parents=True)

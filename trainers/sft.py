@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t3_agents.errors import InputError
-from t3_agents.options import parse_options
 from t3_agents.reports import TRAINING_FILE
 
 from .config import TrajectoryConfig, TuningConfig
@@ -42,20 +41,18 @@ def train(config: TrajectoryConfig, load_agent: Callable[[TuningConfig], T3Agent
         InputError: when dataset, controller or recipe cannot be used.
         RunFolderError: when the output folder holds another run.
     """
-    from .loading import is_tuned, load_rows, new_agent, run_trainer, save_tuned, training_run, tuned_folder
+    from .loading import load_rows, new_agent, tune
     from .report import write_report
 
-    with training_run("train", config) as folder:
-        if not is_tuned(folder):
-            dataset = load_rows(config.dataset_name, config.dataset_train_split)
-            evaluated = config.eval_strategy != "no"
-            validation = load_rows(config.dataset_name, config.dataset_test_split) if evaluated else None
-            agent = (load_agent or new_agent)(config)
-            trainer = build_trainer(config, agent.model.model, agent.model.processor, dataset, eval_dataset=validation)
-            run_trainer(trainer, folder)
-            write_report(trainer, folder)
-            save_tuned(agent, trainer, config)
-    return tuned_folder(folder)
+    def prepare() -> tuple[T3Agent, TrajectoryTrainer]:
+        dataset = load_rows(config.dataset_name, config.dataset_train_split)
+        evaluated = config.eval_strategy != "no"
+        validation = load_rows(config.dataset_name, config.dataset_test_split) if evaluated else None
+        agent = (load_agent or new_agent)(config)
+        model, processor = agent.model.model, agent.model.processor
+        return agent, build_trainer(config, model, processor, dataset, eval_dataset=validation)
+
+    return tune("train", config, prepare, write_report)
 
 
 def build_trainer(
@@ -109,17 +106,6 @@ def build_trainer(
     trainer.modules_learning_rate = config.modules_learning_rate
     trainer.batches = batches
     return trainer
-
-
-def read_recipe(recipe: str, options: dict[str, Any]) -> TrajectoryConfig:
-    """A recipe with some options of its own.
-
-    Args:
-        recipe (`str`): name of a recipe of the package, or a YAML file.
-        options (`dict`): by name; they win over the file.
-    """
-    argv = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    return parse_options(TrajectoryConfig, ["--config", recipe, *argv], prog="t3 train")
 
 
 def main(config: TrajectoryConfig) -> int:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -18,7 +15,7 @@ from t3_agents.models.embedded import EMBEDDED, embedded_controller
 from t3_agents.models.encoding import ChatEncoder, Conversation
 from t3_agents.storage import write_atomic
 
-from .collators import TrajectoryCollator
+from .collators import TrajectoryCollator, row_name
 from .config import TrajectoryConfig
 from .loading import load_rows, training_run
 
@@ -26,19 +23,6 @@ from .loading import load_rows, training_run
 MASK_FILE = "mask.html"
 EDGE_TOKENS = 60
 """Tokens that are shown at either end of a stretch without loss."""
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Loss mask</title><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
-pre {{ white-space: pre-wrap; overflow-wrap: anywhere; color: #555; background: #f6f6f6; padding: 1rem; }}
-mark {{ background: #b9e6c9; color: #10331e; }} .picture {{ background: #cfe0fb; color: #10254d; }}
-.cut {{ color: #777; font-style: italic; }}
-</style></head><body><h1>Loss mask</h1>
-<p><mark>Marked text</mark> is trained on. <span class="picture">Pictures</span> and all other text are only read.</p>
-{rows}
-</body></html>
-"""
 
 
 @dataclass(frozen=True)
@@ -55,7 +39,7 @@ class Piece:
 
 
 def pieces(encoder: ChatEncoder, conversation: Conversation) -> Iterator[Piece]:
-    """A tokenised row as stretches of text, in order."""
+    """A tokenized row as stretches of text, in order."""
     pictures = {start: number for number, (start, _) in enumerate(conversation.image_spans)}
     kinds = ["trained" if produced else "read" for produced in conversation.produced]
     for number, (start, end) in enumerate(conversation.image_spans):
@@ -94,26 +78,6 @@ def print_mask(console: Console, encoder: ChatEncoder, name: str, conversation: 
     console.print(mask_as_text(encoder, conversation))
 
 
-def mask_as_html(encoder: ChatEncoder, conversation: Conversation) -> str:
-    """The row as HTML without active content."""
-    marks = {
-        "trained": "<mark>{}</mark>",
-        "picture": '<span class="picture">{}</span>',
-        "cut": '<span class="cut">{}</span>',
-        "read": "{}",
-    }
-    parts = [marks[piece.kind].format(html.escape(piece.text)) for piece in pieces(encoder, conversation)]
-    return f"<pre>{''.join(parts)}</pre>"
-
-
-def write_masks(path: Path, encoder: ChatEncoder, rows: Sequence[tuple[str, Conversation]]) -> None:
-    """Write rows, given as name and tokens, to a page that needs nothing else."""
-    parts: list[Any] = []
-    for name, conversation in rows:
-        parts += [f"<h2>{html.escape(title(name, conversation))}</h2>", mask_as_html(encoder, conversation)]
-    write_atomic(path, _PAGE.format(rows="\n".join(parts)))
-
-
 def show_masks(config: TrajectoryConfig) -> None:
     """Print the first rows with their loss mask, and write them to `<output_dir>/mask.html`.
 
@@ -133,10 +97,8 @@ def show_masks(config: TrajectoryConfig) -> None:
         except (OSError, ValueError) as error:
             raise InputError(f"`{name}` has no processor that can be loaded: {error}") from None
         collator = TrajectoryCollator(ChatEncoder(processor), config.max_length, train_on=config.train_on)
-        rows = [dataset[index] for index in range(min(config.show_mask, len(dataset)))]
-        shown = [(str(row["id"]), collator.encode(row)) for row in rows]
-        console = Console()
-        for name, conversation in shown:
-            print_mask(console, collator.encoder, name, conversation)
-        write_masks(folder / MASK_FILE, collator.encoder, shown)
+        console = Console(record=True)
+        for row in dataset.select(range(min(config.show_mask, len(dataset)))):
+            print_mask(console, collator.encoder, row_name(row), collator.encode(row))
+        write_atomic(folder / MASK_FILE, console.export_html())
         console.print(f"The same as a page: {folder / MASK_FILE}")

@@ -181,7 +181,7 @@ def test_a_row_that_cannot_be_trained_on_stops_before_the_first_step(recipe, tmp
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("learning_rat: 1.0", "learning_rat"),
+        ("learning_rat: 1.0", "`--learning-rat`; did you mean `--learning-rate`"),
         ("packing_strategy: bfd", "`packing_strategy` is one of packed, shared_prefix, not `bfd`."),
     ],
 )

@@ -11,7 +11,7 @@ from t3_agents.models.encoding import ChatEncoder
 from t3_agents.models.vlm import VLMModel
 from tests.helpers.training_rows import make_row, write_dataset
 from trainers.collators import IGNORE, TrajectoryCollator
-from trainers.show_mask import mask_as_html, mask_as_text, pieces, title
+from trainers.show_mask import mask_as_text, pieces, title
 
 
 @pytest.fixture(scope="module")
@@ -40,20 +40,16 @@ def test_marked_text_is_what_is_labelled(encoder):
     assert f"{int((labels != IGNORE).sum())} trained on, 3 turns, 3 pictures" in title("r", conversation)
 
 
-def test_a_page_holds_no_active_content(encoder):
-    row = make_row(1, attached=0)
-    row["messages"][1]["content"][-1]["text"] += "<script>alert(1)</script>"
-    page = mask_as_html(encoder, TrajectoryCollator(encoder).encode(row))
-    assert "<script" not in page and "&lt;script&gt;" in page and page.count("<mark>") == 2
-
-
 def test_the_command_prints_rows_and_writes_a_page(tiny_vlm, tmp_path, capsys):
-    data = write_dataset(tmp_path / "data_mask", [make_row(1), make_row(2), make_row(3)])
+    rows = [make_row(1), make_row(2), make_row(3)]
+    rows[0]["messages"][1]["content"][-1]["text"] += "<script>alert(1)</script>"
+    data = write_dataset(tmp_path / "data_mask", rows)
     arguments = ["--dataset_name", str(data), "--output_dir", str(tmp_path / "run")]
     arguments += ["--model_name_or_path", str(tiny_vlm)]
     assert main(["train", *arguments, "--show-mask", "2"]) == 0
     output = capsys.readouterr().out
     assert output.count("trained on") == 2 and "[picture, " in output and "final_answer('red 2')" in output
     page = (tmp_path / "run" / "mask.html").read_text()
-    assert page.count("<h2>") == 2 and page.count("<mark>") == 5  # one in the legend
+    assert page.count("trained on") == 2 and "final_answer(&#x27;red 2&#x27;)" in page
+    assert "<script" not in page and "&lt;script&gt;" in page
     assert not list((tmp_path / "run").glob("checkpoint-*"))
