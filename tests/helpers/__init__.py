@@ -1,5 +1,10 @@
 """What the tests share."""
 
+import io
+import socket
+import subprocess
+import time
+import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +20,13 @@ DATA = ROOT / "tests" / "data"
 """Files that other programs made."""
 
 
+def png(color: Any = "red", size: tuple[int, int] = (40, 30)) -> bytes:
+    """The content of a picture of one color."""
+    buffer = io.BytesIO()
+    Image.new("RGB", size, color).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def noise(number: int, size: tuple[int, int], spread: float = 50) -> Image.Image:
     """A gray picture of noise: the same for a number, whatever else a run draws."""
     values = np.random.default_rng(number).normal(128, spread, size[::-1])
@@ -25,3 +37,21 @@ def in_threads(calls: Sequence[Callable[[], Any]]) -> list[Any]:
     """Results of calls that run at the same time, each in a thread of its own."""
     with ThreadPoolExecutor(len(calls)) as pool:
         return [result.result() for result in [pool.submit(call) for call in calls]]
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def wait_for_page(process: subprocess.Popen, url: str) -> bytes:
+    """What a server that is starting answers when it is there."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            return urllib.request.urlopen(url, timeout=30).read()
+        except OSError:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.5)

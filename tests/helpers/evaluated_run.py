@@ -1,15 +1,13 @@
 """Small evaluations for the tests of reports: real runs of a scripted agent, with scores that are known."""
 
-import io
 from pathlib import Path
-
-from PIL import Image
 
 from t3_agents.agent.agent import T3Agent
 from t3_agents.evaluation.results import TaskScore, make_results, task_digest, write_results
 from t3_agents.evaluation.run import run_tasks
 from t3_agents.models.scripted import ScriptedModel
 from t3_agents.task import File, Task
+from tests.helpers import png
 from tests.helpers.tiny_vlm import turn
 
 
@@ -17,12 +15,6 @@ HOSTILE = (
     "</code></pre></script><script>alert(1)</script><img src=x onerror=alert(2)> [a](javascript:alert(3)) "
     "{{ 7 * 7 }} {% raw %} ${alert(4)} \u202eevil\u2066 \x00\x1b[31m &amp; \" ' `"
 )
-
-
-def png(color="red", size=(40, 30)) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", size, color).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def make_tasks(number: int, words: str = "How many?") -> list[Task]:

@@ -79,10 +79,7 @@ def _processor(class_name: str, tokenizer: Any, image_processor: Any, image: str
 
     WithoutVideo.__name__ = class_name
     return WithoutVideo(
-        image_processor=image_processor,
-        tokenizer=tokenizer,
-        chat_template=CHATML.replace("IMAGE", image),
-        **settings,
+        image_processor=image_processor, tokenizer=tokenizer, chat_template=CHATML.replace("IMAGE", image), **settings
     )
 
 

@@ -13,7 +13,7 @@ from t3_agents.errors import InputError
 from t3_agents.hub.repos import AGENT_FILE
 from t3_agents.models.scripted import ScriptedModel
 from t3_agents.models.vlm import VLMModel
-from t3_agents.task import Task
+from t3_agents.task import File, Task
 from t3_agents.tools.toolbox import make_toolbox
 
 
@@ -70,13 +70,11 @@ def changed(saved, tmp_path):
 
 
 def test_every_setting_comes_back(saved, model):
-    agent = T3Agent.from_pretrained(saved)
+    first, agent = T3Agent(tools=make_toolbox("embedded"), model=model, **SETTINGS), T3Agent.from_pretrained(saved)
     for name, value in SETTINGS.items():
         assert getattr(agent, name) == value, name
-    first, again = T3Agent(tools=make_toolbox("embedded"), model=model, **SETTINGS).get_config(), agent.get_config()
-    assert again == first
-    assert {record["name"] for record in first.tools} == set(agent.tools) - {"final_answer"}
-    assert agent.system_prompt == T3Agent(tools=make_toolbox("embedded"), model=model, **SETTINGS).system_prompt
+    assert agent.get_config() == first.get_config() and agent.system_prompt == first.system_prompt
+    assert {record["name"] for record in first.get_config().tools} == set(agent.tools) - {"final_answer"}
     assert agent.model.generation == model.generation
 
 
@@ -89,8 +87,6 @@ def test_every_field_of_the_configuration_is_a_setting_that_was_tested():
 
 
 def test_the_loaded_agent_does_the_same(saved, model, make_picture):
-    from t3_agents.task import File
-
     task = Task.create("What?", [File.from_path(make_picture())])
     first = T3Agent(tools=make_toolbox("embedded"), model=model, **{**SETTINGS, "planning_interval": None})
     second = T3Agent.from_pretrained(saved, planning_interval=None)
@@ -136,15 +132,11 @@ class TestRefusals:
         [
             ({"temperature": 1}, "unknown field `temperature`"),
             ({"format": "t3-agent/9"}, "has format `t3-agent/9`; this version reads `t3-agent/1`"),
-            ({"format": None}, "`format`"),
             ({"max_steps": "ten"}, "`max_steps` of the t3_agent.json must be int, not str"),
             ({"max_steps": True}, "`max_steps`"),
-            ({"max_steps": None}, "`max_steps`"),
             ({"token_budget": "many"}, "`token_budget`"),
             ({"instructions": 3}, "`instructions`"),
-            ({"code_time_limit": []}, "`code_time_limit`"),
             ({"tools": {}}, "`tools`"),
-            ({"generation": []}, "`generation`"),
             ({"code_block_tags": ["<code>"]}, "`code_block_tags`"),
             ({"tools": [{"name": "os.system"}]}, "has no tool `os.system`"),
             ({"tools": [{"name": "visualizer", "toolbox": "mine"}]}, "no toolbox `mine`"),
@@ -179,16 +171,13 @@ class TestRefusals:
                 load(name)
             assert "\n" not in str(caught.value)
 
-    def test_a_tool_of_another_package_cannot_be_saved(self, model, tmp_path):
-        with pytest.raises(InputError, match="tool `stranger` is not of a toolbox"):
-            T3Agent(tools=[stranger], model=model).save_pretrained(tmp_path / "agent")
-        assert not (tmp_path / "agent").exists()
-
-    def test_a_controller_without_weights_cannot_be_saved(self, tmp_path):
-        with pytest.raises(InputError, match="ScriptedModel has no weights"):
-            T3Agent(tools=[], model=ScriptedModel([])).save_pretrained(tmp_path / "agent")
-
-    def test_managed_agents_cannot_be_saved(self, model, tmp_path):
+    def test_agents_that_cannot_be_saved(self, model, tmp_path):
         helper = CodeAgent(tools=[], model=model, name="helper", description="Helps.")
-        with pytest.raises(InputError, match="save each agent"):
-            T3Agent(tools=[], model=model, managed_agents=[helper]).save_pretrained(tmp_path / "agent")
+        for agent, sentence in (
+            (T3Agent(tools=[stranger], model=model), "tool `stranger` is not of a toolbox"),
+            (T3Agent(tools=[], model=ScriptedModel([])), "ScriptedModel has no weights"),
+            (T3Agent(tools=[], model=model, managed_agents=[helper]), "save each agent"),
+        ):
+            with pytest.raises(InputError, match=sentence):
+                agent.save_pretrained(tmp_path / "agent")
+            assert not (tmp_path / "agent").exists()

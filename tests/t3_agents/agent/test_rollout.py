@@ -138,16 +138,6 @@ def test_code_is_cut_at_the_time_of_the_task():
     assert "maximum execution time" in trajectory.actions[0].error
 
 
-def test_tokens_are_limited(tiny_vlm):
-    model = VLMModel.from_pretrained(tiny_vlm, max_new_tokens=5)
-
-    def make_agent():
-        return T3Agent(tools=[], model=model, prompt="compact", token_budget=10)
-
-    [trajectory] = rollout(make_agent, make_tasks(1))
-    assert trajectory.end_reason == "token_budget" and len(trajectory.actions) == 1
-
-
 def test_mistakes_are_refused():
     with pytest.raises(InputError, match="workers must be at least 1"):
         rollout(scripted(), [], num_workers=0)

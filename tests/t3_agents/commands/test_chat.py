@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 
 import pytest
 
@@ -15,6 +12,7 @@ from t3_agents.agent.agent import T3Agent, load_agent
 from t3_agents.commands.chat import build_app, solve
 from t3_agents.models.scripted import ScriptedModel
 from t3_agents.tools.image_generator import ImageGenerator
+from tests.helpers import free_port, wait_for_page
 from tests.helpers.tiny_vlm import turn
 
 
@@ -56,20 +54,11 @@ def test_the_command_serves_the_app(tiny_vlm, tmp_path):
     pytest.importorskip("gradio")
     load_agent(tiny_vlm).save_pretrained(tmp_path / "agent")
     assert build_app(str(tmp_path / "agent")).title == str(tmp_path / "agent")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "t3_agents.cli", "chat", "--agent", str(tmp_path / "agent"), "--port", str(port)]
     process = subprocess.Popen(command, env={**os.environ, "GRADIO_ANALYTICS_ENABLED": "False"})
     try:
-        for _ in range(120):
-            try:
-                page = urllib.request.urlopen(f"http://127.0.0.1:{port}/").read()
-                break
-            except OSError:
-                assert process.poll() is None
-                time.sleep(0.5)
-        assert b"gradio" in page
+        assert b"gradio" in wait_for_page(process, f"http://127.0.0.1:{port}/")
     finally:
         process.kill()
         process.wait()

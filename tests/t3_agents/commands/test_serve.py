@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -13,7 +12,6 @@ from contextlib import ExitStack
 
 import pytest
 from PIL import Image
-from smolagents.models import ChatMessage, MessageRole
 
 from t3_agents.agent.agent import T3Agent, load_agent
 from t3_agents.commands.serve import Weights, choose_server, command_of, installed_servers, merged, weights_of
@@ -22,7 +20,9 @@ from t3_agents.interruption import InterruptedTurn, interruptible
 from t3_agents.models.server import SERVED_NAME, ServerModel
 from t3_agents.models.vlm import VLMModel
 from t3_agents.task import File, Task
+from tests.helpers import free_port, wait_for_page
 from tests.helpers.chat_server import ChatServer
+from tests.helpers.conversations import user
 from tests.helpers.tiny_vlm import turn
 
 
@@ -30,11 +30,6 @@ from tests.helpers.tiny_vlm import turn
 def serve():
     with ExitStack() as servers:
         yield lambda *args, **kwargs: servers.enter_context(ChatServer(*args, **kwargs))
-
-
-def user(text, *images):
-    content = [*({"type": "image", "image": image} for image in images), {"type": "text", "text": text}]
-    return ChatMessage(role=MessageRole.USER, content=content)
 
 
 class TestServerModel:
@@ -107,15 +102,10 @@ class TestServerModel:
         with pytest.raises(InputError, match="no word for 0.3 seconds"):
             ServerModel(api_base=server.url, request_time_limit=0.3, max_retries=0).generate([user("hello")])
 
-    def test_a_turn_is_cut_when_its_time_is_up(self, serve):
-        server = serve(["word " * 1000], pause=0.02)
-        model = ServerModel(api_base=server.url)
+    def test_a_turn_is_cut_when_its_time_is_up_or_the_run_is_cancelled(self, serve):
+        model = ServerModel(api_base=serve(["word " * 1000] * 2, pause=0.02).url)
         with interruptible(0.4), pytest.raises(InterruptedTurn, match="time is up"):
             model.generate([user("hello")])
-
-    def test_a_turn_is_cut_when_the_run_is_cancelled(self, serve):
-        server = serve(["word " * 1000], pause=0.02)
-        model = ServerModel(api_base=server.url)
         with interruptible() as interruption, pytest.raises(InterruptedTurn, match="cancelled"):
             threading.Timer(0.3, interruption.cancel).start()
             model.generate([user("hello")])
@@ -127,8 +117,6 @@ class TestServerModel:
             ServerModel(api_base=serve([], models=["a", "b"]).url)
         with pytest.raises(InputError, match="lists no models"):
             ServerModel(api_base=serve([], models=[]).url)
-
-    def test_structured_output_is_refused(self, serve):
         with pytest.raises(InputError, match="plain text turns"):
             ServerModel(api_base=serve([]).url).generate([user("x")], response_format={"type": "json"})
 
@@ -193,18 +181,10 @@ class TestChoosing:
         assert found == expected
 
 
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
 @pytest.mark.slow
 @pytest.mark.skipif("transformers" not in installed_servers(), reason="needs the extra `serve`")
 def test_served_and_in_process_write_the_same(tiny_vlm, make_picture, tmp_path):
     """`t3 serve` with the best server that is installed, and the same greedy turns as without it."""
-    import urllib.request
-
     port = free_port()
     command = [sys.executable, "-m", "t3_agents.cli", "serve", "--agent", str(tiny_vlm), "--port", str(port)]
     # Nothing was ever downloaded here.
@@ -213,16 +193,8 @@ def test_served_and_in_process_write_the_same(tiny_vlm, make_picture, tmp_path):
     try:
         printed = [process.stdout.readline() for _ in range(3)]
         assert f"--api-base http://localhost:{port}/v1 --api-model {tiny_vlm}" in printed[2]
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"http://localhost:{port}/health", timeout=1).read()
-                break
-            except OSError:
-                assert process.poll() is None and time.monotonic() < deadline
-                time.sleep(0.5)
-        with urllib.request.urlopen(f"http://localhost:{port}/v1/models", timeout=30) as reply:
-            assert json.load(reply)["object"] == "list"
+        wait_for_page(process, f"http://localhost:{port}/health")
+        assert json.loads(wait_for_page(process, f"http://localhost:{port}/v1/models"))["object"] == "list"
         served = ServerModel(str(tiny_vlm), api_base=f"http://localhost:{port}/v1", max_new_tokens=12)
         local = VLMModel.from_pretrained(tiny_vlm, max_new_tokens=12)
         picture = Image.open(make_picture())

@@ -19,9 +19,6 @@ from tests.helpers.made_benchmarks import draw
 from tests.helpers.tiny_vlm import turn
 
 
-TAGS = ("```py", "```<end_action>")
-
-
 @tool
 def width(image_path: str, scale: int = 1) -> int:
     """Width of a picture.
@@ -49,8 +46,9 @@ def task(tmp_path):
     return Task(id="a", query="How wide?", files=(File.from_path(picture),), ground_truth="64", tools=("width",))
 
 
-def stock(tools, *turns, **settings):
-    return CodeAgent(tools, ScriptedModel(list(turns)), code_block_tags=TAGS, verbosity_level=0, **settings)
+def stock(tools, *turns, model=None, **settings):
+    model = model or ScriptedModel(list(turns))
+    return CodeAgent(tools, model, code_block_tags=("```py", "```<end_action>"), verbosity_level=0, **settings)
 
 
 class TestPlainAgent:
@@ -64,10 +62,8 @@ class TestPlainAgent:
                 self.outputs[self.position] = self.outputs[self.position].replace("PATH", path)
                 return super().generate(messages, stop_sequences, **kwargs)
 
-        model = Looking(
-            [turn("w = width('PATH')\nprint('PATH', w)"), turn("print((", "broken"), turn("final_answer(w)")]
-        )
-        agent = CodeAgent([width], model, code_block_tags=TAGS, verbosity_level=0)
+        codes = ["w = width('PATH')\nprint('PATH', w)", "print((", "final_answer(w)"]
+        agent = stock([width], model=Looking([*map(turn, codes)]))
         trajectory = RecordedAgent(PlainAgent(agent), seed=3).run_task(task)
         assert trajectory.answer == "64"
         assert trajectory.end_reason == "answer"
@@ -90,8 +86,7 @@ class TestPlainAgent:
                 message.token_usage.input_tokens = message.token_usage.total_tokens = 60
                 return message
 
-        agent = CodeAgent([], Counting(thinking), code_block_tags=TAGS, verbosity_level=0)
-        trajectory = PlainAgent(agent, token_budget=100).run_task(task)
+        trajectory = PlainAgent(stock([], model=Counting(thinking)), token_budget=100).run_task(task)
         assert (trajectory.end_reason, trajectory.answer, len(trajectory.steps)) == ("token_budget", None, 2)
         trajectory = PlainAgent(stock([], *thinking), time_limit=1e-6).run_task(task)
         assert (trajectory.end_reason, len(trajectory.steps)) == ("time_limit", 1)
@@ -124,8 +119,8 @@ class TestRecordedCalls:
         tasks = [Task(id=str(n), query="Wide?", files=(File.from_path(picture),)) for n in range(6)]
 
         def work(number):
-            model = ScriptedModel([turn(f"width('{picture}', scale={number})"), turn("final_answer(5)")])
-            agent = RecordedAgent(PlainAgent(CodeAgent([width], model, code_block_tags=TAGS, verbosity_level=0)))
+            code = f"width('{picture}', scale={number})"
+            agent = RecordedAgent(PlainAgent(stock([width], turn(code), turn("final_answer(5)"))))
             return [call["arguments"]["scale"] for call in agent.run_task(tasks[number]).provenance["calls"]]
 
         assert in_threads([partial(work, number) for number in range(6)]) == [[number] for number in range(6)]

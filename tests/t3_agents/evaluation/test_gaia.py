@@ -8,7 +8,7 @@ import pytest
 
 from t3_agents.errors import InputError
 from t3_agents.evaluation.config import ScoreConfig
-from t3_agents.evaluation.gaia.benchmark import ANSWER_FORM, GAIAConfig, final_answer_of, load_gaia
+from t3_agents.evaluation.gaia.benchmark import ANSWER_FORM, GAIAConfig, load_gaia
 from t3_agents.evaluation.results import read_results, read_scores, read_trajectories
 from t3_agents.evaluation.run import evaluate, score_run
 from t3_agents.models.scripted import ScriptedModel
@@ -19,6 +19,11 @@ def config(data, output, **options):
     return GAIAConfig(agent="script", output=str(output), dataset=str(data), num_workers=4, **options)
 
 
+def run_script(data, output, model=None, **options):
+    model = model or gaia_script()
+    return evaluate(config(data, output, **options), lambda: gaia_agent(model))
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return make_gaia(tmp_path_factory.mktemp("gaia") / "made-gaia")
@@ -27,8 +32,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory):
     output = tmp_path_factory.mktemp("runs") / "run"
-    model = gaia_script()
-    return output, evaluate(config(data, output), lambda: gaia_agent(model))
+    return output, run_script(data, output)
 
 
 RIGHT = [row[4] for row in GAIA_ROWS]
@@ -48,8 +52,7 @@ def test_the_score_is_the_constructed_one(run):
 
 
 def test_questions_are_in_the_trajectories_only(data, tmp_path, capfd):
-    model = gaia_script()
-    results = evaluate(config(data, tmp_path / "run"), lambda: gaia_agent(model))
+    results = run_script(data, tmp_path / "run")
     printed = capfd.readouterr()
     assert SECRET not in printed.out + printed.err + json.dumps(results)
     holding = {p.name for p in (tmp_path / "run").rglob("*") if p.is_file() and SECRET in p.read_text(errors="ignore")}
@@ -81,7 +84,7 @@ def test_a_failure_that_quotes_the_question_is_a_row_without_it(data, tmp_path):
         def generate(self, messages, stop_sequences=None, **kwargs):
             raise RuntimeError(f"cannot read {messages[-1].content}")
 
-    results = evaluate(config(data, tmp_path / "run", limit=2), lambda: gaia_agent(Quoting({})))
+    results = run_script(data, tmp_path / "run", Quoting({}), limit=2)
     rows = (tmp_path / "run" / "scores.jsonl").read_text()
     assert SECRET not in rows
     assert [score.reason for score in read_scores(tmp_path / "run")] == ["AgentGenerationError"] * 2
@@ -96,9 +99,7 @@ def test_parquet_and_jsonl_are_the_same(data, tmp_path):
     place = tmp_path / "2023" / "validation"
     (place / "metadata.parquet").rename(place / "metadata.level1.parquet")
     assert len(load_gaia(tmp_path).tasks) == 20
-
-
-def test_a_folder_of_the_split_will_do(data):
+    # A folder of the split will do.
     assert load_gaia(data / "2023" / "validation").tasks == load_gaia(data).tasks
 
 
@@ -111,28 +112,21 @@ def test_levels_and_attachments(data):
     assert "commas" in ANSWER_FORM
 
 
-class TestTestSplit:
-    def test_it_writes_the_submission_and_no_score(self, tmp_path):
-        data = make_gaia(tmp_path / "gaia", split="test")
-        model = gaia_script()
-        results = evaluate(config(data, tmp_path / "run", split="test"), lambda: gaia_agent(model))
-        assert "ans_acc" not in results["metrics"]
-        assert all(score.correct is None for score in read_scores(tmp_path / "run"))
-        lines = [json.loads(line) for line in (tmp_path / "run" / "submission.jsonl").read_text().splitlines()]
-        answers = {line["task_id"]: line["model_answer"] for line in lines}
-        assert answers == {f"made-{n:02d}": row[3] or "" for n, row in enumerate(GAIA_ROWS)}
-        assert all(set(line) == {"task_id", "model_answer", "reasoning_trace"} for line in lines)
-        assert "print('thinking')" in lines[0]["reasoning_trace"]
-        assert SECRET not in (tmp_path / "run" / "submission.jsonl").read_text()
-
-    def test_validation_writes_none(self, run):
-        assert not (run[0] / "submission.jsonl").exists()
+def test_the_test_split_has_a_submission_and_no_score(run, tmp_path):
+    data = make_gaia(tmp_path / "gaia", split="test")
+    results = run_script(data, tmp_path / "run", split="test")
+    assert "ans_acc" not in results["metrics"]
+    assert all(score.correct is None for score in read_scores(tmp_path / "run"))
+    submission = (tmp_path / "run" / "submission.jsonl").read_text()
+    lines = [json.loads(line) for line in submission.splitlines()]
+    answers = {line["task_id"]: line["model_answer"] for line in lines}
+    assert answers == {f"made-{n:02d}": row[3] or "" for n, row in enumerate(GAIA_ROWS)}
+    assert all(set(line) == {"task_id", "model_answer", "reasoning_trace"} for line in lines)
+    assert "print('thinking')" in lines[0]["reasoning_trace"] and SECRET not in submission
+    assert not (run[0] / "submission.jsonl").exists()
 
 
 class TestFormatting:
-    def agent(self, reply):
-        return gaia_agent(ScriptedModel([say("seventeen, I think"), reply]))
-
     @pytest.mark.parametrize(
         ("reply", "answer", "right"),
         [
@@ -144,15 +138,13 @@ class TestFormatting:
         ],
     )
     def test_one_more_call_brings_the_answer_into_form(self, data, tmp_path, reply, answer, right):
-        results = evaluate(config(data, tmp_path / "run", limit=1, format_answers=True), lambda: self.agent(reply))
+        model = ScriptedModel([say("seventeen, I think"), reply])
+        results = run_script(data, tmp_path / "run", model, limit=1, format_answers=True)
         (trajectory,) = read_trajectories(tmp_path / "run")
         assert trajectory.provenance["formatted_answer"] == answer
         assert trajectory.answer == "seventeen, I think"
         assert results["metrics"]["ans_acc"]["value"] == float(right)
         assert results["scoring_details"]["formatted_answers"] is True
-
-    def test_what_is_not_there(self):
-        assert final_answer_of("nothing") is None
 
 
 def change(**values):
@@ -184,11 +176,7 @@ def bad_data(data, tmp_path):
     (place / "empty.txt").write_bytes(b"")
     lines = []
     for number, (name, (edit, _)) in enumerate(BAD.items()):
-        row = {
-            **gaia_rows("validation")[0],
-            "task_id": f"bad-{number}",
-            "Question": f"made question 0 {SECRET} {name}",
-        }
+        row = gaia_rows("validation")[0] | {"task_id": f"bad-{number}", "Question": f"made question 0 {SECRET} {name}"}
         edit(row)
         lines.append(json.dumps(row))
     good = json.dumps(gaia_rows("validation")[0])
@@ -215,8 +203,7 @@ def test_all_bad_rows_are_named_before_anything_runs(bad_data, tmp_path):
 
 
 def test_bad_rows_may_be_left_out_and_are_counted(bad_data, tmp_path):
-    model = gaia_script()
-    results = evaluate(config(bad_data, tmp_path / "run", skip_bad_rows=True), lambda: gaia_agent(model))
+    results = run_script(bad_data, tmp_path / "run", skip_bad_rows=True)
     assert results["num_tasks"] == 1
     assert results["scoring_details"]["skipped_rows"] == len(BAD) + 3
 
@@ -239,10 +226,9 @@ class TestRefusals:
             load_gaia(data, **options)
 
     def test_another_question_in_the_same_folder(self, data, tmp_path):
-        model = gaia_script()
-        evaluate(config(data, tmp_path / "run", limit=1), lambda: gaia_agent(model))
+        run_script(data, tmp_path / "run", limit=1)
         with pytest.raises(Exception, match="other settings"):
-            evaluate(config(data, tmp_path / "run", limit=2), lambda: gaia_agent(model))
+            run_script(data, tmp_path / "run", limit=2)
 
 
 def test_it_can_be_scored_again(run, tmp_path):

@@ -11,42 +11,28 @@ from t3_agents.evaluation.gaia.scoring import answers_match
 
 NUMBERS = [
     # Known numbers: `$`, `%` and `,` are taken out of the answer, then Python's float decides.
-    ("5", "5", True),
     (" 5 ", "5", True),
-    ("5e0", "5", True),
     ("1e3", "1000", True),
     ("10,00", "1000", True),
     ("$1,000.50", "1000.5", True),
-    ("$$5", "5", True),
-    ("%50", "50", True),
     ("50%", "0.5", False),
     ("−7", "-7", False),  # a typographic minus is no minus for float
     ("€5", "5", False),
-    ("5 kg", "5", False),
-    ("about 5", "5", False),
     ("5 000", "5000", False),
     ("1_000", "1000", True),  # float reads underscores
     ("٥", "5", True),  # float reads digits of any script
     ("", "5", False),
     (None, "5", False),
-    ("five", "5", False),
     ("5.0000001", "5", False),
-    ("1/2", "0.5", False),
-    ("5;", "5", False),
     ("3.14", " 3.14 ", True),
     # Words that float reads are numbers, and what cannot be read counts as infinity.
     ("nan", "nan", False),
     ("inf", "inf", True),
     ("anything at all", "inf", True),
-    (None, "inf", True),
     ("anything at all", "-inf", False),
     ("1e999", "inf", True),
 ]
 LISTS = [
-    ("a, b", "a, b", True),
-    ("a; b", "a, b", True),
-    ("b, a", "a, b", False),
-    ("a, b, c", "a, b", False),
     (None, "a, b", False),
     ("a, b,", "a, b", False),
     (",", ",", True),
@@ -56,14 +42,11 @@ LISTS = [
     # Items keep their punctuation.
     ("St. Petersburg, Rome", "St Petersburg, Rome", False),
     ("[a, b]", "a, b", False),
-    ("a., b", "a, b", False),
     # Numbers in a list.
     ("1.0, 2.00", "1, 2", True),
-    ("$1, 2%", "1, 2", True),
     ("1,000; 2", "1000; 2", False),  # the comma splits, so that there are three items
     ("1,000; 2", "1,000; 2", True),
     ("one, 2", "1, 2", False),
-    ("1;2;3", "1,2,3", True),
     ("x, y", "x, inf", True),
     ("x, nan", "x, nan", False),
     ("ÄPFEL, Birnen", "äpfel, birnen", True),
@@ -73,17 +56,14 @@ LISTS = [
     ("a\n,\nb", "a,b", True),
 ]
 STRINGS = [
-    ("paris", "PARIS", True),
     ("Paris.", "Paris", True),
     ("  Pa ris ", "Paris", True),
     ("sea-gull", "seagull", True),
     ("The Paris", "Paris", False),
-    ("Rome", "Paris", False),
     ("", "Paris", False),
     (None, "Paris", False),
     (None, "None", True),
     (None, "none.", True),
-    ("!?", "", True),
     ("", "...", True),
     ("a(b)*c+", "abc", True),
     ("café", "cafe", False),
@@ -93,11 +73,9 @@ STRINGS = [
     ("“Paris”", "Paris", False),  # punctuation beyond ASCII stays
     ("'Paris'", '"Paris"', True),
     ("東 京", "東京", True),
-    ("5", "5 kg", False),
     ("5kg", "5 kg", True),
     ("5-10", "510 ", False),  # the known answer is a number
     ("5:10", "510 a.m.", False),
-    ("2023-01-05", "2023/01/05", True),
     ("x" * 5000, "X" * 5000, True),
 ]
 

@@ -5,8 +5,9 @@ import shutil
 import zipfile
 
 import pytest
-from smolagents import CodeAgent
+from smolagents import CodeAgent, tool
 
+from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError
 from t3_agents.evaluation.config import ScoreConfig
 from t3_agents.evaluation.gta.benchmark import GTAConfig, load_gta
@@ -14,7 +15,19 @@ from t3_agents.evaluation.gta.steps import predicted_turn
 from t3_agents.evaluation.results import read_results, read_scores, read_trajectories
 from t3_agents.evaluation.run import evaluate, score_run
 from t3_agents.models.scripted import ScriptedModel
-from tests.helpers.made_benchmarks import GTA_INPUTS, draw, gta_agent, gta_row, gta_script, make_gta, step_script
+from tests.helpers.made_benchmarks import (
+    GTA_INPUTS,
+    GTA_ROWS,
+    Script,
+    draw,
+    gta_agent,
+    gta_row,
+    gta_script,
+    made_tool,
+    make_gta,
+    say,
+    step_script,
+)
 
 
 pytest.importorskip("sentence_transformers")
@@ -54,10 +67,8 @@ def config(data, output, embedding, **options):
 
 @pytest.fixture(scope="module")
 def run(data, embedding, tmp_path_factory):
-    output = tmp_path_factory.mktemp("runs") / "run"
-    model = gta_script()
-    results = evaluate(config(data, output, embedding), lambda: gta_agent(model))
-    return output, results
+    output, model = tmp_path_factory.mktemp("runs") / "run", gta_script()
+    return output, evaluate(config(data, output, embedding), lambda: gta_agent(model))
 
 
 def values(results):
@@ -105,9 +116,8 @@ def test_every_task_has_a_row_with_its_reason(run):
     assert rows["6"].reason == rows["14"].reason == "max_steps"
     assert rows["12"].correct is None
     assert rows["12"].counts["ans_acc"] == pytest.approx([1, 1], abs=1e-5)
-    assert rows["0"].usage == {"input_tokens": 200, "output_tokens": 20, "seconds": rows["0"].usage["seconds"]} | {
-        "cost": None
-    }
+    usage = {"input_tokens": 200, "output_tokens": 20, "seconds": rows["0"].usage["seconds"], "cost": None}
+    assert rows["0"].usage == usage
 
 
 def test_the_papers_looser_scoring_of_the_same_run(run, tmp_path):
@@ -136,14 +146,10 @@ def test_step_by_step_the_score_is_the_constructed_one(data, embedding, tmp_path
     assert results["num_tasks"] == 20
     again = score_run(ScoreConfig(run=str(tmp_path / "run"), embedding_model=embedding))
     assert again["metrics"] == results["metrics"]
-    first = read_trajectories(tmp_path / "run")
-    assert {t.task.id for t in first} >= {"0.0", "0.1", "10.2"}
-
-
-def test_the_past_of_a_step_is_the_solution(data, embedding, tmp_path):
-    model = step_script()
-    evaluate(config(data, tmp_path / "run", embedding, mode="step_by_step", limit=11), lambda: gta_agent(model))
-    (last,) = [t for t in read_trajectories(tmp_path / "run") if t.task.id == "10.2"]
+    steps = {t.task.id: t for t in read_trajectories(tmp_path / "run")}
+    assert set(steps) >= {"0.0", "0.1", "10.2"}
+    # The past of a step is the solution.
+    last = steps["10.2"]
     assert [step.tools for step in last.steps[:-1]] == [["Calculator"], ["GoogleSearch"]]
     assert last.steps[0].code == "print(Calculator(expression='2+3'))"
     assert last.steps[1].observation == "GoogleSearch saw 5"
@@ -151,8 +157,6 @@ def test_the_past_of_a_step_is_the_solution(data, embedding, tmp_path):
 
 
 def test_a_stock_code_agent_is_a_baseline(data, embedding, tmp_path):
-    from tests.helpers.made_benchmarks import made_tool
-
     model, tools = gta_script(), [made_tool(name) for name in GTA_INPUTS]
 
     def make():
@@ -188,48 +192,42 @@ class TestLoading:
         assert len(list((tmp_path / "cache" / "benchmarks").iterdir())) == 1
         load_gta(archive)
 
-    @pytest.mark.parametrize("name", ["../evil.txt", "/evil.txt", "a/../../evil.txt", "a\\..\\evil.txt", "c:evil.txt"])
-    def test_a_zip_with_a_member_outside_is_refused(self, tmp_path, monkeypatch, name):
-        monkeypatch.setenv("T3_CACHE", str(tmp_path / "cache"))
-        with zipfile.ZipFile(tmp_path / "bad.zip", "w") as packed:
-            packed.writestr(zipfile.ZipInfo(name), "evil")
-        with pytest.raises(InputError, match="leads out of it"):
-            load_gta(tmp_path / "bad.zip")
-        assert not list(tmp_path.rglob("evil*"))
-
-    def test_a_zip_with_a_link_is_refused(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("T3_CACHE", str(tmp_path / "cache"))
-        link = zipfile.ZipInfo("dataset.json")
-        link.external_attr = 0o120777 << 16
-        with zipfile.ZipFile(tmp_path / "bad.zip", "w") as packed:
-            packed.writestr(link, "/etc/passwd")
-        with pytest.raises(InputError, match="has the link"):
-            load_gta(tmp_path / "bad.zip")
-
-    def test_what_is_no_archive(self, tmp_path, monkeypatch):
+    @pytest.mark.parametrize(
+        ("name", "attributes", "words"),
+        [
+            *((name, 0, "leads out of it") for name in ("../evil", "/evil", "a/../../evil", "a\\..\\evil", "c:evil")),
+            ("dataset.json", 0o120777 << 16, "has the link"),
+            (None, 0, "not a readable zip"),
+        ],
+    )
+    def test_archives_that_are_refused(self, tmp_path, monkeypatch, name, attributes, words):
         monkeypatch.setenv("T3_CACHE", str(tmp_path / "cache"))
         (tmp_path / "bad.zip").write_bytes(b"PK not really")
-        with pytest.raises(InputError, match="not a readable zip"):
+        if name:
+            member = zipfile.ZipInfo(name)
+            member.external_attr = attributes
+            with zipfile.ZipFile(tmp_path / "bad.zip", "w") as packed:
+                packed.writestr(member, "/etc/passwd")
+        with pytest.raises(InputError, match=words):
             load_gta(tmp_path / "bad.zip")
+        assert not list(tmp_path.rglob("evil*"))
 
     def test_a_name_that_cannot_be_found_says_what_to_do(self, tmp_path):
         with pytest.raises(InputError, match="gta_dataset.zip"):
             load_gta(tmp_path / "nothing")
 
-    @pytest.mark.parametrize("text", ["{", "[]", '"rows"', "{}"])
-    def test_broken_json(self, data, tmp_path, text):
+    @pytest.mark.parametrize(
+        ("file", "text", "words"),
+        [
+            *(("dataset.json", text, "JSON|no rows") for text in ("{", "[]", '"rows"', "{}")),
+            ("dataset.json", None, "no dataset.json"),
+            ("toolmeta.json", None, "toolmeta.json"),
+        ],
+    )
+    def test_files_that_are_broken_or_missing(self, data, tmp_path, file, text, words):
         folder = shutil.copytree(data, tmp_path / "gta")
-        (folder / "dataset.json").write_text(text)
-        with pytest.raises(InputError, match="JSON|no rows"):
-            load_gta(folder)
-
-    def test_missing_files(self, data, tmp_path):
-        folder = shutil.copytree(data, tmp_path / "gta")
-        (folder / "toolmeta.json").unlink()
-        with pytest.raises(InputError, match="toolmeta.json"):
-            load_gta(folder)
-        (folder / "dataset.json").unlink()
-        with pytest.raises(InputError, match="no dataset.json"):
+        (folder / file).unlink() if text is None else (folder / file).write_text(text)
+        with pytest.raises(InputError, match=words):
             load_gta(folder)
 
     def test_a_second_request_ends_the_solution(self, data, tmp_path):
@@ -239,12 +237,6 @@ class TestLoading:
         (folder / "dataset.json").write_text(json.dumps({"0": row}))
         (task,) = load_gta(folder).tasks
         assert task.origin["solution"][-1]["content"] == "5"
-
-
-def broken(change):
-    row = gta_row(0)
-    change(row)
-    return row
 
 
 def set_in(*path, value):
@@ -259,7 +251,6 @@ def set_in(*path, value):
 BAD = {
     "missing picture": (set_in("files", 0, "path", value="image/none.png"), "no file image/none.png"),
     "picture outside": (set_in("files", 0, "path", value="../../etc/passwd"), "not a path inside"),
-    "absolute picture": (set_in("files", 0, "path", value="/etc/passwd"), "not a path inside"),
     "no picture": (set_in("files", 0, "path", value="toolmeta.json"), "is no picture"),
     "torn picture": (set_in("files", 0, "path", value="image/torn.png"), "not a readable image"),
     "empty picture": (set_in("files", 0, "path", value="image/empty.png"), "0 bytes"),
@@ -292,7 +283,9 @@ def bad_data(data, tmp_path):
     whole = draw(folder / "image" / "whole.png").read_bytes()
     (folder / "image" / "torn.png").write_bytes(whole[: len(whole) // 2])
     (folder / "image" / "empty.png").write_bytes(b"")
-    rows = [(f"row-{name.replace(' ', '-')}", broken(change)) for name, (change, _) in BAD.items()]
+    rows = [(f"row-{name.replace(' ', '-')}", gta_row(0)) for name in BAD]
+    for (_, row), (change, _) in zip(rows, BAD.values(), strict=True):
+        change(row)
     rows += [("good", gta_row(1)), ("no-object", 5), ("twice", gta_row(2)), ("twice", gta_row(3))]
     (folder / "dataset.json").write_text("{" + ",".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in rows) + "}")
     return folder
@@ -348,13 +341,9 @@ class TestRefusals:
             evaluate(config(data, tmp_path / "run", embedding, seeds=[0, 1]))
 
     def test_step_by_step_with_other_tools(self, data, embedding, tmp_path):
-        from t3_agents.agent.agent import T3Agent
-
+        steps = config(data, tmp_path / "run", embedding, mode="step_by_step")
         with pytest.raises(InputError, match="--toolbox gta"):
-            evaluate(
-                config(data, tmp_path / "run", embedding, mode="step_by_step"),
-                lambda: T3Agent([], step_script(), prompt="compact"),
-            )
+            evaluate(steps, lambda: T3Agent([], step_script(), prompt="compact"))
 
 
 WRITTEN = [
@@ -393,8 +382,6 @@ def test_the_answer_that_is_written(code, answer):
 
 
 def test_another_toolbox_is_scored_by_the_written_mapping(data, embedding, tmp_path):
-    from smolagents import tool
-
     @tool
     def visualizer(image_path: str, question: str) -> str:
         """Answers a question about a picture.
@@ -406,13 +393,9 @@ def test_another_toolbox_is_scored_by_the_written_mapping(data, embedding, tmp_p
         return "5"
 
     look = "```py\nprint(visualizer('image/photo.png', 'What is it?'))\n```<end_action>"
-    from t3_agents.agent.agent import T3Agent
-    from tests.helpers.made_benchmarks import GTA_ROWS, Script, say
-
     model = Script({number: [look, say("5")] for number in range(len(GTA_ROWS))})
-    results = evaluate(
-        config(data, tmp_path / "run", embedding), lambda: T3Agent([visualizer], model, prompt="compact")
-    )
+    settings = config(data, tmp_path / "run", embedding)
+    results = evaluate(settings, lambda: T3Agent([visualizer], model, prompt="compact"))
     # A look does the work of OCR (10 tasks) and ImageDescription (4); Python does that of Calculator (2 calls).
     assert values(results)["tool_acc"] == pytest.approx(14 / 20)
     assert results["metrics"]["tool_acc"]["n"] == 10 + 2 + 4 + 4

@@ -38,19 +38,13 @@ LISTS = [
     ("The answer is 15.", known(["5"]), False),
     ("The answer is 5.5.", known(["5"]), True),  # a point is a boundary
     ("5kg", known(["5"]), False),
-    ("$5", known(["5"]), True),
     ("five", known(["5", "five"]), True),
-    ("FIVE", known(["five"]), True),
     ("high_five", known(["five"]), False),  # an underscore is part of a word
     ("twenty five", known(["twenty-five"]), False),
     ("", known(["5"]), False),
     ("new  york", known(["New York"]), False),
     # Characters that mean something in a regular expression are literal.
-    ("3.5", known(["3.5"]), True),
     ("325", known(["3.5"]), False),
-    ("a+b", known(["a+b"]), True),
-    ("x|y", known(["x|y"]), True),
-    ("f(x)=2", known(["f(x)=2"]), True),
     ("what?", known(["wha?t"]), False),
     ("C:\\data", known(["C:\\data"]), True),
     # An alias that begins or ends with no word character needs one beyond it.
@@ -60,20 +54,16 @@ LISTS = [
     ("50%off", known(["50%"]), True),
     ("(5)", known(["(5)"]), False),
     # Unicode.
-    ("It is a café.", known(["café"]), True),
     ("cafés", known(["café"]), False),
     ("cafe\u0301", known(["café"]), False),
     ("東京です", known(["東京"]), False),  # no boundary between two letters of the script
-    ("東京 です", known(["東京"]), True),
     ("Straße", known(["straße"]), True),
     ("STRASSE", known(["straße"]), False),
     ("🦆", known(["🦆"]), False),
-    ("ж5", known(["5"]), False),
     ("5\u200b", known(["5"]), True),
     ("5\u00a0kg", known(["5"]), True),
     # All groups are needed, in any order, and one word may serve several.
     ("apples and pears", known(["apples"], ["pears"]), True),
-    ("pears, apples", known(["apples"], ["pears"]), True),
     ("apples", known(["apples"], ["pears"]), False),
     ("apple", known(["apples", "apple"], ["apple", "fruit"]), True),
     ("anything", known(), True),
@@ -84,16 +74,12 @@ LISTS = [
     ("", known([""]), False),
     ("!?", known([]), False),
     # The blacklist: any alias of any group.
-    ("5", known(["5"], blacklist=[["6"]]), True),
     ("5 or 6", known(["5"], blacklist=[["6"]]), False),
     ("5 or 16", known(["5"], blacklist=[["6"]]), True),
     ("5 or 7", known(["5"], blacklist=[["6"], ["7"]]), False),
-    ("6", known(["5"], blacklist=[["6"]]), False),
     ("5", known(["5"], blacklist=[]), True),
     ("5", known(["5"], blacklist=[[]]), False),
     ("5", known(["5"], blacklist=[[""]]), False),
-    ("5", known(["5"], blacklist=[["5"]]), False),
-    ("yes, not no", known(["yes"], blacklist=[["no"]]), False),
     ("3.5", known(["3.5"], blacklist=[["3"]]), False),
     ("5", {"whitelist": [["5"]]}, True),
 ]
@@ -130,35 +116,27 @@ def test_no_answer_is_wrong_and_no_known_answer_is_no_score():
     assert gta.answer_score("a cat", ["a cat"], None) is None
 
 
-OPEN = [
-    ("cat", ["cat"], 1.0),
-    ("cat", ["dog"], 0.0),
-    ("cat dog", ["cat"], 0.5**0.5),
-    ("cat dog", ["red", "cat", "dog red sun"], 0.5**0.5),
-    ("CAT", ["cat dog red sun"], 0.5),
-    ("nothing", ["cat"], 0.0),
-]
-
-
-@pytest.mark.parametrize(("answer", "texts", "score"), OPEN)
+@pytest.mark.parametrize(
+    ("answer", "texts", "score"),
+    [
+        ("CAT", ["cat"], 1.0),
+        ("cat", ["dog"], 0.0),
+        ("cat dog", ["red", "cat", "dog red sun"], 0.5**0.5),
+        ("nothing", ["cat"], 0.0),
+    ],
+)
 def test_an_open_answer_scores_its_best_similarity(answer, texts, score):
     assert gta.answer_score(answer, texts, words) == pytest.approx(score)
 
 
 def test_a_similarity_below_zero_counts_as_zero():
-    def opposite(texts):
-        return np.array([[1.0, 0.0], [-1.0, 0.0]])
-
-    assert gta.similarity("a", "b", opposite) == 0
+    assert gta.similarity("a", "b", lambda texts: np.array([[1.0, 0.0], [-1.0, 0.0]])) == 0
 
 
 PAPER = [
     ("The answer is 15.", known(["5"]), 1.0),  # a substring is enough
-    ("FIVE", known(["five"]), 1.0),
     ("5 or 6", known(["5"], blacklist=[["6"]]), 1.0),  # no blacklist
     ("apples", known(["apples"], ["pears"]), 0.0),
-    ("$5", known(["$5"]), 1.0),
-    ("", known(["5"]), 0.0),
     (None, known(["5"]), 0.0),
     (None, known(["no"]), 1.0),  # read as the word None
     ("5", None, None),
@@ -173,23 +151,15 @@ def test_the_looser_rule_of_the_paper(answer, reference, score):
     assert gta.paper_score(answer, reference) == score
 
 
-WRONG = [
-    5,
-    "5",
-    {"whitelist": "5"},
-    {"whitelist": ["5"]},
-    {"whitelist": [[5]]},
-    {"whitelist": None},
-    {},
-    {"whitelist": [["5"]], "blacklist": "6"},
-    {"whitelist": [["5"]], "blacklist": [["6", None]]},
-    [["5"]],
-    [5],
-    True,
-]
-
-
-@pytest.mark.parametrize("reference", WRONG, ids=repr)
+@pytest.mark.parametrize(
+    "reference",
+    [
+        *(5, "5", True, {}, [["5"]], [5]),
+        *({"whitelist": groups} for groups in ("5", ["5"], [[5]], None)),
+        *({"whitelist": [["5"]], "blacklist": groups} for groups in ("6", [["6", None]])),
+    ],
+    ids=repr,
+)
 def test_a_known_answer_of_a_wrong_form(reference):
     with pytest.raises(InputError):
         gta.check_known(reference)
@@ -205,7 +175,6 @@ class TestPictures:
             ([*solution[1:], say("done")], 1.0),  # only tools that make a picture count
             (solution[:2], 0.0),
             ([], 0.0),
-            ([call("DrawBox", image="cat.png"), call("AddText", text="cat")], 0.0),
             ([call("DrawBox", image="cat dog"), call("AddText", text="dog")], 0.5**0.5),
             ([call("DrawBox", image="cat dog"), call("AddText", text="cat dog")], 0.5),
             # The last call of a tool counts, unless it failed.
@@ -239,7 +208,6 @@ class TestEndToEnd:
             ([call("OCR"), got("5"), say("it is 5")], 1),
             ([say("5"), call("OCR")], 0),  # the last turn is no answer
             ([call("OCR"), got("5")], 0),
-            ([say("")], 0),
             ([say(None)], 0),
             ([], 0),
         ],
@@ -247,8 +215,7 @@ class TestEndToEnd:
     def test_the_last_turn_is_the_answer(self, turns, right):
         counts = self.counts(turns)
         assert counts["ans_acc"] == counts["ans_acc_image"] == [right, 1]
-
-    def test_an_empty_answer_is_wrong_even_without_a_group(self):
+        # An empty answer is wrong even where no group has to be matched.
         assert self.counts([say("")], reference=known())["ans_acc"] == [0, 1]
 
     @pytest.mark.parametrize(
@@ -258,7 +225,6 @@ class TestEndToEnd:
             (["OCR", "OCR"], ["OCR"], [1, 2, 1]),
             (["OCR"], ["OCR", "OCR"], [2, 1, 2]),  # found twice, called once
             (["ImageDescription"], ["OCR"], [0, 1, 1]),
-            (["Calculator"], ["OCR"], [0, 0, 1]),
             (["Unheard"], ["OCR"], [0, 0, 1]),
             ([], ["OCR", "TextToBbox"], [0, 0, 2]),
             (["TextToBbox", "OCR"], [], [0, 2, 0]),
@@ -267,9 +233,9 @@ class TestEndToEnd:
     def test_tools_by_category(self, made, expected, perception):
         counts = self.counts([call(name) for name in made], [call(name) for name in expected])
         assert counts["f1_perception"] == perception
-
-    def test_a_call_that_failed_counts_as_made(self):
-        assert self.counts([call("OCR", "x")], [call("OCR")])["f1_perception"] == [1, 1, 1]
+        # A call that failed counts as made.
+        failed = self.counts([call(name, "x") for name in made], [call(name) for name in expected])
+        assert failed["f1_perception"] == perception
 
     def test_f1_over_all_tasks(self):
         rows = [
@@ -300,10 +266,8 @@ class TestStepByStep:
             ([*solution[:2], call("OCR", image="a.png")], 2, 2, 2, 0),
             ([call("OCR", "x", image="a.png"), *solution[1:]], 2, 2, 2, 1),  # an error costs InstAcc only
             ([*solution[:2], say("6")], 3, 2, 2, 0),
-            ([*solution[:2], say("")], 3, 2, 2, 0),
             ([*solution[:2], say(None)], 3, 2, 2, 0),
             ([call("OCR", image="a.png", lang="en"), *solution[1:]], 3, 2, 1, 1),
-            ([call("OCR", image="b.png"), *solution[1:]], 3, 2, 1, 1),
         ],
     )
     def test_turns_are_compared_with_the_solution(self, turns, inst, tool, argument, summary):
@@ -325,14 +289,11 @@ class TestStepByStep:
         assert gta.step_counts(turns, self.solution, ["cat"], words)["summ_acc"] == pytest.approx([0.5**0.5, 1])
         assert "summ_acc" not in gta.step_counts(turns, self.solution, ["cat"], None)
 
-    def test_equal_arguments_in_another_order(self):
+    @pytest.mark.parametrize(("bbox", "right"), [("(1, 2, 3, 4)", 1), ("(1,2,3,4)", 0)])
+    def test_equal_arguments_in_another_order(self, bbox, right):
         solution = [call("DrawBox", image="a.png", bbox="(1, 2, 3, 4)")]
-        assert gta.step_counts([call("DrawBox", bbox="(1, 2, 3, 4)", image="a.png")], solution, None, None)[
-            "arg_acc"
-        ] == [1, 1]
-        assert gta.step_counts([call("DrawBox", bbox="(1,2,3,4)", image="a.png")], solution, None, None)[
-            "arg_acc"
-        ] == [0, 1]
+        counts = gta.step_counts([call("DrawBox", bbox=bbox, image="a.png")], solution, None, None)
+        assert counts["arg_acc"] == [right, 1]
 
     def test_a_missing_turn(self):
         with pytest.raises(InputError, match="2 predicted turns for 3"):

@@ -51,12 +51,10 @@ def shares(name, right, n):
 @pytest.mark.parametrize(
     ("found", "known", "right", "n"),
     [
-        ([["a"]], [["a"]], 1, 1),
         ([[]], [["a"]], 0, 1),
         ([["a"]], [[]], 0, 0),
         ([["a", "b"]], [["b", "a"]], 0, 2),
         ([["a", "c"]], [["a", "b"]], 1, 2),
-        ([["x", "a", "b"]], [["a", "b"]], 0, 2),
         ([["a", "b", "c"]], [["a", "b"]], 2, 2),
         ([["a"], ["b"]], [["a"], ["a", "b"]], 1, 3),
         ([("a",)], [("a",)], 1, 1),
@@ -121,8 +119,7 @@ def test_open_answers_with_the_offline_model(metrics):
 
 def test_gta_end_to_end(metrics):
     result = metrics["gta_end_to_end"].compute(
-        predictions=[[LOOK, ANSWER], [ANSWER]],
-        references=[{"dialogs": [LOOK, ANSWER], "gt_answer": FIVE}] * 2,
+        predictions=[[LOOK, ANSWER], [ANSWER]], references=[{"dialogs": [LOOK, ANSWER], "gt_answer": FIVE}] * 2
     )
     assert result["ans_acc"] == result["ans_acc_image"] == 1
     assert result["f1_perception"] == pytest.approx(2 / 3, abs=1e-4)
@@ -148,7 +145,6 @@ def test_gta_step_by_step(metrics):
 
 WRONG = [
     ("ans_acc", {"predictions": "ab", "references": ["a", "b"]}, "`predictions` must be a list"),
-    ("ans_acc", {"predictions": ["a"], "references": "a"}, "`references` must be a list"),
     ("ans_acc", {"predictions": ["a"], "references": None}, "not NoneType"),
     ("ans_acc", {"predictions": ["a"], "references": ["a", "b"]}, "1 predictions but 2 references"),
     ("ans_acc", {"predictions": [5], "references": ["5"]}, "Entry 0 of `predictions`"),
@@ -156,11 +152,8 @@ WRONG = [
     ("ans_acc", {"predictions": ["5"], "references": [" "]}, "Row 0 .* not blank"),
     ("tool_acc", {"predictions": ["ab"], "references": [["a"]]}, "Entry 0 of `predictions`"),
     ("tool_acc", {"predictions": [["a"]], "references": [[1]]}, "Row 0 .* lists of names"),
-    ("tool_acc", {"predictions": [["a"]], "references": []}, "1 predictions but 0 references"),
     ("tool_acc", {"predictions": {"a": 1}, "references": [["a"]]}, "not dict"),
-    ("code_exec", {"predictions": [True]}, "Entry 0 of `predictions`"),
     ("code_exec", {"predictions": [[1]]}, "Row 0 .* list of booleans"),
-    ("gaia_answer", {"predictions": ["5"], "references": ["5", "6"]}, "2 references"),
     ("gaia_answer", {"predictions": [5], "references": ["5"]}, "Entry 0"),
     ("gta_answer", {"predictions": [5], "references": [FIVE]}, "Entry 0"),
     ("gta_answer", {"predictions": ["5"], "references": [{"whitelist": "5"}]}, "whitelist"),

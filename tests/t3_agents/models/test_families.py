@@ -1,26 +1,24 @@
 """Tiny models of every family behind the engine: what they write is what stock transformers writes."""
 
-import inspect
 import logging
 from functools import partial
 
 import pytest
 import torch
 from PIL import Image
-from smolagents.models import ChatMessage, MessageRole
 
 from t3_agents.models.engine.continuous_batching import SlotDecoder
 from t3_agents.models.engine.static_batching import WaveDecoder
 from t3_agents.models.families import reason_against_slots
 from t3_agents.models.vlm import VLMModel
 from tests.helpers import in_threads
+from tests.helpers.conversations import stock_ids, talk
 from tests.helpers.families import FAMILIES, GROUPED, make_family
 
 
 PICTURES = [Image.new("RGB", size, colour) for size, colour in (((40, 30), "red"), ((30, 64), "blue"))]
 TURNS = ["What is shown in the picture?", "Observation: 12.50 euros were paid.", "Go on."]
 NOT_REUSED = [*GROUPED, "window"]
-NEW_TOKENS = 10
 
 
 def with_window():
@@ -46,35 +44,9 @@ def family(request):
 def make_model(family):
     def make_model(name=family):
         model, processor = with_window() if name == "window" else make_family(name)
-        return VLMModel(model, processor, max_new_tokens=NEW_TOKENS)
+        return VLMModel(model, processor, max_new_tokens=10)
 
     return make_model
-
-
-def talk(model, images):
-    """A conversation of several turns with pictures in the first ones; the messages and what each turn gave."""
-    messages, answers = [], []
-    for number, text in enumerate(TURNS):
-        content = [{"type": "image", "image": image} for image in images[number : number + 1]]
-        messages.append(ChatMessage(role=MessageRole.USER, content=[*content, {"type": "text", "text": text}]))
-        answers.append(model.generate(messages).raw)
-        content = [{"type": "text", "text": answers[-1].text}]
-        messages.append(ChatMessage(role=MessageRole.ASSISTANT, content=content, raw=answers[-1]))
-    return answers
-
-
-def stock(model, answer, images):
-    """What transformers itself writes behind the same ids and pictures."""
-    ids = torch.tensor([answer.input_ids])
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **model.encoder.pixel_inputs([images])}
-    for name in {"token_type_ids", "mm_token_type_ids"} & set(inspect.signature(model.model.forward).parameters):
-        inputs[name] = (ids == model.model.config.image_token_id).long()
-    # Qwen2-VL keeps the positions of the last prompt in the model.
-    model.model.model.rope_deltas = None
-    suppressed = [model.encoder.image_token_id]
-    with torch.inference_mode():
-        output = model.model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False, suppress_tokens=suppressed)
-    return output[0, ids.shape[1] :].tolist()
 
 
 @pytest.mark.slow
@@ -82,9 +54,9 @@ def stock(model, answer, images):
 def test_every_turn_is_that_of_stock_transformers(make_model, family, images):
     model = make_model()
     assert isinstance(model.engine.decoder, WaveDecoder if family in NOT_REUSED else SlotDecoder)
-    answers = talk(model, images)
+    answers = talk(model, TURNS, images)
     for number, answer in enumerate(answers):
-        assert list(answer.output_ids) == stock(model, answer, images[: number + 1])
+        assert list(answer.output_ids) == stock_ids(model, answer.input_ids, images[: number + 1])
     reused = [answer.cached_tokens for answer in answers]
     if family in NOT_REUSED:
         assert reused == [0, 0, 0]
@@ -95,9 +67,9 @@ def test_every_turn_is_that_of_stock_transformers(make_model, family, images):
 @pytest.mark.slow
 def test_concurrent_agents_get_their_own(make_model):
     jobs = [[], PICTURES[:1], PICTURES, PICTURES[::-1]]
-    alone = [talk(make_model(), images) for images in jobs]
+    alone = [talk(make_model(), TURNS, images) for images in jobs]
     model = make_model()
-    assert in_threads([partial(talk, model, images) for images in jobs]) == alone
+    assert in_threads([partial(talk, model, TURNS, images) for images in jobs]) == alone
 
 
 @pytest.mark.parametrize("family", NOT_REUSED, indirect=True)

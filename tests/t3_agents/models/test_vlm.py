@@ -1,5 +1,6 @@
 """A real, tiny model behind `VLMModel`: the tokens of stock transformers, whatever is shared or kept."""
 
+import json
 import shutil
 
 import pytest
@@ -9,9 +10,9 @@ from smolagents.models import ChatMessage, MessageRole
 
 from t3_agents.errors import InputError
 from t3_agents.models.engine.request import Request
-from t3_agents.models.scripted import ScriptedModel
 from t3_agents.models.vlm import Generation, VLMModel
 from tests.helpers import in_threads
+from tests.helpers.conversations import stock_ids, talk, user
 
 
 RED, BLUE = Image.new("RGB", (96, 64), "red"), Image.new("RGB", (96, 64), "blue")
@@ -38,66 +39,11 @@ def model(make_model):
     return make_model()
 
 
-def user(text, *images):
-    content = [*({"type": "image", "image": image} for image in images), {"type": "text", "text": text}]
-    return ChatMessage(role=MessageRole.USER, content=content)
-
-
-def stock_ids(model, messages, **settings):
-    """What transformers itself produces for one user turn."""
-    plain, images = [], []
-    for message in messages:
-        images += [part["image"] for part in message.content if part["type"] == "image"]
-        parts = [{k: v for k, v in part.items() if k != "image"} for part in message.content]
-        plain.append({"role": message.role.value, "content": parts})
-    processor = model.processor
-    text = processor.apply_chat_template(plain, add_generation_prompt=True, tokenize=False)
-    inputs = processor(text=[text], images=[images] if images else None, return_tensors="pt")
-    with torch.inference_mode():
-        output = model.model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False, **settings)
-    return output[0, inputs["input_ids"].shape[1] :].tolist()
-
-
-def talk(model, texts, images=()):
-    """A conversation of several turns; the produced ids of each."""
-    messages, produced = [], []
-    for number, text in enumerate(texts):
-        messages.append(user(text, *(images[number : number + 1])))
-        answer = model.generate(messages)
-        produced.append(answer.raw.output_ids)
-        messages.append(ChatMessage(role=MessageRole.ASSISTANT, content=answer.raw.text, raw=answer.raw))
-    return produced
-
-
-def recomputed(model, texts, images, produced):
-    """The same conversation, every turn computed by stock `generate` from nothing."""
-    messages, known, again = [], [], []
-    for number, text in enumerate(texts):
-        shown = images[number : number + 1]
-        messages.append(
-            {"role": "user", "content": [{"type": "image"} for _ in shown] + [{"type": "text", "text": text}]}
-        )
-        seen = list(images[: number + 1])
-        conversation = model.encoder.encode(messages, seen, known, add_generation_prompt=True)
-        inputs = {"input_ids": torch.tensor([conversation.ids])}
-        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-        with torch.inference_mode():
-            output = model.model.generate(
-                **inputs, **model.encoder.pixel_inputs([seen]), max_new_tokens=NEW_TOKENS, do_sample=False
-            )
-        again.append(tuple(output[0, len(conversation.ids) :].tolist()))
-        known.append(produced[number])
-        text = model.encoder.decode(produced[number])
-        messages.append({"role": "assistant", "content": [{"type": "text", "text": text}]})
-    return again
-
-
 class TestOneRequest:
     @pytest.mark.parametrize("images", [(), (RED,), (RED, BLUE)], ids=len)
     def test_the_tokens_are_those_of_stock_transformers(self, model, images):
-        messages = [user("What is shown in the picture?", *images)]
-        answer = model.generate(messages)
-        assert list(answer.raw.output_ids) == stock_ids(model, messages)
+        answer = model.generate([user("What is shown in the picture?", *images)])
+        assert list(answer.raw.output_ids) == stock_ids(model, answer.raw.input_ids, images)
         assert answer.token_usage.output_tokens == len(answer.raw.output_ids)
         assert answer.token_usage.input_tokens == len(answer.raw.input_ids)
         assert answer.role == MessageRole.ASSISTANT and answer.content == answer.raw.text
@@ -149,25 +95,23 @@ def find_stop(model, text):
     raise AssertionError("No answer is fit for this test.")
 
 
-class TestStopSequences:
-    def test_content_ends_before_the_stop_and_the_turn_with_it(self, model):
-        whole = model.generate([user("hello")]).raw
-        stop, end = find_stop(model, "hello")
-        answer = model.generate([user("hello")], stop_sequences=["Observation:", stop])
-        assert answer.raw.output_ids == whole.output_ids[:end]
-        assert answer.raw.text.endswith(stop) and not answer.content.endswith(stop)
-        assert answer.raw.text == answer.content + stop
+def test_content_ends_before_a_stop_sequence_and_the_turn_with_it(model):
+    whole = model.generate([user("hello")]).raw
+    stop, end = find_stop(model, "hello")
+    answer = model.generate([user("hello")], stop_sequences=["Observation:", stop])
+    assert answer.raw.output_ids == whole.output_ids[:end]
+    assert answer.raw.text == answer.content + stop and not answer.content.endswith(stop)
 
 
 class TestReuse:
     TEXTS = ["What is it?", "Observation: 12.50", "Observation: nothing was printed.", "Go on."]
 
     @pytest.mark.parametrize("images", [[], [RED], [RED, BLUE, RED]], ids=len)
-    @pytest.mark.parametrize("max_cached_tokens", [0, 32768])
+    @pytest.mark.parametrize("max_cached_tokens", [0, 20, 32768])
     def test_every_turn_is_that_of_stock_transformers(self, make_model, images, max_cached_tokens):
         model = make_model(max_cached_tokens=max_cached_tokens)
-        produced = talk(model, self.TEXTS, images)
-        assert produced == recomputed(model, self.TEXTS, images, produced)
+        for number, answer in enumerate(talk(model, self.TEXTS, images)):
+            assert list(answer.output_ids) == stock_ids(model, answer.input_ids, images[: number + 1])
 
     def test_other_pictures_with_the_same_ids_share_nothing(self, make_model):
         model = make_model()
@@ -181,8 +125,8 @@ class TestReuse:
         """Two pictures whose first tokens are equal: the second is computed as a whole."""
         model = make_model()
         model.generate([user("What?", RED, RED)])
-        messages = [user("What?", RED, BLUE)]
-        assert list(model.generate(messages).raw.output_ids) == stock_ids(model, messages)
+        answer = model.generate([user("What?", RED, BLUE)]).raw
+        assert list(answer.output_ids) == stock_ids(model, answer.input_ids, [RED, BLUE])
 
     def test_an_edited_history_is_computed_anew(self, make_model):
         model = make_model()
@@ -195,34 +139,17 @@ class TestReuse:
     def test_the_same_prompt_twice(self, model):
         assert model.generate([user("hello")]).raw == model.generate([user("hello")]).raw
 
-    def test_a_conversation_longer_than_the_bound_is_right(self, make_model):
-        model = make_model(max_cached_tokens=20)
-        produced = talk(model, self.TEXTS, [RED])
-        assert produced == recomputed(model, self.TEXTS, [RED], produced)
-
     def test_only_what_is_new_is_computed(self, model):
-        messages, lengths, cached = [], [], []
-        for text in self.TEXTS:
-            messages.append(user(text, *[RED] * (not messages)))
-            answer = model.generate(messages)
-            messages.append(ChatMessage(role=MessageRole.ASSISTANT, content=answer.raw.text, raw=answer.raw))
-            lengths.append(len(answer.raw.input_ids) + len(answer.raw.output_ids) - 1)
-            cached.append(answer.raw.cached_tokens)
-        assert cached == [0, *lengths[:-1]]
+        answers = talk(model, self.TEXTS, [RED])
+        lengths = [len(answer.input_ids) + len(answer.output_ids) - 1 for answer in answers]
+        assert [answer.cached_tokens for answer in answers] == [0, *lengths[:-1]]
         assert model.engine.decoder.tree.num_tokens == lengths[-1]
 
     def test_a_system_prompt_is_computed_once(self, model):
         system = ChatMessage(role=MessageRole.SYSTEM, content="Solve the task step by step. " * 5)
-        first = model.generate([system, user("one")])
-        length = next(
-            i
-            for i, pair in enumerate(
-                zip(first.raw.input_ids, model.generate([system, user("two")]).raw.input_ids, strict=False)
-            )
-            if pair[0] != pair[1]
-        )
-        third = model.generate([system, user("zero")])
-        assert third.raw.cached_tokens >= length > 30
+        one, two, zero = (model.generate([system, user(text)]).raw for text in ("one", "two", "zero"))
+        pairs = enumerate(zip(one.input_ids, two.input_ids, strict=False))
+        assert zero.cached_tokens >= next(place for place, (a, b) in pairs if a != b) > 30
 
     def test_nothing_is_kept_after_clear(self, model):
         model.generate([user("hello")])
@@ -245,18 +172,12 @@ class TestConcurrentAgents:
         def fail():
             with pytest.raises(ValueError, match="no_such_setting"):
                 model.generate([user("hello")], no_such_setting=1)
+            with pytest.raises(InputError, match="the model takes"):
+                model.generate([user("zq" * 4000)])
             return model.generate([user("hello")]).raw
 
         calls = [fail, *[lambda: model.generate([user("hello")]).raw] * 3]
         assert in_threads(calls) == [expected] * 4
-
-    def test_a_request_that_is_too_long_leaves_the_others(self, model):
-        def fail():
-            with pytest.raises(InputError, match="the model takes"):
-                model.generate([user("zq" * 4000)])
-
-        results = in_threads([fail, lambda: model.generate([user("hello")]).raw])
-        assert results[1] == model.generate([user("hello")]).raw
 
     def test_beams_are_refused(self, model):
         with pytest.raises(InputError, match="num_beams"):
@@ -310,14 +231,10 @@ class TestLoading:
         names = {path.name for path in (tmp_path / "whole").iterdir()}
         assert "model.safetensors" in names and "adapter_config.json" not in names
         assert not any(str(tiny_vlm) in p.read_text() for p in (tmp_path / "whole").glob("*.json"))
-        assert (
-            VLMModel.from_pretrained(tmp_path / "whole", max_new_tokens=12).generate([user("hello", RED)]).raw
-            == before
-        )
+        again = VLMModel.from_pretrained(tmp_path / "whole", max_new_tokens=NEW_TOKENS)
+        assert again.generate([user("hello", RED)]).raw == before
 
     def test_an_adapter_without_a_base(self, adapter, tiny_vlm):
-        import json
-
         file = adapter / "adapter_config.json"
         file.write_text(json.dumps({**json.loads(file.read_text()), "base_model_name_or_path": None}))
         with pytest.raises(InputError, match="pass `base`"):
@@ -337,14 +254,6 @@ class TestLoading:
             with pytest.raises(InputError, match=reason) as caught:
                 VLMModel.from_pretrained(name)
             assert "\n" not in str(caught.value)
-
-
-class TestScriptedModel:
-    def test_turns_are_replayed(self):
-        model = ScriptedModel(["a", "b"])
-        assert [model.generate([]).content for _ in range(2)] == ["a", "b"]
-        with pytest.raises(InputError, match="The script has 2 turns"):
-            model.generate([])
 
 
 def test_a_request_tells_pictures_apart(model):

@@ -62,12 +62,7 @@ def test_datasets_reads_it(log, tmp_path):
 
     rows = load_dataset("eval", data_files=str(log), split="train", cache_dir=str(tmp_path))
     assert rows["id"] == list(range(1, 8)) and rows["target"] == ["7"] * 7
-    assert [json.loads(text)["outcome"] for text in rows["metadata"]] == [
-        "right",
-        "wrong",
-        *["right"] * 4,
-        "wrong",
-    ]
+    assert [json.loads(text)["outcome"] for text in rows["metadata"]] == ["right", "wrong", *["right"] * 4, "wrong"]
     assert json.loads(rows[0]["messages"][0])["role"] == "system"
 
 

@@ -10,13 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from t3_agents.reports.markdown import PathScrubber, escape, fenced
-from t3_agents.reports.quickstart import (
-    build_results,
-    choose_trajectories,
-    family_of,
-    print_table,
-    write_report,
-)
+from t3_agents.reports.quickstart import build_results, choose_trajectories, family_of, print_table, write_report
 from t3_agents.task import File, Task
 from t3_agents.trajectory import Trajectory
 from t3_agents.turns import Step

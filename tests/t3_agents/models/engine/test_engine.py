@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from t3_agents.models.engine.continuous_batching import SlotDecoder
 from t3_agents.models.engine.engine import Engine
 from t3_agents.models.engine.request import Request
 from t3_agents.models.vlm import VLMModel
+from tests.helpers.conversations import stock_ids
 
 
 RED, BLUE = Image.new("RGB", (96, 64), "red"), Image.new("RGB", (96, 64), "blue")
@@ -47,16 +49,8 @@ def alone(loaded):
     """What stock transformers produces for a request."""
 
     def alone(request):
-        ids = torch.tensor([request.conversation.ids])
         settings = {name: value for name, value in request.settings.items() if name != "seed"}
-        with torch.inference_mode():
-            output = loaded.model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                **loaded.encoder.pixel_inputs([request.conversation.images]),
-                **settings,
-            )
-        return output[0, ids.shape[1] :].tolist()
+        return stock_ids(loaded, request.conversation.ids, request.conversation.images, **settings)
 
     return alone
 
@@ -79,9 +73,7 @@ def run(decoder, *arrivals):
 class TestJoiningAndLeaving:
     def test_requests_join_a_running_batch(self, engine, make_request, alone):
         texts = ["What is it?", "go on " * 30, "x", "Observation: 12.50"]
-        requests = [
-            make_request(text, images) for text, images in zip(texts, [[], [RED], [RED, BLUE], []], strict=True)
-        ]
+        requests = [*map(make_request, texts, [[], [RED], [RED, BLUE], []])]
         run(engine.decoder, requests[:1], [], [], requests[1:3], [], requests[3:])
         assert [r.output_ids for r in requests] == [alone(r) for r in requests]
         assert {r.batch_size for r in requests} == {4}
@@ -241,6 +233,27 @@ class TestFailures:
         assert [requests[n].output_ids for n in (0, 2)] == [alone(requests[n]) for n in (0, 2)]
 
 
+class Stopped(BaseException):
+    pass
+
+
+@contextmanager
+def stopped_after(seconds):
+    """An exception in the middle of whatever the main thread does then."""
+
+    def stop(*_):
+        raise Stopped
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        with pytest.raises(Stopped):
+            yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 class TestInterruption:
     def test_a_cancelled_request_leaves_the_batch(self, engine, make_request, alone):
         requests = [make_request(f"hello {n}") for n in range(3)]
@@ -269,26 +282,13 @@ class TestInterruption:
 
     def test_a_leader_that_is_interrupted_leaves_the_others_running(self, engine, make_request, alone):
         """The thread that runs the model for everybody gets an exception in the middle of a step."""
-
-        class Stopped(BaseException):
-            pass
-
-        def stop(*_):
-            raise Stopped
-
         others = [make_request(f"hello {n}", max_new_tokens=300) for n in range(3)]
         threads = [threading.Thread(target=engine.generate, args=(r,)) for r in others]
-        before = signal.signal(signal.SIGALRM, stop)
-        signal.setitimer(signal.ITIMER_REAL, 0.4)
-        try:
-            with pytest.raises(Stopped):
-                first = make_request(max_new_tokens=3000)
-                starter = threading.Timer(0.1, lambda: [thread.start() for thread in threads])
-                starter.start()
-                engine.generate(first)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+        with stopped_after(0.4):
+            first = make_request(max_new_tokens=3000)
+            starter = threading.Timer(0.1, lambda: [thread.start() for thread in threads])
+            starter.start()
+            engine.generate(first)
         starter.join(120)
         for thread in threads:
             thread.join(60)
@@ -300,21 +300,8 @@ class TestInterruption:
         long = make_request(max_new_tokens=1000)
         leader = threading.Thread(target=engine.generate, args=(long,))
         leader.start()
-
-        class Stopped(BaseException):
-            pass
-
-        def stop(*_):
-            raise Stopped
-
-        before = signal.signal(signal.SIGALRM, stop)
-        signal.setitimer(signal.ITIMER_REAL, 0.3)
-        try:
-            with pytest.raises(Stopped):
-                engine.generate(make_request("other", max_new_tokens=3000))
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+        with stopped_after(0.3):
+            engine.generate(make_request("other", max_new_tokens=3000))
         leader.join(120)
         assert not leader.is_alive() and len(long.output_ids) == 1000
         assert engine._waiting == engine.decoder._again == type(engine._waiting)() and engine.decoder._rows == []

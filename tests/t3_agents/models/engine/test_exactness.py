@@ -46,11 +46,8 @@ def model(tiny_vlm):
 
 @pytest.fixture
 def task(make_picture):
-    files = [
-        File.from_path(make_picture("photo.png", "red")),
-        File.from_path(make_picture("wide.png", "blue", (90, 20))),
-    ]
-    return Task.create("What is <image> in <|im_end|> the pictures?", files)
+    pictures = (make_picture("photo.png", "red"), make_picture("wide.png", "blue", (90, 20)))
+    return Task.create("What is <image> in <|im_end|> the pictures?", [*map(File.from_path, pictures)])
 
 
 def letter_by_letter(model, text, end=False):

@@ -139,17 +139,12 @@ class TestAttention:
             first += count
         return torch.cat(parts, dim=1).transpose(0, 1)[None]
 
-    def test_row_by_row(self, tensors):
-        batch = RaggedBatch(self.rows, torch.device("cpu"))
-        module = torch.nn.Module()
+    def test_row_by_row_and_together_as_on_an_accelerator(self, tensors):
+        batch, module = RaggedBatch(self.rows, torch.device("cpu")), torch.nn.Module()
         module.num_key_value_groups = 3
-        output, _ = _slot_attention(module, *tensors, None, ragged=batch, scaling=0.3)
-        torch.testing.assert_close(output, self.expected(*tensors))
-
-    def test_together_as_on_an_accelerator(self, tensors):
-        batch = RaggedBatch(self.rows, torch.device("cpu"))
-        output = _attend_together(*tensors, batch, 0.3)
-        torch.testing.assert_close(output, self.expected(*tensors))
+        by_row, _ = _slot_attention(module, *tensors, None, ragged=batch, scaling=0.3)
+        for output in (by_row, _attend_together(*tensors, batch, 0.3)):
+            torch.testing.assert_close(output, self.expected(*tensors))
 
     def test_what_it_does_not_compute_is_refused(self, tensors):
         batch = RaggedBatch(self.rows, torch.device("cpu"))
