@@ -73,15 +73,13 @@ class TestAgents:
         server.shutdown()
         assert client.python(pull + ANSWER, home=home, HF_ENDPOINT="http://127.0.0.1:9") == first
 
-    def test_a_space_runs_an_agent_that_is_there(self, client, server, agent_folder):
+    def test_a_space_and_other_libraries_take_an_agent_that_is_there(self, client, server, agent_folder):
         early = client.t3("push", "space", "user/t3-agent", "user/demo")
         assert early.returncode == 2 and "holds no agent on the Hub" in early.stderr
         assert client.t3("push", "agent", agent_folder, "user/t3-agent").returncode == 0
         assert client.t3("push", "space", "user/t3-agent", "user/demo").returncode == 0
         assert server.repos["spaces", "user/demo"].history()[0].title == "Upload a Space for user/t3-agent"
-
-    def test_other_libraries_read_the_same_repo(self, client, agent_folder):
-        assert client.t3("push", "agent", agent_folder, "user/t3-agent").returncode == 0
+        # Other libraries read the repo of the agent.
         code = """
 from transformers import AutoModelForImageTextToText, AutoProcessor
 model = AutoModelForImageTextToText.from_pretrained("user/t3-agent")
@@ -217,18 +215,13 @@ result = [entry.dataset_id, entry.task_id, entry.value, entry.dataset_revision, 
         assert done.returncode == 2 and "3 of 4 tasks have a score" in done.stderr
 
     def test_a_collection_ties_model_dataset_and_paper(self, client, server, agent_folder):
+        options = ("--collection", "T3 agents", "--dataset", "user/mm-traj")
         for _ in range(2):
-            done = client.t3(
-                *("push", "agent", agent_folder, "user/t3-agent", "--collection", "T3 agents"),
-                *("--dataset", "user/mm-traj"),
-            )
+            done = client.t3("push", "agent", agent_folder, "user/t3-agent", *options)
             assert done.returncode == 0, done.stderr
         (collection,) = server.collections.values()
-        assert [(item["id"], item["type"]) for item in collection["items"]] == [
-            ("user/t3-agent", "model"),
-            ("2412.15606", "paper"),
-            ("user/mm-traj", "dataset"),
-        ]
+        items = {item["id"]: item["type"] for item in collection["items"]}
+        assert items == {"user/t3-agent": "model", "2412.15606": "paper", "user/mm-traj": "dataset"}
 
 
 class TestFaults:

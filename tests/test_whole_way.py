@@ -39,13 +39,7 @@ def test_every_command_takes_what_the_one_before_left(client, tiny_vlm):
     assert len(rows) > 1 and any(row["images"] for row in rows)
     assert all(verdict["passed"] for row in rows for verdict in row["verification"].values())
 
-    recipe = {
-        **TINY,
-        "model_name_or_path": str(tiny_vlm),
-        "max_length": 4096,
-        "long_rows": "skip",
-        "max_new_tokens": 8,
-    }
+    recipe = TINY | {"model_name_or_path": str(tiny_vlm), "long_rows": "skip", "max_length": 4096, "max_new_tokens": 8}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(recipe))
     t3(client, "train", "--config", "tiny.yaml", "--dataset_name", "synth/dataset", "--output_dir", "train")
     options = "--dataset synth/dataset --split train --limit 2 --max-steps 2 --output eval".split()

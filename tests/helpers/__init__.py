@@ -48,7 +48,7 @@ def free_port() -> int:
 
 def wait_for_page(process: subprocess.Popen, url: str) -> bytes:
     """What a server that is starting answers when it is there."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while True:
         try:
             return urllib.request.urlopen(url, timeout=30).read()

@@ -68,6 +68,15 @@ def _add(tokenizer: Any, *tokens: str) -> list[int]:
     return tokenizer.convert_tokens_to_ids(list(tokens))
 
 
+def _add_named(tokenizer: Any, names: dict[str, str]) -> dict[str, int]:
+    """Add tokens that a processor asks the tokenizer for by these names."""
+    ids = dict(zip(names, _add(tokenizer, *names.values()), strict=True))
+    for attribute, token in names.items():
+        setattr(tokenizer, attribute, token)
+        setattr(tokenizer, f"{attribute}_id", ids[attribute])
+    return ids
+
+
 def _processor(class_name: str, tokenizer: Any, image_processor: Any, image: str, **settings: Any) -> ProcessorMixin:
     base = getattr(transformers, class_name)
 
@@ -94,43 +103,34 @@ def _text(tokenizer: Any, **settings: Any) -> dict[str, Any]:
     }
 
 
-def _smolvlm(tokenizer: Any) -> tuple[PreTrainedModel, ProcessorMixin]:
-    [image, *_] = _add(tokenizer, "<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
-    processor = _processor(
-        "SmolVLMProcessor",
-        tokenizer,
-        transformers.SmolVLMImageProcessorPil(do_image_splitting=False, max_image_size={"longest_edge": 32}),
-        "<image>",
-        # The template asks for the two numbers although there is no video.
-        video_processor=SimpleNamespace(num_frames=1, fps=1, model_input_names=[]),
-        image_seq_len=4,
-    )
-    config = transformers.SmolVLMConfig(
-        text_config={"model_type": "llama", **_text(tokenizer)},
-        vision_config=_siglip(image_size=32, patch_size=8),
-        scale_factor=2,
-        image_token_id=image,
-    )
-    return transformers.SmolVLMForConditionalGeneration(config), processor
+def _idefics(model: str, image_processor: Callable[[], Any], **settings: Any) -> Callable[[Any], Any]:
+    def make(tokenizer: Any) -> tuple[PreTrainedModel, ProcessorMixin]:
+        [image, *_] = _add(tokenizer, "<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
+        processor = _processor(
+            f"{model}Processor", tokenizer, image_processor(), "<image>", image_seq_len=4, **settings
+        )
+        config = getattr(transformers, f"{model}Config")(
+            text_config={"model_type": "llama", **_text(tokenizer)},
+            vision_config=_siglip(image_size=32, patch_size=8),
+            scale_factor=2,
+            image_token_id=image,
+        )
+        return getattr(transformers, f"{model}ForConditionalGeneration")(config), processor
+
+    return make
 
 
-def _idefics3(tokenizer: Any) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Idefics3 with pictures cut into four parts and a small copy of the whole, as its checkpoints have it."""
-    [image, *_] = _add(tokenizer, "<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
-    processor = _processor(
-        "Idefics3Processor",
-        tokenizer,
-        transformers.Idefics3ImageProcessorPil(size={"longest_edge": 64}, max_image_size={"longest_edge": 32}),
-        "<image>",
-        image_seq_len=4,
-    )
-    config = transformers.Idefics3Config(
-        text_config={"model_type": "llama", **_text(tokenizer)},
-        vision_config=_siglip(image_size=32, patch_size=8),
-        scale_factor=2,
-        image_token_id=image,
-    )
-    return transformers.Idefics3ForConditionalGeneration(config), processor
+_smolvlm = _idefics(
+    "SmolVLM",
+    lambda: transformers.SmolVLMImageProcessorPil(do_image_splitting=False, max_image_size={"longest_edge": 32}),
+    # The template asks for the two numbers although there is no video.
+    video_processor=SimpleNamespace(num_frames=1, fps=1, model_input_names=[]),
+)
+# Pictures are cut into four parts and a small copy of the whole, as its checkpoints have it.
+_idefics3 = _idefics(
+    "Idefics3",
+    lambda: transformers.Idefics3ImageProcessorPil(size={"longest_edge": 64}, max_image_size={"longest_edge": 32}),
+)
 
 
 def _siglip(**settings: Any) -> dict[str, Any]:
@@ -186,10 +186,7 @@ def _qwen(version: str) -> Callable[[Any], tuple[PreTrainedModel, ProcessorMixin
 
 def _internvl(tokenizer: Any) -> tuple[PreTrainedModel, ProcessorMixin]:
     names = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}
-    _, _, image, _ = _add(tokenizer, *names.values(), "<video>")
-    for attribute, token in {**names, "video_token": "<video>"}.items():
-        setattr(tokenizer, attribute, token)
-        setattr(tokenizer, f"{attribute}_id", tokenizer.convert_tokens_to_ids(token))
+    ids = _add_named(tokenizer, {**names, "video_token": "<video>"})
     processor = _processor(
         "InternVLProcessor",
         tokenizer,
@@ -201,7 +198,7 @@ def _internvl(tokenizer: Any) -> tuple[PreTrainedModel, ProcessorMixin]:
     config = transformers.InternVLConfig(
         text_config={"model_type": "qwen2", **_text(tokenizer)},
         vision_config={**_siglip(image_size=[32, 32], patch_size=[8, 8]), "use_qk_norm": False},
-        image_token_id=image,
+        image_token_id=ids["context_image_token"],
         image_seq_length=4,
         downsample_ratio=0.5,
     )
@@ -235,10 +232,7 @@ def _llava_onevision(tokenizer: Any) -> tuple[PreTrainedModel, ProcessorMixin]:
 
 def _gemma3(tokenizer: Any) -> tuple[PreTrainedModel, ProcessorMixin]:
     names = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
-    start, end, image = _add(tokenizer, *names.values())
-    for attribute, token in names.items():
-        setattr(tokenizer, attribute, token)
-        setattr(tokenizer, f"{attribute}_id", tokenizer.convert_tokens_to_ids(token))
+    start, end, image = _add_named(tokenizer, names).values()
     processor = _processor(
         "Gemma3Processor",
         tokenizer,
@@ -276,10 +270,7 @@ def _minicpmv(version: str) -> Callable[[Any], tuple[PreTrainedModel, ProcessorM
             "image_id_start_token": "<image_id>",
             "image_id_end_token": "</image_id>",
         }
-        ids = dict(zip(names, _add(tokenizer, *names.values()), strict=True))
-        for attribute, token in names.items():
-            setattr(tokenizer, attribute, token)
-            setattr(tokenizer, f"{attribute}_id", ids[attribute])
+        ids = _add_named(tokenizer, names)
         image_processor = transformers.MiniCPMV4_6ImageProcessorPil(
             scale_resolution=32, patch_size=4, max_slice_nums=4
         )

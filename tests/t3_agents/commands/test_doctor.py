@@ -73,16 +73,13 @@ def test_this_machine(healthy, server):
     assert any(area == "Executor" for area, _ in checks)
 
 
-def test_every_tool_is_looked_at(healthy):
+def test_every_tool_is_looked_at_and_what_is_missing_says_what_to_do(healthy):
     checks = checks_of(healthy)
     embedded = {name for area, name in checks if area == "Tools: embedded"}
     assert embedded == {tool.name for tool in TOOLBOXES["embedded"]}
     assert all(checks["Tools: embedded", name]["state"] == "ready" for name in embedded)
     assert len([name for area, name in checks if area == "Tools: GTA, embedded"]) == 14
-
-
-def test_every_missing_part_says_what_to_do(healthy):
-    missing = [check for check in checks_of(healthy).values() if check["state"] == "missing"]
+    missing = [check for check in checks.values() if check["state"] == "missing"]
     assert missing and all(check["install"] for check in missing)
 
 

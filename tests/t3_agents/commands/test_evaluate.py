@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,6 @@ from t3_agents.evaluation.statistics import bootstrap_interval, mcnemar_exact, p
 from t3_agents.storage import read_rows
 from tests.helpers import ROOT
 from tests.helpers.made_benchmarks import GAIA_ROWS, Script, gaia_agent, gaia_script, make_gaia, say
-from tests.helpers.tiny_vlm import make_tiny_vlm
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,11 @@ def data(tmp_path_factory):
 
 def config(data, output, **options):
     return GAIAConfig(agent="script", output=str(output), dataset=str(data), **{"num_workers": 4, **options})
+
+
+def run_script(data, output, model=None, **options):
+    model = model or gaia_script()
+    return evaluate(config(data, output, **options), lambda: gaia_agent(model))
 
 
 def without_times(folder):
@@ -77,17 +82,15 @@ def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_rows(data, tmp_path
     finished = rows.read_bytes().count(b"\n")
     assert 3 <= finished < 20
     assert not (output / "results.json").exists()
-    model = gaia_script()
-    evaluate(config(data, output), lambda: gaia_agent(model))
-    whole = gaia_script()
-    evaluate(config(data, tmp_path / "whole"), lambda: gaia_agent(whole))
+    model, whole = gaia_script(), gaia_script()
+    run_script(data, output, model)
+    run_script(data, tmp_path / "whole", whole)
     assert without_times(output) == without_times(tmp_path / "whole")
     assert model.calls < whole.calls
 
 
 def test_a_finished_run_makes_no_agent(data, tmp_path):
-    model = gaia_script()
-    first = evaluate(config(data, tmp_path / "run"), lambda: gaia_agent(model))
+    first = run_script(data, tmp_path / "run")
 
     def refuse():
         raise AssertionError("an agent was made")
@@ -99,10 +102,6 @@ def test_a_finished_run_makes_no_agent(data, tmp_path):
 class TestRealController:
     """A tiny vision-language model with random weights: what it writes depends on all that it reads."""
 
-    @pytest.fixture(scope="class")
-    def controller(self, tmp_path_factory):
-        return make_tiny_vlm(tmp_path_factory.mktemp("tiny"))
-
     def run(self, data, controller, output, *options):
         return main(
             ["eval", "gaia", "--agent", str(controller), "--dataset", str(data), "--output", str(output)]
@@ -110,9 +109,9 @@ class TestRealController:
             + ["--limit", "4", *options]
         )
 
-    def test_the_same_greedy_run_twice_gives_the_same_rows(self, data, controller, tmp_path, capsys):
-        assert self.run(data, controller, tmp_path / "a") == 0
-        assert self.run(data, controller, tmp_path / "b", "--num-workers", "2") == 0
+    def test_the_same_greedy_run_twice_gives_the_same_rows(self, data, tiny_vlm, tmp_path, capsys):
+        assert self.run(data, tiny_vlm, tmp_path / "a") == 0
+        assert self.run(data, tiny_vlm, tmp_path / "b", "--num-workers", "2") == 0
         rows, scores = without_times(tmp_path / "a")
         assert (rows, scores) == without_times(tmp_path / "b")
         assert all(row["steps"] for row in rows.values())
@@ -120,15 +119,15 @@ class TestRealController:
         assert results["agent"]["toolbox"] and results["agent"]["prompt"] == "compact"
         assert "AnsAcc" in capsys.readouterr().out
 
-    def test_seeds_give_other_runs_and_pass_at_k(self, data, controller, tmp_path):
+    def test_seeds_give_other_runs_and_pass_at_k(self, data, tiny_vlm, tmp_path):
         options = ("--seeds", "3", "4", "--temperature", "1.5")
-        assert self.run(data, controller, tmp_path / "run", *options) == 0
+        assert self.run(data, tiny_vlm, tmp_path / "run", *options) == 0
         trajectories = read_trajectories(tmp_path / "run")
         assert sorted(t.provenance["seed"] for t in trajectories) == [3] * 4 + [4] * 4
-        said = {
-            seed: [t.steps[0].model_output for t in trajectories if t.provenance["seed"] == seed] for seed in (3, 4)
-        }
-        assert said[3] != said[4]
+        first, second = (
+            [t.steps[0].model_output for t in trajectories if t.provenance["seed"] == seed] for seed in (3, 4)
+        )
+        assert first != second
         results = read_results(tmp_path / "run")
         assert results["seeds"] == [3, 4]
         assert results["metrics"]["pass@2"]["n"] == 4
@@ -137,23 +136,21 @@ class TestRealController:
             for image in trajectory.images:
                 assert image.read_bytes()
 
-    def test_limits_per_task_end_it_with_a_reason(self, data, controller, tmp_path):
-        assert self.run(data, controller, tmp_path / "tokens", "--token-budget", "1") == 0
-        assert {score.reason for score in read_scores(tmp_path / "tokens")} == {"token_budget"}
-        assert self.run(data, controller, tmp_path / "time", "--time-limit", "0.000001") == 0
-        assert {score.reason for score in read_scores(tmp_path / "time")} == {"time_limit"}
+    def test_limits_per_task_end_it_with_a_reason(self, data, tiny_vlm, tmp_path):
+        for reason, limit in (("token_budget", "1"), ("time_limit", "0.000001")):
+            option = f"--{reason.replace('_', '-')}"
+            assert self.run(data, tiny_vlm, tmp_path / reason, option, limit) == 0
+            assert {score.reason for score in read_scores(tmp_path / reason)} == {reason}
 
 
 @pytest.fixture(scope="module")
 def pair(data, tmp_path_factory):
     """Two scored runs: the second gets three more right and one less."""
     folder = tmp_path_factory.mktemp("pair")
-    model = gaia_script()
-    evaluate(config(data, folder / "first"), lambda: gaia_agent(model))
+    run_script(data, folder / "first")
     better = {number: [say(row[3] or "nothing")] for number, row in enumerate(GAIA_ROWS)}
     better |= {3: [say("17")], 6: [say("red")], 7: [say("Paris")], 0: [say("18")]}
-    other = Script(better)
-    evaluate(config(data, folder / "second"), lambda: gaia_agent(other))
+    run_script(data, folder / "second", Script(better))
     return folder / "first", folder / "second"
 
 
@@ -161,13 +158,8 @@ class TestCompare:
     def test_pairs_of_answers(self, pair):
         found = compare_runs(*pair)
         assert found["num_tasks"] == 20
-        assert found["answers"] == {
-            "both": 9,
-            "only_first": 1,
-            "only_second": 3,
-            "neither": 7,
-            "p_value": pytest.approx(2 * (1 + 4) / 16),
-        }
+        pairs = {"both": 9, "only_first": 1, "only_second": 3, "neither": 7}
+        assert found["answers"] == {**pairs, "p_value": pytest.approx(2 * (1 + 4) / 16)}
         answers = found["metrics"]["ans_acc"]
         assert (answers["first"], answers["second"]) == (0.5, 0.6)
         assert answers["difference"] == pytest.approx(0.1)
@@ -206,8 +198,6 @@ def test_scoring_again(pair, tmp_path, capsys):
 
 class TestStatistics:
     def test_pass_at_k_is_the_share_of_subsets_with_a_right_one(self):
-        from itertools import combinations
-
         for runs in range(1, 7):
             for right in range(runs + 1):
                 outcomes = [True] * right + [False] * (runs - right)

@@ -38,34 +38,17 @@ def cells_of(markdown):
 def test_results_stand_beside_the_published_ones(runs):
     paths = write_report(runs / "first", [runs / "second"])
     page = paths.markdown.read_text()
-    assert re.findall(r"^## .*", page, re.MULTILINE) == [
-        "## Results",
-        "## By group",
-        "## Errors",
-        "## Cost",
-        "## Trajectories",
-        "## What was run",
-    ]
+    headings = ["Results", "By group", "Errors", "Cost", "Trajectories", "What was run"]
+    assert re.findall(r"^## (.*)", page, re.MULTILINE) == headings
     cells = cells_of(page)
     row = cells.index("user/first")
     metrics = json.loads((runs / "first" / "results.json").read_text())["metrics"]
     shown = {name: percent(metric) for name, metric in metrics.items()}
-    assert cells[row : row + 6] == [
-        "user/first",
-        "scripted",
-        "here, official",
-        shown["ans_acc"],
-        "–",
-        shown["code_exec"],
-    ]
+    beside = ["user/first", "scripted", "here, official", shown["ans_acc"], "–", shown["code_exec"]]
+    assert cells[row : row + 6] == beside
     assert shown["ans_acc"].startswith("50.0 [") and shown["code_exec"].startswith("80.0 [")
-    assert cells[cells.index("T3-Agent", cells.index("MiniCPM-V-8.5B tuned")) + 1 :][:5] == [
-        "Qwen2-VL-7B tuned",
-        "paper",
-        "53.85",
-        "64.63",
-        "84.32",
-    ]
+    published = cells[cells.index("T3-Agent", cells.index("MiniCPM-V-8.5B tuned")) + 1 :][:5]
+    assert published == ["Qwen2-VL-7B tuned", "paper", "53.85", "64.63", "84.32"]
     html = paths.html.read_text()
     for text in (shown["ans_acc"], "53.85", "user/second", "ICLR 2025"):
         assert text in html
@@ -139,8 +122,7 @@ def test_runs_of_one_name_are_told_apart(runs, tmp_path):
     again = make_run(tmp_path / "again", [True], name="user/first")
     assert [run.name for run in read_runs([runs / "first", again])] == ["user/first (first)", "user/first (again)"]
     inner = make_run(tmp_path / "x" / "first", [True], name="user/first")
-    names = [run.name for run in read_runs([runs / "first", inner])]
-    assert len(set(names)) == 2
+    assert len({run.name for run in read_runs([runs / "first", inner])}) == 2
 
 
 def test_errors_are_counted_with_examples(runs):
@@ -192,23 +174,21 @@ def test_results_that_cannot_be_used_are_named(tmp_path, change, says):
 
 
 def test_folders_that_cannot_be_reported_are_refused(runs, tmp_path):
-    with pytest.raises(InputError, match="holds no run"):
-        write_report(tmp_path)
     unscored = make_run(tmp_path / "unscored", [True], scored=False)
-    with pytest.raises(InputError, match="t3 eval score"):
-        write_report(unscored)
-    with pytest.raises(InputError, match="one benchmark"):
-        write_report(runs / "first", [make_run(tmp_path / "gaia", [True], benchmark="gaia")])
-    with pytest.raises(InputError, match="itself"):
-        write_report(runs / "first", [runs / "first"])
-    half = make_run(tmp_path / "half", [True])
+    half, broken = make_run(tmp_path / "half", [True]), make_run(tmp_path / "broken", [True])
     (half / "scores.jsonl").unlink()
-    with pytest.raises(InputError, match="no scores.jsonl"):
-        write_report(half)
-    broken = make_run(tmp_path / "broken", [True])
     (broken / "results.json").write_text("{")
-    with pytest.raises(InputError, match="not JSON"):
-        write_report(broken)
+    first, gaia = runs / "first", make_run(tmp_path / "gaia", [True], benchmark="gaia")
+    for folder, others, says in (
+        (tmp_path, [], "holds no run"),
+        (unscored, [], "t3 eval score"),
+        (first, [gaia], "one benchmark"),
+        (first, [first], "itself"),
+        (half, [], "no scores.jsonl"),
+        (broken, [], "not JSON"),
+    ):
+        with pytest.raises(InputError, match=says):
+            write_report(folder, others)
 
 
 def test_a_metric_without_numbers_is_a_dash(tmp_path):

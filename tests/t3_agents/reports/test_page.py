@@ -61,19 +61,15 @@ def hostile(tmp_path_factory):
     """A run in which every text is hostile, with one picture per two tasks and one drawing per task."""
     folder = tmp_path_factory.mktemp("runs")
     run = make_run(folder / "run", [True, False, True], name=HOSTILE, words=HOSTILE, output=HOSTILE)
-    lines = []
-    for line in (run / "trajectories.jsonl").read_text().splitlines():
-        row = json.loads(line)
+    rows = [json.loads(line) for line in (run / "trajectories.jsonl").read_text().splitlines()]
+    for row in rows:
         row["task"]["ground_truth"] = HOSTILE
         row["answer"] = f"{HOSTILE}\ud800"
         row["steps"][0].update(thought=HOSTILE, error=HOSTILE, tools=[HOSTILE])
         row["provenance"]["failure"] = HOSTILE
-        lines.append(json.dumps(row) + "\n")
-    (run / "trajectories.jsonl").write_text("".join(lines))
-    scores = [
-        replace(score, error_type=HOSTILE, reason=HOSTILE, groups={HOSTILE: HOSTILE}) for score in read_scores(run)
-    ]
-    write_results(run, read_results(run), scores)
+    (run / "trajectories.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    texts = {"error_type": HOSTILE, "reason": HOSTILE, "groups": {HOSTILE: HOSTILE}}
+    write_results(run, read_results(run), [replace(score, **texts) for score in read_scores(run)])
     return run
 
 
@@ -193,8 +189,7 @@ def test_huge_outputs_are_shortened_and_that_is_said():
 
 
 def test_a_picture_that_is_gone_or_broken_is_named():
-    run = run_of(1, picture=lambda index: b"no picture")
-    assert "its content is not at hand" in render_page([run])
+    assert "its content is not at hand" in render_page([run_of(1, picture=lambda index: b"no picture")])
 
 
 def test_a_run_without_scores_is_shown_as_trajectories(tmp_path):

@@ -14,6 +14,7 @@ from t3_agents.reports.quickstart import build_results, choose_trajectories, fam
 from t3_agents.task import File, Task
 from t3_agents.trajectory import Trajectory
 from t3_agents.turns import Step
+from tests.helpers import png
 
 
 pytest.importorskip("matplotlib")
@@ -21,27 +22,17 @@ pytest.importorskip("matplotlib")
 HOSTILE = "```\n````\n~~~\n<script>alert(1)</script>\n# Owned\n![x](http://evil.example/x.png)\n\x1b[2J\u202e\r\n| a |"
 
 
-def picture(colour, size=(40, 30)):
-    buffer = io.BytesIO()
-    Image.new("RGB", size, colour).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def make(number, right, family="receipts", query="What is the total?", pictures=True):
-    files = [
-        File.from_bytes(picture((number, 0, 0)), "files/receipt.png"),
-        File.from_bytes(b"a,b\n1,2\n", "files/a.csv"),
-    ]
-    files = tuple(files) if pictures else ()
+    receipt, table = (png((number, 0, 0)), "files/receipt.png"), (b"a,b\n1,2\n", "files/a.csv")
     task = Task(
         id=f"{family}-{number}",
         query=query,
-        files=files,
+        files=tuple(File.from_bytes(*file) for file in (receipt, table) if pictures),
         ground_truth="5",
         tools=("inspect_file_as_text",),
         origin={"family": family},
     )
-    edited = [File.from_bytes(picture((0, number, 9), (1600, 20)), "outputs/edit_1.png")] if pictures else []
+    edited = [File.from_bytes(png((0, number, 9), (1600, 20)), "outputs/edit_1.png")] if pictures else []
     first = Step(
         model_output="…",
         thought="Read it.",
@@ -136,21 +127,19 @@ def test_trajectories_are_complete_and_links_lead_somewhere(report):
 
 
 def test_plots_are_readable_pictures(report):
-    for name in ("results.png", "families.png"):
+    for name, wanted in (("results.png", {(0, 114, 178), (230, 159, 0)}), ("families.png", {(0, 114, 178)})):
         image = Image.open(report / name).convert("RGB")
-        assert image.width > 1000
-        colours = {colour for _, colour in image.getcolors(2**24)}
-        assert (0, 114, 178) in colours
-    assert (230, 159, 0) in {c for _, c in Image.open(report / "results.png").convert("RGB").getcolors(2**24)}
+        assert image.width > 1000 and wanted <= {color for _, color in image.getcolors(2**24)}
 
 
 def test_the_same_runs_give_the_same_report(report, tmp_path):
     runs = make_runs()
     write_report(tmp_path, make_results(runs), runs, "A tiny controller.")
-    files = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
-    assert files == sorted(path.relative_to(report) for path in report.rglob("*") if path.is_file())
-    for path in files:
-        assert (tmp_path / path).read_bytes() == (report / path).read_bytes(), path
+    first, second = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (report, tmp_path)
+    )
+    assert first == second
 
 
 def test_which_trajectories_are_shown():
@@ -200,9 +189,8 @@ def test_hostile_text_stays_text(tmp_path):
     assert not [token for token in tokens if token.type in ("html_block", "html_inline", "link_reference")]
     titles = [after.content for block, after in pairwise(blocks) if block.type == "heading_open"]
     assert len(titles) == 9 and not any("Owned" in title for title in titles)
-    targets = [
-        token.attrGet("src") or token.attrGet("href") for token in tokens if token.type in ("image", "link_open")
-    ]
+    links = [token for token in tokens if token.type in ("image", "link_open")]
+    targets = [token.attrGet("src") or token.attrGet("href") for token in links]
     assert len(targets) > 9 and all((tmp_path / target).is_file() for target in targets)
     cells = [after for block, after in pairwise(blocks) if block.type == "td_open"]
     assert f"charts, {family_of(bad)}" in ["".join(child.content for child in cell.children) for cell in cells]
@@ -223,7 +211,6 @@ def test_a_fence_cannot_be_closed_from_inside(text):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("receipt_total", "receipt_total"),
         ("_a_", "\\_a\\_"),
         ("a|b", "a\\|b"),
         ("[x](y)", "\\[x\\](y)"),
