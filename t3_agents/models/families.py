@@ -65,28 +65,27 @@ def reason_against_slots(model: Any) -> str | None:
     return None
 
 
-def positions_of(model: Any) -> Positions:
-    """The way in which the model's family numbers its tokens."""
-    model = base_model(model)
-    if is_multi_modal(model.config.get_text_config()):
-        return MultiModalPositions(model)
-    return Positions()
-
-
 def is_multi_modal(text_config: Any) -> bool:
     """Whether positions depend on the pictures (multi-modal RoPE, arXiv 2409.12191)."""
     return "mrope_section" in (getattr(text_config, "rope_parameters", None) or {})
 
 
 class Positions:
-    """One position per token, from 0."""
+    """Position ids of tokens: one per token, from 0; in families of multi-modal RoPE those of a picture are a grid,
+    and text continues behind its longer side.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]): a model of the family, or a PEFT model around one.
+    """
+
+    def __init__(self, model: Any):
+        self.model = base_model(model)
+        self.is_multi_modal = is_multi_modal(self.model.config.get_text_config())
+        self._steps: dict[str, int] = {}
+        """By a picture's digest, the positions that it takes up."""
 
     def of_prompt(
-        self,
-        ids: Sequence[int],
-        pictures: dict[tuple[int, int], str],
-        start: int,
-        pixels: dict[str, torch.Tensor],
+        self, ids: Sequence[int], pictures: dict[tuple[int, int], str], start: int, pixels: dict[str, torch.Tensor]
     ) -> tuple[torch.Tensor, int]:
         """Position ids of the tokens of a prompt from `start` on.
 
@@ -102,48 +101,25 @@ class Positions:
         """
         import torch
 
-        return torch.arange(start, len(ids))[None], 0
-
-    def of_tokens(self, positions: torch.Tensor) -> torch.Tensor:
-        """Position ids of tokens without pictures, from positions of shape `(tokens,)`."""
-        return positions[None]
-
-
-class MultiModalPositions(Positions):
-    """Positions of Qwen2-VL: those of a picture are a grid, and text goes on behind its longer side."""
-
-    def __init__(self, model: PreTrainedModel):
-        self.model = model
-        self._steps: dict[str, int] = {}
-        """By a picture's digest, the positions that it takes up."""
-
-    def of_prompt(
-        self,
-        ids: Sequence[int],
-        pictures: dict[tuple[int, int], str],
-        start: int,
-        pixels: dict[str, torch.Tensor],
-    ) -> tuple[torch.Tensor, int]:
-        import torch
-
+        if not self.is_multi_modal:
+            return torch.arange(start, len(ids))[None], 0
         new = torch.tensor([ids[start:]])
         is_image = torch.zeros_like(new)
-        for first, last in pictures:
-            if first >= start:
-                is_image[:, first - start : last - start] = 1
+        read = {(first - start, last - start): digest for (first, last), digest in pictures.items() if first >= start}
+        for first, last in read:
+            is_image[:, first:last] = 1
         grid = pixels["image_grid_thw"].cpu() if "image_grid_thw" in pixels else None
         positions, shift = self.model.model.get_rope_index(new, mm_token_type_ids=is_image, image_grid_thw=grid)
         # A prefix moves what follows by the positions that its pictures do not take.
         before = sum(
             self._steps[digest] - (last - first) for (first, last), digest in pictures.items() if last <= start
         )
-        for (first, last), digest in pictures.items():
-            if first >= start:
-                begin, end = first - start, last - start
-                behind = positions[0, 0, end] if end < new.shape[1] else positions.max() + 1
-                previous = positions[0, 0, begin - 1] if begin else -1
-                self._steps[digest] = int(behind - previous - 1)
+        for (first, last), digest in read.items():
+            behind = positions[0, 0, last] if last < new.shape[1] else positions.max() + 1
+            previous = positions[0, 0, first - 1] if first else -1
+            self._steps[digest] = int(behind - previous - 1)
         return positions + start + before, int(shift) + before
 
     def of_tokens(self, positions: torch.Tensor) -> torch.Tensor:
-        return positions[None, None].expand(3, -1, -1)
+        """Position ids of tokens without pictures, from positions of shape `(tokens,)`."""
+        return positions[None, None].expand(3, -1, -1) if self.is_multi_modal else positions[None]

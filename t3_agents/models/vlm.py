@@ -19,6 +19,7 @@ from ..tracing import model_call, record_usage
 from .device import best_device
 from .embedded import EMBEDDED, embedded_controller
 from .encoding import ChatEncoder
+from .endpoint import role_and_parts
 from .engine.engine import Engine
 from .engine.request import Request
 
@@ -169,8 +170,7 @@ class VLMModel(Model):
 
         Returns:
             `ChatMessage`: `content` without the stop sequence, as smolagents expects; `raw` is a [`Generation`] with
-                the
-            whole turn and its ids.
+                the whole turn and its ids.
 
         Raises:
             InputError: when structured output or tool calls are asked for, or the context is full.
@@ -186,21 +186,11 @@ class VLMModel(Model):
             produced = self.engine.generate(request)
             text = self.encoder.decode(produced)
             usage = TokenUsage(input_tokens=len(conversation.ids), output_tokens=len(produced))
-            record_usage(
-                span, text, usage.input_tokens, usage.output_tokens, request.cached_tokens, request.batch_size
-            )
-        return ChatMessage(
-            role=MessageRole.ASSISTANT,
-            content=remove_content_after_stop_sequences(text, stop_sequences),
-            raw=Generation(
-                text=text,
-                output_ids=tuple(produced),
-                input_ids=tuple(conversation.ids),
-                cached_tokens=request.cached_tokens,
-                batch_size=request.batch_size,
-            ),
-            token_usage=usage,
-        )
+            together = request.cached_tokens, request.batch_size
+            record_usage(span, text, usage.input_tokens, usage.output_tokens, *together)
+        raw = Generation(text, tuple(produced), tuple(conversation.ids), *together)
+        content = remove_content_after_stop_sequences(text, stop_sequences)
+        return ChatMessage(role=MessageRole.ASSISTANT, content=content, raw=raw, token_usage=usage)
 
     def save_pretrained(self, folder: str | Path) -> dict[str, Any]:
         """Write weights and processor.
@@ -315,17 +305,13 @@ def _split_messages(
     """Messages with placeholders, their pictures, and per assistant turn the ids that were produced (where known)."""
     plain, images, output_ids = [], [], []
     for message in messages:
-        role = message["role"] if isinstance(message, dict) else message.role
-        content = message["content"] if isinstance(message, dict) else message.content
-        raw = None if isinstance(message, dict) else message.raw
-        role = role.value if isinstance(role, MessageRole) else str(role)
-        role = {"tool-call": "assistant", "tool-response": "user"}.get(role, role)
-        parts = list(content) if isinstance(content, list) else [{"type": "text", "text": content or ""}]
+        role, parts = role_and_parts(message)
         images += [part["image"] for part in parts if part["type"] == "image"]
         if plain and plain[-1]["role"] == role:
             plain[-1]["content"] += parts
             continue
         plain.append({"role": role, "content": parts})
         if role == "assistant":
+            raw = getattr(message, "raw", None)
             output_ids.append(raw.output_ids if isinstance(raw, Generation) else None)
     return plain, images, output_ids

@@ -298,8 +298,9 @@ class DrawBox(WorkspaceTool):
         )
         picture = Image.alpha_composite(picture.convert("RGBA"), shade).convert("RGB")
         if annotation:
-            top = max(box[1] - 5, _letter_height(picture))
-            ImageDraw.Draw(picture).text((box[0], top), str(annotation), "red", _font(picture), anchor="lb")
+            font = _font(picture)
+            top = max(box[1] - 5, font.size)
+            ImageDraw.Draw(picture).text((box[0], top), str(annotation), "red", font, anchor="lb")
         return self.save_image(picture, "box")
 
 
@@ -354,9 +355,5 @@ def read_box(bbox: Any, size: tuple[int, int]) -> tuple[int, int, int, int]:
     return fit_box(numbers, size)
 
 
-def _letter_height(picture: Image.Image) -> int:
-    return max(12, picture.height * 18 // 336)
-
-
 def _font(picture: Image.Image) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(_letter_height(picture))
+    return ImageFont.load_default(max(12, picture.height * 18 // 336))

@@ -11,7 +11,7 @@ from ..media import decode_image
 from .base import WorkspaceTool
 from .hub_models.shared_models import CONTROLLER, ask, choose_model, hub_model
 from .local.speech import Recogniser, pocketsphinx_recogniser, transcript, whisper_recogniser
-from .local.text import content_words
+from .local.text import content_words, cut_at_word
 from .readers.process import read_file
 from .readers.records import Job, Line, Picture, Record
 
@@ -137,9 +137,7 @@ def excerpt(lines: list[Line], question: str | None, limit: int) -> str:
     text = select([line for line in lines if not line.is_note], question, limit)
     notes = [line.text for line in lines if line.is_note]
     if len(text) > limit:
-        shown = text[:limit]
-        end = max(shown.rfind("\n"), shown.rfind(" "))
-        shown = (shown[:end] if end > limit // 2 else shown).rstrip()
+        shown = cut_at_word(text, limit)
         place = f"after {len(shown)} of {len(text)} characters, in line {_count(shown)} of {_count(text)}"
         advice = "ask a narrower question" if question else "ask a question about the rest"
         text, notes = shown, [f"[cut {place}: {advice}]", *notes]

@@ -86,15 +86,14 @@ class HubSegmentation(Segmentation):
     def forward(self, image_path: str, prompt: list | None = None) -> str:
         image = self.open_image(image_path)
         placement = {"device": self.device, "dtype": self.dtype}
-        if isinstance(prompt, str) and prompt.strip():
-            image, _ = _fitted(image, None)
-            masks = named_masks(image, prompt.strip(), self.text_model, **placement)
+        name = prompt.strip() if isinstance(prompt, str) else ""
+        image, boxes = _fitted(image, None if name else prompt)
+        if name:
+            masks = named_masks(image, name, self.text_model, **placement)
+        elif boxes:
+            masks = masks_in_boxes(image, boxes, self.model, **placement)
         else:
-            image, boxes = _fitted(image, prompt)
-            if boxes:
-                masks = masks_in_boxes(image, boxes, self.model, **placement)
-            else:
-                masks = all_masks(image, self.model, **placement)
+            masks = all_masks(image, self.model, **placement)
         return self.save_image(overlay(image, masks), "segmentation")
 
 
@@ -128,15 +127,9 @@ def _fitted(image: Image.Image, prompt: Any) -> tuple[Image.Image, list[list[int
     small = ImageOps.contain(image, (MAX_SIDE, MAX_SIDE))
     across, down = small.width / image.width, small.height / image.height
     # A box of a few pixels of a large picture keeps at least one.
-    return small, [
-        [
-            min(int(x1 * across), small.width - 1),
-            min(int(y1 * down), small.height - 1),
-            math.ceil(x2 * across),
-            math.ceil(y2 * down),
-        ]
-        for x1, y1, x2, y2 in boxes
-    ]
+    corners = [(min(int(x * across), small.width - 1), min(int(y * down), small.height - 1)) for x, y, _, _ in boxes]
+    ends = [(math.ceil(x * across), math.ceil(y * down)) for _, _, x, y in boxes]
+    return small, [[*corner, *end] for corner, end in zip(corners, ends, strict=True)]
 
 
 def overlay(image: Image.Image, masks: Sequence) -> Image.Image:

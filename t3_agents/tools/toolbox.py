@@ -20,7 +20,7 @@ from . import gta
 from .ask_search_agent import AskSearchAgent
 from .base import WorkspaceTool
 from .facedetection import FaceDetection, HubFaceDetection
-from .hub_models.hub_tool import HubTool, load_hub_tool
+from .hub_models.hub_tool import load_hub_tool
 from .image_edit import HubImageEdit, ImageEdit
 from .image_generator import HubImageGenerator, ImageGenerator
 from .inspect_file_as_text import HubInspectFileAsText, InspectFileAsText
@@ -34,46 +34,26 @@ from .web.search import WebSearchAgent
 _Toolbox = dict[type[WorkspaceTool], dict[str, Any]]
 
 _GTA_OVER_PARTS = (
-    gta.OCR,
-    gta.ImageDescription,
-    gta.RegionAttributeDescription,
-    gta.TextToBbox,
-    gta.CountGivenObject,
-    gta.MathOCR,
-    gta.TextToImage,
-    gta.ImageStylization,
+    *(gta.OCR, gta.ImageDescription, gta.RegionAttributeDescription, gta.TextToBbox, gta.CountGivenObject),
+    *(gta.MathOCR, gta.TextToImage, gta.ImageStylization),
 )
 _GTA_ALONE = (gta.Calculator, gta.Solver, gta.Plot, gta.DrawBox, gta.AddText)
 
+# The paper's tools: with nothing but installed packages, and with models of the Hub and the web.
+_PAPER = {
+    AskSearchAgent: WebSearchAgent,
+    Visualizer: HubVisualizer,
+    InspectFileAsText: HubInspectFileAsText,
+    ObjectLocation: HubObjectLocation,
+    FaceDetection: HubFaceDetection,
+    Segmentation: HubSegmentation,
+    ImageGenerator: HubImageGenerator,
+    ImageEdit: HubImageEdit,
+}
+
 TOOLBOXES: dict[str, _Toolbox] = {
-    # The paper's tools with nothing but installed packages.
-    "embedded": dict.fromkeys(
-        (
-            AskSearchAgent,
-            Visualizer,
-            InspectFileAsText,
-            ObjectLocation,
-            FaceDetection,
-            Segmentation,
-            ImageGenerator,
-            ImageEdit,
-        ),
-        {},
-    ),
-    # The paper's tools with models of the Hub and the web.
-    "paper": dict.fromkeys(
-        (
-            WebSearchAgent,
-            HubVisualizer,
-            HubInspectFileAsText,
-            HubObjectLocation,
-            HubFaceDetection,
-            HubSegmentation,
-            HubImageGenerator,
-            HubImageEdit,
-        ),
-        {},
-    ),
+    "embedded": dict.fromkeys(_PAPER, {}),
+    "paper": dict.fromkeys(_PAPER.values(), {}),
     # GTA's own tools, by their names in the benchmark.
     "gta": {
         **dict.fromkeys(_GTA_OVER_PARTS, {"backend": "hub"}),
@@ -107,8 +87,8 @@ def tool_record(tool: Tool) -> dict[str, Any]:
     Raises:
         InputError: when the tool is not of a toolbox of this package.
     """
-    if isinstance(tool, HubTool):
-        return tool.record()
+    if hasattr(tool, "hub_record"):
+        return dict(tool.hub_record)
     for toolbox, classes in TOOLBOXES.items():
         if type(tool) in classes:
             return {"toolbox": toolbox, "name": tool.name, "version": tool.version, "settings": dict(tool.settings)}

@@ -21,7 +21,6 @@ from smolagents.models import ChatMessage, MessageRole
 from t3_agents.errors import InputError
 from t3_agents.task import Task
 from t3_agents.trajectory import Trajectory
-from t3_agents.turns import Step
 
 from ..baselines import AgentWrapper
 from ..benchmark import Benchmark, LoadedTasks, attachment, hub_snapshot
@@ -218,7 +217,7 @@ class FormattingAgent(AgentWrapper):
         """Solve a task and format its answer."""
         trajectory = self.agent.run_task(task)
         if trajectory.answer is not None:
-            work = "\n".join(_work(step) for step in trajectory.actions)
+            work = "\n".join(f"{step.thought}\n{step.observation_text()}" for step in trajectory.actions)
             question = task.query.removesuffix(ANSWER_FORM).strip()
             request = FORMAT_REQUEST.format(
                 question=question, work=work[-8000:], answer=trajectory.answer, form=ANSWER_FORM
@@ -230,10 +229,6 @@ class FormattingAgent(AgentWrapper):
                 used = reply.token_usage
                 trajectory.provenance["formatting_tokens"] = [used.input_tokens, used.output_tokens]
         return trajectory
-
-
-def _work(step: Step) -> str:
-    return f"{step.thought}\n{step.observation_text()}"
 
 
 def final_answer_of(reply: str) -> str | None:
@@ -269,15 +264,15 @@ def score_gaia(trajectories: Sequence[Trajectory]) -> list[TaskScore]:
 
 def submission(trajectories: Sequence[Trajectory]) -> str:
     """The leaderboard's submission file: a line `{"task_id", "model_answer", "reasoning_trace"}` per task."""
-    lines = []
-    for trajectory in trajectories:
-        row = {
+    rows = [
+        {
             "task_id": trajectory.task.id,
             "model_answer": answer_of(trajectory) or "",
             "reasoning_trace": "\n".join(step.model_output for step in trajectory.actions),
         }
-        lines.append(json.dumps(row) + "\n")
-    return "".join(lines)
+        for trajectory in trajectories
+    ]
+    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 class GAIA(Benchmark):

@@ -102,14 +102,7 @@ def _past_steps(task: Task) -> list[Step]:
         arguments = ", ".join(f"{name}={value!r}" for name, value in call["arguments"].items())
         code = f"print({call['name']}({arguments}))"
         thought = str(turn.get("thought") or f"I call {call['name']}.")
-        steps.append(
-            Step(
-                model_output=write_turn(thought, code),
-                thought=thought,
-                code=code,
-                tools=[call["name"]],
-            )
-        )
+        steps.append(Step(model_output=write_turn(thought, code), thought=thought, code=code, tools=[call["name"]]))
     return steps
 
 

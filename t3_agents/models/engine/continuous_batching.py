@@ -25,7 +25,7 @@ from .stop_strings import StopStrings
 
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
+    from transformers import LogitsProcessorList, PreTrainedModel
 
 
 logger = logging.getLogger(__name__)
@@ -165,8 +165,7 @@ class SlotDecoder:
         """Forget everything that runs or is kept."""
         self.tree.clear()
         self._again.clear()
-        self._rows = []
-        self._slots = self._new_slots()
+        self._rows, self._slots = [], self._new_slots()
 
     @torch.inference_mode()
     def step(self, take: Callable[[], Request | None]) -> list[Request]:
@@ -207,7 +206,15 @@ class SlotDecoder:
     def _make_row(self, request: Request) -> _Row:
         settings = dict(request.settings)
         seed = settings.pop("seed", None)
-        config, processors = self._stock_preparation(request, settings)
+
+        def keep(model, input_ids, logits_processor, stopping_criteria, generation_config, **_):
+            return generation_config, logits_processor
+
+        # Checked settings and logits processors, from `generate` itself: its `custom_generate` gets them.
+        ids = torch.tensor([request.conversation.ids], device=self.model.device)
+        config, processors = self.model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), custom_generate=keep, **settings
+        )
         ends = config.eos_token_id
         return _Row(
             request=request,
@@ -217,19 +224,6 @@ class SlotDecoder:
             ends={*ends} if isinstance(ends, list) else {ends},
             stops=StopStrings(self.encoder.tokenizer, request.stop_sequences),
             generator=None if seed is None else torch.Generator(self.model.device).manual_seed(seed),
-        )
-
-    def _stock_preparation(
-        self, request: Request, settings: dict[str, Any]
-    ) -> tuple[GenerationConfig, LogitsProcessorList]:
-        """Checked settings and logits processors, from `generate` itself: its `custom_generate` gets them."""
-
-        def keep(model, input_ids, logits_processor, stopping_criteria, generation_config, **_):
-            return generation_config, logits_processor
-
-        ids = torch.tensor([request.conversation.ids], device=self.model.device)
-        return self.model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), custom_generate=keep, **settings
         )
 
     def _admit(self, row: _Row, finished: list[Request]) -> None:
@@ -252,7 +246,7 @@ class SlotDecoder:
     def _read_prompt(self, row: _Row) -> torch.Tensor:
         """Logits of shape `(1, vocabulary)` behind the last token."""
         request, slots, keys, ids = row.request, self._slots, row.keys, row.ids
-        _, pieces = self.tree.match(keys[:-1])
+        pieces = self.tree.match(keys[:-1])
         start = sum(count for _, count in pieces)
         for first, last in request.conversation.image_spans:
             if first < start < last:
@@ -322,17 +316,13 @@ class SlotDecoder:
                 row.request.error = error
 
     def _make_do_with_less(self, row: _Row | None = None) -> None:
-        """Give back all memory, and go on with half the rows; the others wait for their end."""
+        """Give back all memory, and continue with half the rows; the others wait for their end."""
         self._most_rows = max(1, len(self._rows) // 2)
         self.tree.clear()
-        self._preempt()
+        self._again.extendleft(reversed(self._rows))
         if row is not None:
             self._again.append(row)
-
-    def _preempt(self) -> None:
-        self._again.extendleft(reversed(self._rows))
-        self._rows = []
-        self._slots = self._new_slots()
+        self._rows, self._slots = [], self._new_slots()
 
     def _new_slots(self) -> SlotCache:
         return SlotCache(self.model.config.get_text_config().num_hidden_layers)
@@ -340,21 +330,11 @@ class SlotDecoder:
     # Leaving
 
     def _drop_interrupted(self, finished: list[Request]) -> None:
-        self._again = deque(row for row in self._again if not self._is_interrupted(row, finished))
+        finished += [row.request for row in self._again if row.request.is_interrupted()]
+        self._again = deque(row for row in self._again if row.request not in finished)
         for number in reversed(range(len(self._rows))):
-            if self._is_interrupted(self._rows[number]):
+            if self._rows[number].request.is_interrupted():
                 self._leave(number, finished)
-
-    def _is_interrupted(self, row: _Row, finished: list[Request] | None = None) -> bool:
-        try:
-            row.request.check()
-        except Exception as error:
-            row.request.error = error
-        if row.request.error is None and not row.request.abandoned:
-            return False
-        if finished is not None:
-            finished.append(row.request)
-        return True
 
     def _drop_complete(self, finished: list[Request]) -> None:
         for number in reversed(range(len(self._rows))):

@@ -46,7 +46,7 @@ class Engine:
         max_cached_tokens: int = 32768,
         max_drafted_tokens: int = 12,
     ):
-        from ..families import positions_of, reason_against_slots
+        from ..families import Positions, reason_against_slots
         from .continuous_batching import SlotDecoder
         from .static_batching import WaveDecoder
 
@@ -60,9 +60,8 @@ class Engine:
             )
             self.decoder = WaveDecoder(model, encoder, max_batch_size)
         else:
-            positions = positions_of(model)
             self.decoder = SlotDecoder(
-                model, encoder, positions, max_batch_size, max_cached_tokens, max_drafted_tokens
+                model, encoder, Positions(model), max_batch_size, max_cached_tokens, max_drafted_tokens
             )
         self._condition = threading.Condition()
         self._waiting: deque[Request] = deque()

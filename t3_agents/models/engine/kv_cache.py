@@ -48,17 +48,10 @@ class PrefixTree:
         """Memory of the held keys and values."""
         return sum(t.nbytes for node in self._nodes() for layer in node.layers for t in layer)
 
-    def match(self, keys: Sequence[Any]) -> tuple[int, list[tuple[Layers, int]]]:
-        """The longest held prefix.
-
-        Args:
-            keys (`Sequence`): keys of a prompt.
-
-        Returns:
-            `tuple`: its number of tokens, and its pieces in order: layers, and how many of their tokens belong to it.
-        """
-        length, path = self._walk(keys)
-        return length, [(node.layers, count) for node, count in path]
+    def match(self, keys: Sequence[Any]) -> list[tuple[Layers, int]]:
+        """The longest held prefix of a prompt with these keys: its pieces in order, each with layers, and how many of
+        their tokens belong to it."""
+        return [(node.layers, count) for node, count in self._walk(keys)[1]]
 
     def insert(self, keys: Sequence[Any], read: Callable[[int, int], Layers]) -> None:
         """Hold a prefix.
@@ -137,14 +130,8 @@ class PrefixTree:
 
 
 def _shared_length(first: Sequence[Any], second: Sequence[Any]) -> int:
-    if first == second:
-        return len(first)
-    length = 0
-    for a, b in zip(first, second, strict=False):
-        if a != b:
-            break
-        length += 1
-    return length
+    differ = (place for place, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1])
+    return len(first) if first == second else next(differ, min(len(first), len(second)))
 
 
 class SlotCache(Cache):
@@ -178,10 +165,10 @@ class SlotCache(Cache):
         self._make_room(row + 1, room)
         start = 0
         for layers, count in pieces:
-            for layer, (keys, values) in zip(self.layers, layers, strict=True):
-                layer.allocate(keys[None], values[None])
-                layer.key_room[row, :, start : start + count] = keys[:, :count]
-                layer.value_room[row, :, start : start + count] = values[:, :count]
+            for layer, kept in zip(self.layers, layers, strict=True):
+                layer.allocate(*(tensor[None] for tensor in kept))
+                for room, tensor in zip(layer.rooms, kept, strict=True):
+                    room[row, :, start : start + count] = tensor[:, :count]
             start += count
         self.lengths.append(start)
         return row
@@ -191,9 +178,8 @@ class SlotCache(Cache):
         last = len(self.lengths) - 1
         if row != last:
             length = self.lengths[last]
-            for layer in self.layers:
-                layer.key_room[row, :, :length] = layer.key_room[last, :, :length]
-                layer.value_room[row, :, :length] = layer.value_room[last, :, :length]
+            for room in (room for layer in self.layers for room in layer.rooms):
+                room[row, :, :length] = room[last, :, :length]
             self.lengths[row] = length
         self.lengths.pop()
         if not self.lengths:  # nothing runs: the memory goes back
@@ -203,7 +189,7 @@ class SlotCache(Cache):
 
     def read(self, row: int, start: int, end: int) -> Layers:
         """Keys and values of tokens of a row; not copied."""
-        return [(layer.key_room[row, :, start:end], layer.value_room[row, :, start:end]) for layer in self.layers]
+        return [tuple(room[row, :, start:end] for room in layer.rooms) for layer in self.layers]
 
     def expect(self, counts: dict[int, int], device: torch.device) -> RaggedBatch:
         """Let the next call of the model write new tokens behind rows.
@@ -221,7 +207,7 @@ class SlotCache(Cache):
     @property
     def num_bytes(self) -> int:
         """Memory of the buffers."""
-        return sum(layer.key_room.nbytes + layer.value_room.nbytes for layer in self.layers if layer.is_initialized)
+        return sum(room.nbytes for layer in self.layers for room in layer.rooms)
 
     def _make_room(self, rows: int, tokens: int) -> None:
         if rows <= self.room[0] and tokens <= self.room[1]:
@@ -239,31 +225,30 @@ class _SlotLayer(DynamicLayer):
     def __init__(self, slots: SlotCache):
         super().__init__()
         self.slots = slots
+        self.rooms: tuple[torch.Tensor, ...] = ()
+        """Buffers of keys and values, of shape `(rows, num_kv_heads, tokens, head_dim)`; empty while none is held."""
 
     def allocate(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        if self.is_initialized:
+        if self.rooms:
             return
         rows, tokens = self.slots.room
         # Zeros: what a mask hides is multiplied by zero, which leaves a NaN a NaN.
-        self.key_room = keys.new_zeros(rows, keys.shape[1], tokens, keys.shape[3])
-        self.value_room = values.new_zeros(rows, values.shape[1], tokens, values.shape[3])
+        self.rooms = tuple(new.new_zeros(rows, new.shape[1], tokens, new.shape[3]) for new in (keys, values))
         self.dtype, self.device = keys.dtype, keys.device
         self.is_initialized = True
 
     def grow(self) -> None:
-        if not self.is_initialized:
+        if not self.rooms:
             return
-        old_keys, old_values = self.key_room, self.value_room
-        self.is_initialized = False
-        self.allocate(old_keys, old_values)
+        before = self.rooms
+        self.release()
+        self.allocate(*before)
         used, width = len(self.slots.lengths), max(self.slots.lengths, default=0)
-        self.key_room[:used, :, :width] = old_keys[:used, :, :width]
-        self.value_room[:used, :, :width] = old_values[:used, :, :width]
+        for room, old in zip(self.rooms, before, strict=True):
+            room[:used, :, :width] = old[:used, :, :width]
 
     def release(self) -> None:
-        if self.is_initialized:
-            del self.key_room, self.value_room
-        self.is_initialized = False
+        self.rooms, self.is_initialized = (), False
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
@@ -271,14 +256,13 @@ class _SlotLayer(DynamicLayer):
         """Write new keys and values; returns the whole buffers, for [`slot_attention`]."""
         self.allocate(key_states, value_states)
         batch = self.slots.batch
-        if len(batch.spans) == 1:
-            [span] = batch.spans
-            self.key_room[span.row, :, span.start : span.end] = key_states[0]
-            self.value_room[span.row, :, span.start : span.end] = value_states[0]
-        else:
-            self.key_room[batch.rows, :, batch.columns] = key_states[0].transpose(0, 1)
-            self.value_room[batch.rows, :, batch.columns] = value_states[0].transpose(0, 1)
-        return self.key_room, self.value_room
+        for room, states in zip(self.rooms, (key_states[0], value_states[0]), strict=True):
+            if len(batch.spans) == 1:
+                [span] = batch.spans
+                room[span.row, :, span.start : span.end] = states
+            else:
+                room[batch.rows, :, batch.columns] = states.transpose(0, 1)
+        return self.rooms
 
     def get_seq_length(self) -> int:
         return max(self.slots.lengths, default=0)

@@ -45,3 +45,11 @@ class Request:
         """
         if self.interruption is not None:
             self.interruption.check()
+
+    def is_interrupted(self) -> bool:
+        """Whether nobody waits for it any more, or it has failed or is to end early, which its `error` then says."""
+        try:
+            self.check()
+        except Exception as error:
+            self.error = error
+        return self.abandoned or self.error is not None

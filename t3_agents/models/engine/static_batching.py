@@ -58,15 +58,7 @@ class WaveDecoder:
 
     def _run(self, batch: list[Request], settings: dict[str, Any]) -> None:
         """Fill in what the requests produced or their error; a batch that fails is halved until one fails alone."""
-        waiting = []
-        for request in batch:
-            if request.abandoned:
-                continue
-            try:
-                request.check()
-                waiting.append(request)
-            except Exception as error:
-                request.error = error
+        waiting = [request for request in batch if not request.is_interrupted()]
         if not waiting:
             return
         try:
@@ -120,10 +112,8 @@ class WaveDecoder:
         """Cut the padding behind a row that ended before others of its batch."""
         ends = self.model.generation_config.eos_token_id
         ends = {*ends} if isinstance(ends, list) else {ends}
-        for position, token in enumerate(ids):
-            if token in ends:
-                ids = ids[: position + 1]
-                break
+        last = next((place for place, token in enumerate(ids) if token in ends), len(ids))
+        ids = ids[: last + 1]
         return StopStrings(self.encoder.tokenizer, request.stop_sequences).cut(ids)
 
 
@@ -142,16 +132,8 @@ class _Ends:
 
     def _has_ended(self, number: int, ids: list[int]) -> bool:
         request = self.batch[number]
-        try:
-            request.check()
-        except Exception as error:
-            request.error = error
-        return (
-            request.error is not None
-            or request.abandoned
-            or len(ids) >= request.settings["max_new_tokens"]
-            or self.stops[number].end(ids)
-        )
+        too_long = len(ids) >= request.settings["max_new_tokens"]
+        return request.is_interrupted() or too_long or self.stops[number].end(ids)
 
 
 def _shared_settings(request: Request) -> dict[str, Any]:

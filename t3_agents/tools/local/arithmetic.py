@@ -17,24 +17,6 @@ MAX_BITS = 10_000
 """Size of a whole number, about 3,000 digits."""
 _MAX_FACTORIAL = 1000
 
-_BINARY: dict[type, Callable] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-}
-_UNARY: dict[type, Callable] = {ast.UAdd: operator.pos, ast.USub: operator.neg, ast.Not: operator.not_}
-_COMPARE: dict[type, Callable] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-}
-
 
 def _factorial(number: Any) -> int:
     if not 0 <= number <= _MAX_FACTORIAL:
@@ -64,6 +46,25 @@ def _power(base: Any, exponent: Any) -> Any:
         raise InputError("The root of a negative number is no real number.")
     return result
 
+
+_OPERATORS: dict[type, Callable] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: _power,
+    ast.UAdd: operator.pos,
+    ast.USub: operator.neg,
+    ast.Not: operator.not_,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
 
 # Functions of `math` on one or two floats cannot take long.
 _MATH = (
@@ -106,25 +107,15 @@ def _value(node: ast.expr) -> Any:
     match node:
         case ast.Constant(value=bool() | int() | float() as value):
             return value
-        case ast.Name(id=name) if name in CONSTANTS:
-            return CONSTANTS[name]
-        case ast.Attribute(value=ast.Name(id="math"), attr=name) if name in CONSTANTS:
+        case ast.Name(id=name) | ast.Attribute(value=ast.Name(id="math"), attr=name) if name in CONSTANTS:
             return CONSTANTS[name]
         case ast.List(elts=items) | ast.Tuple(elts=items):
             return [_value(item) for item in items]
-        case ast.UnaryOp(op=op, operand=operand) if type(op) in _UNARY:
-            return _UNARY[type(op)](_number(operand))
-        case ast.BinOp(left=left, op=ast.Pow(), right=right):
-            return _checked(_power(_number(left), _number(right)))
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-            return _checked(_BINARY[type(op)](_number(left), _number(right)))
-        case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARE:
-            return _COMPARE[type(op)](_number(left), _number(right))
-        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in FUNCTIONS:
-            return _checked(FUNCTIONS[name](*map(_value, arguments)))
-        case ast.Call(func=ast.Attribute(value=ast.Name(id="math"), attr=name), args=arguments, keywords=[]) if (
-            name in FUNCTIONS
-        ):
+        case ast.UnaryOp(op=op, operand=operand) if type(op) in _OPERATORS:
+            return _OPERATORS[type(op)](_number(operand))
+        case ast.BinOp(left, op, right) | ast.Compare(left, [op], [right]) if type(op) in _OPERATORS:
+            return _checked(_OPERATORS[type(op)](_number(left), _number(right)))
+        case ast.Call(ast.Name(name) | ast.Attribute(ast.Name("math"), name), arguments, []) if name in FUNCTIONS:
             return _checked(FUNCTIONS[name](*map(_value, arguments)))
     raise InputError(
         f"`{ast.unparse(node)[:80]}` is not allowed: use numbers, + - * / // % **, and functions of math."

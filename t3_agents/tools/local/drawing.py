@@ -272,18 +272,15 @@ _CORNERS = {"triangle": 3, "diamond": 4, "pentagon": 5, "hexagon": 6, "star": 10
 
 def _shape(item: _Item, canvas: ImageDraw.ImageDraw, middle: tuple[float, float], radius: float) -> None:
     x, y = middle
-    if item.kind == "circle":
-        canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=item.colour)
+    across = radius * (0.9 if item.kind == "square" else 1)
+    down = across * (0.55 if item.kind in ("ellipse", "rectangle") else 1)
+    box = (x - across, y - down, x + across, y + down)
+    if item.kind in ("circle", "ellipse"):
+        canvas.ellipse(box, fill=item.colour)
     elif item.kind == "ring":
-        thick = max(2, round(radius / 5))
-        canvas.ellipse((x - radius, y - radius, x + radius, y + radius), outline=item.colour, width=thick)
-    elif item.kind == "ellipse":
-        canvas.ellipse((x - radius, y - radius * 0.55, x + radius, y + radius * 0.55), fill=item.colour)
-    elif item.kind == "square":
-        side = radius * 0.9
-        canvas.rectangle((x - side, y - side, x + side, y + side), fill=item.colour)
-    elif item.kind == "rectangle":
-        canvas.rectangle((x - radius, y - radius * 0.55, x + radius, y + radius * 0.55), fill=item.colour)
+        canvas.ellipse(box, outline=item.colour, width=max(2, round(radius / 5)))
+    elif item.kind in ("square", "rectangle"):
+        canvas.rectangle(box, fill=item.colour)
     elif item.kind == "line":
         canvas.line((x - radius, y, x + radius, y), fill=item.colour, width=max(2, round(radius / 12)))
     else:

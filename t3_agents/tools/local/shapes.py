@@ -76,6 +76,13 @@ class Drawing:
     shapes: tuple[Shape, ...]
 
 
+def covered(inner: Sequence[int], outer: Sequence[int]) -> float:
+    """Share of one box that lies in another."""
+    wide = max(0, min(inner[2], outer[2]) - max(inner[0], outer[0]))
+    high = max(0, min(inner[3], outer[3]) - max(inner[1], outer[1]))
+    return wide * high / max(1, (inner[2] - inner[0]) * (inner[3] - inner[1]))
+
+
 def chosen(shapes: Sequence[Shape], names: Set[str]) -> list[Shape]:
     """The shapes whose kind and colour are among some words (stems); words that name neither do not count."""
     kinds = {kind for name in names for kind in KIND_NAMES.get(name, ())}

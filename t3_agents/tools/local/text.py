@@ -48,10 +48,15 @@ def shorten(text: str, limit: int) -> str:
     """Cut a text at a line or word end and say how much is missing."""
     if len(text) <= limit:
         return text
+    cut = cut_at_word(text, limit)
+    return f"{cut}\n[{len(text) - len(cut)} more characters cut]"
+
+
+def cut_at_word(text: str, limit: int) -> str:
+    """The start of a text, up to the last line or word end before a number of characters."""
     cut = text[:limit]
     end = max(cut.rfind("\n"), cut.rfind(" "))
-    cut = cut[:end] if end > limit // 2 else cut
-    return f"{cut.rstrip()}\n[{len(text) - len(cut)} more characters cut]"
+    return (cut[:end] if end > limit // 2 else cut).rstrip()
 
 
 def take_quoted(text: str) -> tuple[str, list[str]]:

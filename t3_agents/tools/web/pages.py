@@ -188,30 +188,21 @@ def is_public(address: str) -> bool:
 def _refuse_private(session: Any) -> None:
     """Check the address that a session is really connected to: a name may be resolved differently each time."""
     from requests.adapters import HTTPAdapter
-    from urllib3.connection import HTTPConnection, HTTPSConnection
     from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-    class Checked:
-        def _new_conn(self) -> socket.socket:
-            connected = super()._new_conn()
-            if not is_public(connected.getpeername()[0]):
-                connected.close()
-                raise InputError(f"{self.host} is a private address and is not visited.")
-            return connected
+    def checked(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
+        class Connection(pool.ConnectionCls):
+            def _new_conn(self) -> socket.socket:
+                connected = super()._new_conn()
+                if not is_public(connected.getpeername()[0]):
+                    connected.close()
+                    raise InputError(f"{self.host} is a private address and is not visited.")
+                return connected
 
-    class CheckedHTTP(Checked, HTTPConnection):
-        pass
-
-    class CheckedHTTPS(Checked, HTTPSConnection):
-        pass
-
-    class HTTPPool(HTTPConnectionPool):
-        ConnectionCls = CheckedHTTP
-
-    class HTTPSPool(HTTPSConnectionPool):
-        ConnectionCls = CheckedHTTPS
+        return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
 
     adapter = HTTPAdapter(max_retries=0)
-    adapter.poolmanager.pool_classes_by_scheme = {"http": HTTPPool, "https": HTTPSPool}
+    pools = {"http": checked(HTTPConnectionPool), "https": checked(HTTPSConnectionPool)}
+    adapter.poolmanager.pool_classes_by_scheme = pools
     session.mount("http://", adapter)
     session.mount("https://", adapter)
