@@ -38,10 +38,7 @@ COMMANDS = {
     "run": ("t3_agents.commands.run:main", "Ask an agent one question, with files."),
     "serve": ("t3_agents.commands.serve:main", "Serve an agent's controller over the OpenAI protocol."),
     "synth": ("dataset_builder.synthesis.commands:main", "Synthesize tasks and trajectories with a teacher."),
-    "synth contamination": (
-        "dataset_builder.synthesis.contamination:main",
-        "Find queries near questions of a benchmark.",
-    ),
+    "synth contamination": ("dataset_builder.synthesis.contamination:main", "Find queries near benchmark questions."),
     "synth inspect": ("dataset_builder.synthesis.commands:inspect", "Show the whole story of one candidate."),
     "synth status": ("dataset_builder.synthesis.commands:status", "Show how far a run is, also while it is running."),
     "train": ("trainers.sft:main", "Tune a controller on trajectories with TRL and PEFT."),

@@ -157,18 +157,8 @@ class Stages:
             raise T3Error(f"The stage `{name}` failed: {said[-1] if said else 'it printed nothing'} (see {log}).")
 
 
-def quickstart(config: QuickstartConfig) -> Path:
-    """Run all stages.
-
-    Args:
-        config ([`QuickstartConfig`]): what to run.
-
-    Returns:
-        `Path`: the report, `<output>/report.md`.
-
-    Raises:
-        T3Error: when a stage cannot be done.
-    """
+def main(config: QuickstartConfig) -> int:
+    """`t3 quickstart`: run all stages; the report is `<output>/report.md`."""
     from ..evaluation.scenarios import load_tasks
 
     config.check()
@@ -198,7 +188,7 @@ def quickstart(config: QuickstartConfig) -> Path:
             _call("eval scenarios", _evaluation(config, folder, agent, "tuned"))
         with stages.stage("report", "Report"):
             _report(config, folder, stages)
-    return folder / "report.md"
+    return 0
 
 
 def _argv(command: str, options: dict[str, Any]) -> list[str]:
@@ -279,9 +269,3 @@ def _report(config: QuickstartConfig, folder: Path, stages: Stages) -> None:
     write_report(folder, results, runs, description)
     print_table(results)
     print(f"\nReport: {folder / 'report.md'}   Agent: {folder / 'train' / 'agent'}   Dataset: {folder / 'dataset'}")
-
-
-def main(config: QuickstartConfig) -> int:
-    """`t3 quickstart`: run all stages."""
-    quickstart(config)
-    return 0

@@ -262,7 +262,7 @@ class AgentFactory:
 
     def _configure(self, model: VLMModel | ServerModel) -> None:
         if isinstance(model, VLMModel):
-            model.engine.max_batch_size = self.config.num_workers
+            model.engine.decoder.max_batch_size = self.config.num_workers
         if self.config.max_new_tokens is not None:
             model.generation["max_new_tokens"] = self.config.max_new_tokens
         if self.config.temperature is not None:

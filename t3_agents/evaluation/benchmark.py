@@ -170,12 +170,14 @@ def attachment(folder: Path, name: str, path: str) -> File:
     return file
 
 
-def hub_snapshot(name: str, dataset: str | Path, revision: str | None, advice: str, **options: Any) -> Path:
-    """Folder with the Hub copy of a benchmark, named by its commit.
+def locate(
+    name: str, dataset: str | Path, revision: str | None, advice: str, **options: Any
+) -> tuple[Path, str | None]:
+    """Folder with a benchmark, and the commit of a Hub copy.
 
     Args:
         name (`str`), advice (`str`): of the benchmark, and what to do when it cannot be fetched, for the message.
-        dataset (`str` or `Path`): Hub id.
+        dataset (`str` or `Path`): folder, zip or Hub id.
         revision (`str`, *optional*): commit.
         options: of `snapshot_download`.
 
@@ -185,8 +187,12 @@ def hub_snapshot(name: str, dataset: str | Path, revision: str | None, advice: s
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, HTTPError
 
+    path = Path(dataset)
+    if path.exists():
+        return path if path.is_dir() else unpack(path), None
     try:
-        return Path(snapshot_download(str(dataset), repo_type="dataset", revision=revision, **options))
+        snapshot = Path(snapshot_download(str(dataset), repo_type="dataset", revision=revision, **options))
+        return snapshot, snapshot.name
     except (HFValidationError, HTTPError, OSError) as error:
         raise InputError(
             f"{name} is neither at `{dataset}` nor reachable on the Hub ({type(error).__name__}): {advice}."
@@ -199,10 +205,8 @@ def unpack(archive: Path) -> Path:
     Raises:
         InputError: when it is no zip, or a member would be written outside the folder, is a link or is too large.
     """
-    digest = hashlib.sha256()
     with archive.open("rb") as stream:
-        while chunk := stream.read(2**20):
-            digest.update(chunk)
+        digest = hashlib.file_digest(stream, "sha256")
     target = cache_dir() / "benchmarks" / digest.hexdigest()[:16]
     if target.is_dir():
         return target

@@ -92,9 +92,7 @@ def build_processor(tokenizer: PreTrainedTokenizerBase) -> Idefics3Processor:
     tokenizer.pad_token = "<|endoftext|>"
     tokenizer.chat_template = None
     image_processor = Idefics3ImageProcessorPil(
-        do_image_splitting=False,
-        size={"longest_edge": IMAGE_SIZE},
-        max_image_size={"longest_edge": IMAGE_SIZE},
+        do_image_splitting=False, size={"longest_edge": IMAGE_SIZE}, max_image_size={"longest_edge": IMAGE_SIZE}
     )
     return Idefics3Processor(image_processor, tokenizer, image_seq_len=IMAGE_TOKENS, chat_template=CHAT_TEMPLATE)
 

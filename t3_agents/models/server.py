@@ -11,15 +11,7 @@ from smolagents.monitoring import TokenUsage
 from ..errors import InputError
 from ..media import data_url, encode_image
 from ..tracing import model_call, record_usage
-from .endpoint import (
-    BrokenReply,
-    Endpoint,
-    EndpointError,
-    RefusedRequest,
-    WrongEndpoint,
-    tokens_of,
-    wire_messages,
-)
+from .endpoint import BrokenReply, Endpoint, EndpointError, RefusedRequest, WrongEndpoint, tokens_of, wire_messages
 
 
 logger = logging.getLogger(__name__)

@@ -258,7 +258,8 @@ class Solver(WorkspaceTool):
     inputs = {"command": {"type": "string", "description": "Python code, also as a Markdown block"}}
 
     def forward(self, command: str) -> str:
-        return run_solution(command, "print(solution())").logs.strip() or "The code returned nothing."
+        logs, _ = run_solution(command, "print(solution())")
+        return logs.strip() or "The code returned nothing."
 
 
 class Plot(WorkspaceTool):
@@ -272,7 +273,7 @@ class Plot(WorkspaceTool):
     inputs = {"command": {"type": "string", "description": "Python code, also as a Markdown block"}}
 
     def forward(self, command: str) -> str:
-        pictures = run_solution(command, "solution().savefig('plot.png')").pictures
+        _, pictures = run_solution(command, "solution().savefig('plot.png')")
         if not pictures:
             raise InputError("`solution()` must return a matplotlib figure.")
         return self.save_image(pictures[0], "plot")

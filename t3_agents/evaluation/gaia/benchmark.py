@@ -23,7 +23,7 @@ from t3_agents.task import Task
 from t3_agents.trajectory import Trajectory
 
 from ..baselines import AgentWrapper
-from ..benchmark import Benchmark, LoadedTasks, attachment, hub_snapshot
+from ..benchmark import Benchmark, LoadedTasks, attachment, locate
 from ..config import RunConfig, ScoreConfig
 from ..error_types import error_type
 from ..results import TaskScore, base_score
@@ -110,7 +110,12 @@ def load_gaia(
     """
     if split not in SPLITS or not set(levels) <= set(LEVELS) or not levels:
         raise InputError(f"GAIA has the splits {' and '.join(SPLITS)} and the levels {', '.join(LEVELS)}.")
-    folder, commit = _locate(dataset, split, revision)
+    advice = (
+        f"it is gated, accept its conditions at https://huggingface.co/datasets/{HUB_ID} and log in with `hf auth "
+        "login`, or pass a folder with your copy as `--dataset`"
+    )
+    place, commit = locate("GAIA", dataset, revision, advice, allow_patterns=[f"2023/{split}/*"])
+    folder = place / "2023" / split if (place / "2023" / split).is_dir() else place
     loaded = LoadedTasks([], str(dataset) if commit else Path(dataset).resolve().name, split, commit)
     for number, row in enumerate(_read_rows(folder), start=1):
         row_id = row.get("task_id") if isinstance(row, dict) else None
@@ -122,22 +127,6 @@ def load_gaia(
     if not loaded.tasks and not loaded.bad:
         raise InputError(f"{loaded.name} has no {split} tasks of level {', '.join(levels)}.")
     return loaded
-
-
-def _locate(dataset: str | Path, split: str, revision: str | None) -> tuple[Path, str | None]:
-    """Folder of the split, and the commit of a Hub copy."""
-    path = Path(dataset)
-    if path.is_dir():
-        return (path / "2023" / split if (path / "2023" / split).is_dir() else path), None
-    snapshot = hub_snapshot(
-        "GAIA",
-        dataset,
-        revision,
-        f"it is gated, accept its conditions at https://huggingface.co/datasets/{HUB_ID} and log in with `hf auth "
-        "login`, or pass a folder with your copy as `--dataset`",
-        allow_patterns=[f"2023/{split}/*"],
-    )
-    return snapshot / "2023" / split, snapshot.name
 
 
 def _read_rows(folder: Path) -> list[Any]:

@@ -22,7 +22,7 @@ from t3_agents.tools.gta import GTA_TO_PAPER
 from t3_agents.trajectory import Trajectory
 from t3_agents.verifiers import calls_in_place, tools_called
 
-from ..benchmark import Benchmark, LoadedTasks, attachment, hub_snapshot, unpack
+from ..benchmark import Benchmark, LoadedTasks, attachment, locate, unpack
 from ..config import RunConfig, ScoreConfig
 from ..error_types import error_type
 from ..results import TaskScore, base_score
@@ -85,7 +85,8 @@ def load_gta(dataset: str | Path = HUB_ID, revision: str | None = None) -> Loade
     Raises:
         InputError: when it cannot be found or its files are not in GTA's form. Rows that cannot be used are in `bad`.
     """
-    place, commit = _locate(dataset, revision)
+    advice = "download gta_dataset.zip from https://github.com/open-compass/GTA/releases and pass it as `--dataset`"
+    place, commit = locate("GTA", dataset, revision, advice)
     folder = _folder_with_rows(place)
     rows = _read_json(folder / DATASET_FILE)
     tools = _read_json(folder / TOOLS_FILE)
@@ -99,22 +100,6 @@ def load_gta(dataset: str | Path = HUB_ID, revision: str | None = None) -> Loade
     if not rows:
         raise InputError(f"{folder / DATASET_FILE} holds no rows.")
     return loaded
-
-
-def _locate(dataset: str | Path, revision: str | None) -> tuple[Path, str | None]:
-    """Folder with the files, and the commit of a Hub copy."""
-    path = Path(dataset)
-    if path.is_dir():
-        return path, None
-    if path.is_file():
-        return unpack(path), None
-    snapshot = hub_snapshot(
-        "GTA",
-        dataset,
-        revision,
-        "download gta_dataset.zip from https://github.com/open-compass/GTA/releases and pass it as `--dataset`",
-    )
-    return snapshot, snapshot.name
 
 
 def _folder_with_rows(place: Path) -> Path:
@@ -250,38 +235,28 @@ def score_end_to_end(trajectories: Sequence[Trajectory], scoring: str, embed: Em
     for trajectory in trajectories:
         origin = trajectory.task.origin
         score = base_score(trajectory)
-        own = uses_gta_tools(trajectory)
+        own = any(tool["name"] in gta_scoring.TOOLS for tool in trajectory.provenance.get("toolbox", []))
         calls = [call for call in map(call_of, origin["solution"]) if call]
         expected = [(call["name"],) if own else GTA_TO_PAPER[call["name"]] for call in calls]
         expected = [names for names in expected if names]
-        counts: dict[str, list[float]] = {}
+        known = origin["gt_answer"]
         if scoring == "paper":
-            value = gta_scoring.paper_score(trajectory.answer, origin["gt_answer"])
+            value = gta_scoring.paper_score(trajectory.answer, known)
             counts = {} if value is None else {"ans_acc": [value, 1]}
         else:
-            counts = gta_scoring.end_to_end_counts(
-                turns_of(trajectory), origin["solution"], origin["gt_answer"], embed
-            )
+            counts = gta_scoring.end_to_end_counts(turns_of(trajectory), origin["solution"], known, embed)
             if not own:
                 counts = {name: counts[name] for name in counts if name == "ans_acc"}
         places = calls_in_place(tools_called(trajectory), expected)
         score.counts = {**counts, "tool_acc": [sum(places), len(places)], **score.counts}
-        if isinstance(origin["gt_answer"], dict) and "ans_acc" in counts:
+        if isinstance(known, dict) and "ans_acc" in counts:
             score.correct = counts["ans_acc"][0] == 1
         arguments = [(call["name"], call["arguments"]) for call in calls] if own else []
         score.error_type = error_type(trajectory, score.correct, expected, arguments)
-        score.groups = {"answer": _answer_kind(origin["gt_answer"]), "tool": sorted(set(trajectory.task.tools))}
+        kind = "picture" if not known else "closed" if isinstance(known, dict) else "open"
+        score.groups = {"answer": kind, "tool": sorted(set(trajectory.task.tools))}
         scores.append(score)
     return scores
-
-
-def _answer_kind(known: gta_scoring.Known) -> str:
-    return "picture" if not known else "closed" if isinstance(known, dict) else "open"
-
-
-def uses_gta_tools(trajectory: Trajectory) -> bool:
-    """Whether the agent had tools of GTA's toolbox."""
-    return any(tool["name"] in gta_scoring.TOOLS for tool in trajectory.provenance.get("toolbox", []))
 
 
 def turns_of(trajectory: Trajectory) -> list[Turn]:

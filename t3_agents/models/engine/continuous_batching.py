@@ -155,6 +155,7 @@ class SlotDecoder:
 
     @property
     def cached_bytes(self) -> int:
+        """Memory of the keys and values that are kept between requests."""
         return self.tree.num_bytes
 
     def clear(self) -> None:
@@ -246,12 +247,10 @@ class SlotDecoder:
     def _read_prompt(self, row: _Row) -> torch.Tensor:
         """Logits of shape `(1, vocabulary)` behind the last token."""
         request, slots, keys, ids = row.request, self._slots, row.keys, row.ids
-        pieces = self.tree.match(keys[:-1])
-        start = sum(count for _, count in pieces)
+        start = sum(count for _, count in self.tree.match(keys[:-1]))
         for first, last in request.conversation.image_spans:
             if first < start < last:
                 start = first
-        pieces = _first_tokens(pieces, start)
         request.cached_tokens = max(request.cached_tokens, start)
         device = self.model.device
         spans = request.conversation.image_spans
@@ -259,7 +258,7 @@ class SlotDecoder:
         pixels = {name: value.to(device) for name, value in self.encoder.pixel_inputs([images]).items()}
         pictures = {(first, last): keys[first][0] for first, last in spans}
         position_ids, row.position_shift = self.positions.of_prompt(ids, pictures, start, pixels)
-        number = slots.add(pieces, len(ids))
+        number = slots.add(self.tree.match(keys[:start]), len(ids))
         batch = slots.expect({number: len(ids) - start}, device)
         logits = self._call_model(batch, ids[start:], position_ids.to(device), logits_to_keep=1, **pixels)
         slots.lengths[number] = len(ids)
@@ -355,17 +354,6 @@ class SlotDecoder:
         self._rows.pop()
         row.request.batch_size = max(row.request.batch_size, 1)
         finished.append(row.request)
-
-
-def _first_tokens(pieces: list[tuple[Any, int]], number: int) -> list[tuple[Any, int]]:
-    """Pieces cut to a number of tokens."""
-    kept = []
-    for layers, count in pieces:
-        if number <= 0:
-            break
-        kept.append((layers, min(count, number)))
-        number -= count
-    return kept
 
 
 def _is_out_of_memory(error: Exception) -> bool:

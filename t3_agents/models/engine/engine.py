@@ -68,20 +68,6 @@ class Engine:
         self._taken: list[Request] = []
         self._led = False
 
-    @property
-    def max_batch_size(self) -> int:
-        """Requests that run together."""
-        return self.decoder.max_batch_size
-
-    @max_batch_size.setter
-    def max_batch_size(self, value: int) -> None:
-        self.decoder.max_batch_size = value
-
-    @property
-    def cached_bytes(self) -> int:
-        """Memory of the keys and values that are kept between requests."""
-        return self.decoder.cached_bytes
-
     def generate(self, request: Request) -> list[int]:
         """Produced ids of a request, with the end-of-turn token if it came.
 

@@ -49,23 +49,15 @@ def draft(tables: Sequence[DraftTable], ids: Sequence[int], number: int) -> list
         number (`int`): tokens at most.
 
     Returns:
-        `list[int]`: the guessed tokens; it ends where no table knows how to go on.
+        `list[int]`: the guessed tokens; it ends where no table knows what follows.
     """
     tail, guessed = list(ids[-DraftTable.longest_run :]), []
     while len(guessed) < number:
-        token = _next_token(tables, tail)
+        runs = (tuple(tail[first:]) for first in range(len(tail)))
+        found = (table.followed(run) for run in runs for table in tables)
+        token = next((token for token in found if token is not None), None)
         if token is None:
             break
         guessed.append(token)
         tail = [*tail, token][-DraftTable.longest_run :]
     return guessed
-
-
-def _next_token(tables: Sequence[DraftTable], tail: Sequence[int]) -> int | None:
-    for first in range(len(tail)):
-        run = tuple(tail[first:])
-        for table in tables:
-            token = table.followed(run)
-            if token is not None:
-                return token
-    return None

@@ -90,7 +90,12 @@ class WaveDecoder:
         seed = settings.pop("seed", None)
         if seed is not None:
             torch.manual_seed(seed)
-        ends = _Ends(self.encoder.tokenizer, batch, longest)
+        stops = [StopStrings(self.encoder.tokenizer, request.stop_sequences) for request in batch]
+
+        def ended(input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+            rows = zip(batch, stops, input_ids[:, longest:].tolist(), strict=True)
+            return torch.tensor([_has_ended(*row) for row in rows], device=device)
+
         suppressed = [*(settings.pop("suppress_tokens", None) or []), self.encoder.image_token_id]
         with torch.inference_mode():
             output = self.model.generate(
@@ -100,7 +105,7 @@ class WaveDecoder:
                 **settings,
                 max_new_tokens=max(request.settings["max_new_tokens"] for request in batch),
                 suppress_tokens=suppressed,
-                stopping_criteria=[ends],
+                stopping_criteria=[ended],
             )
         for row, request in enumerate(batch):
             if request.error is None:
@@ -117,23 +122,9 @@ class WaveDecoder:
         return StopStrings(self.encoder.tokenizer, request.stop_sequences).cut(ids)
 
 
-class _Ends:
-    """A stopping criterion: each row ends at its own length, its own stop strings, or when it is interrupted."""
-
-    def __init__(self, tokenizer: Any, batch: list[Request], prompt_length: int):
-        self.batch = batch
-        self.prompt_length = prompt_length
-        self.stops = [StopStrings(tokenizer, request.stop_sequences) for request in batch]
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        produced = input_ids[:, self.prompt_length :].tolist()
-        ended = [self._has_ended(number, ids) for number, ids in enumerate(produced)]
-        return torch.tensor(ended, device=input_ids.device)
-
-    def _has_ended(self, number: int, ids: list[int]) -> bool:
-        request = self.batch[number]
-        too_long = len(ids) >= request.settings["max_new_tokens"]
-        return request.is_interrupted() or too_long or self.stops[number].end(ids)
+def _has_ended(request: Request, stops: StopStrings, ids: list[int]) -> bool:
+    """Whether a row ends: at its own length, its own stop strings, or because it is interrupted."""
+    return request.is_interrupted() or len(ids) >= request.settings["max_new_tokens"] or stops.end(ids)
 
 
 def _shared_settings(request: Request) -> dict[str, Any]:

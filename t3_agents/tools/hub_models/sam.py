@@ -80,11 +80,17 @@ def named_masks(image: Image.Image, text: str, model: str, **placement: str | No
         placement: as in [`masks_in_boxes`].
     """
     import torch
+    from transformers import AutoTokenizer
 
     sam, pixels, _ = _prepare("Sam3Model", image, model, placement)
-    words = _tokenizer(model, placement.get("revision"))(
-        text, padding="max_length", max_length=_TEXT_TOKENS, truncation=True, return_tensors="pt"
-    ).to(pixels.device)
+    revision = placement.get("revision")
+    with loading(model):
+        tokenizer = load_once(
+            ("tokenizer", model, revision), lambda: AutoTokenizer.from_pretrained(model, revision=revision)
+        )
+    words = tokenizer(text, padding="max_length", max_length=_TEXT_TOKENS, truncation=True, return_tensors="pt").to(
+        pixels.device
+    )
     with sam.lock, torch.inference_mode():
         outputs = sam.model(pixel_values=pixels, input_ids=words["input_ids"], attention_mask=words["attention_mask"])
     # How likely each query is right, times how likely the thing is there at all.
@@ -100,15 +106,6 @@ def _prepare(model_class: str, image: Image.Image, model: str, placement: dict[s
     pixels = sam.processor(images=image, return_tensors="pt")["pixel_values"].to(sam.model.device, sam.model.dtype)
     across, down = pixels.shape[-1] / image.width, pixels.shape[-2] / image.height
     return sam, pixels, pixels.new_tensor([across, down, across, down])
-
-
-def _tokenizer(model: str, revision: str | None):
-    from transformers import AutoTokenizer
-
-    with loading(model):
-        return load_once(
-            ("tokenizer", model, revision), lambda: AutoTokenizer.from_pretrained(model, revision=revision)
-        )
 
 
 def _bounds(masks):

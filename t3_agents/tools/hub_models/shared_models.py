@@ -28,15 +28,8 @@ _ONNX_THREADS = 4
 """More make the small networks of the tools no faster."""
 
 _lock = threading.Lock()
-_slots: dict[tuple, _Slot] = {}
-
-
-class _Slot:
-    """One model and the lock of those who wait for it; a load that fails leaves it empty, so the next call retries."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.value: Any = None
+_loaded: dict[tuple, Any] = {}
+_waiting: dict[tuple, threading.Lock] = {}
 
 
 def onnx_threads() -> int:
@@ -50,14 +43,14 @@ def load_once(key: tuple, load: Callable[[], Any]) -> Any:
 
     Args:
         key (`tuple`): hashable, what makes two models the same: kind, name, revision, device, dtype.
-        load (`Callable`): loads the model; what it raises reaches the caller and nothing is kept.
+        load (`Callable`): loads the model; what it raises reaches the caller, and the next call retries.
     """
     with _lock:
-        slot = _slots.setdefault(key, _Slot())
-    with slot.lock:
-        if slot.value is None:
-            slot.value = load()
-        return slot.value
+        lock = _waiting.setdefault(key, threading.Lock())
+    with lock:
+        if key not in _loaded:
+            _loaded[key] = load()
+        return _loaded[key]
 
 
 def onnx_session(purpose: str, weights: Callable[[], bytes]) -> Any:
@@ -203,7 +196,9 @@ def ask(model: Model, question: str, images: Sequence[Image.Image] = ()) -> str:
     Raises:
         InputError: when the model or its server fails.
     """
-    content = [{"type": "image", "image": _reduced(image)} for image in images] + [{"type": "text", "text": question}]
+    side = (MAX_SIDE, MAX_SIDE)
+    reduced = [image if max(image.size) <= MAX_SIDE else ImageOps.contain(image, side) for image in images]
+    content = [*({"type": "image", "image": image} for image in reduced), {"type": "text", "text": question}]
     try:
         reply = model.generate([{"role": "user", "content": content}])
     except InputError:
@@ -211,10 +206,6 @@ def ask(model: Model, question: str, images: Sequence[Image.Image] = ()) -> str:
     except Exception as error:  # servers and their clients raise anything
         raise InputError(f"The model behind this tool failed ({type(error).__name__}: {error}).") from error
     return str(reply.content or "").strip()
-
-
-def _reduced(image: Image.Image) -> Image.Image:
-    return image if max(image.size) <= MAX_SIDE else ImageOps.contain(image, (MAX_SIDE, MAX_SIDE))
 
 
 class AskingTool(WorkspaceTool):

@@ -15,25 +15,17 @@ from t3_agents.turns import parse_python
 MAX_CHARS = 1000
 MAX_BITS = 10_000
 """Size of a whole number, about 3,000 digits."""
-_MAX_FACTORIAL = 1000
 
 
-def _factorial(number: Any) -> int:
-    if not 0 <= number <= _MAX_FACTORIAL:
-        raise InputError(f"`factorial` takes whole numbers from 0 to {_MAX_FACTORIAL}.")
-    return math.factorial(number)
+def _limited(function: Callable, most: int) -> Callable:
+    """A function that refuses a first number above a limit, where it would take long."""
 
+    def checked(number: Any, *others: Any) -> int:
+        if number > most:
+            raise InputError(f"`{function.__name__}` takes whole numbers up to {most}.")
+        return function(number, *others)
 
-def _combinations(n: int, k: int) -> int:
-    if n > 10 * _MAX_FACTORIAL:
-        raise InputError(f"`comb` and `perm` take numbers up to {10 * _MAX_FACTORIAL}.")
-    return math.comb(n, k)
-
-
-def _permutations(n: int, k: int | None = None) -> int:
-    if n > _MAX_FACTORIAL:
-        raise InputError(f"`perm` takes numbers up to {_MAX_FACTORIAL}.")
-    return math.perm(n, k)
+    return checked
 
 
 def _power(base: Any, exponent: Any) -> Any:
@@ -74,7 +66,8 @@ _MATH = (
 FUNCTIONS: dict[str, Callable] = {
     **{name: getattr(math, name) for name in _MATH},
     **{"abs": abs, "round": round, "min": min, "max": max, "sum": sum, "int": int, "float": float, "len": len},
-    **{"factorial": _factorial, "comb": _combinations, "perm": _permutations, "pow": _power},
+    **{"factorial": _limited(math.factorial, 1000), "comb": _limited(math.comb, 10_000)},
+    **{"perm": _limited(math.perm, 1000), "pow": _power},
 }
 CONSTANTS = {"pi": math.pi, "e": math.e, "tau": math.tau, "inf": math.inf}
 

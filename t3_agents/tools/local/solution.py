@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from PIL import Image
 from smolagents.local_python_executor import ExecutionTimeoutError, InterpreterError
@@ -17,24 +16,15 @@ _SECONDS = 20
 _IMPORTS = ["sympy", "numpy", "matplotlib"]
 
 
-class Solution(NamedTuple):
-    """What a program left.
-
-    Args:
-        logs (`str`): what it printed.
-        pictures (`list[PIL.Image.Image]`): picture files that it wrote, oldest first.
-    """
-
-    logs: str
-    pictures: list[Image.Image]
-
-
-def run_solution(command: str, call: str) -> Solution:
+def run_solution(command: str, call: str) -> tuple[str, list[Image.Image]]:
     """Run a program and then one more line, in a sandbox and a workspace of their own.
 
     Args:
         command (`str`): Python code, also as a Markdown block.
         call (`str`): the line.
+
+    Returns:
+        `tuple[str, list[PIL.Image.Image]]`: what was printed, and the picture files that were written, oldest first.
 
     Raises:
         InputError: when the program defines no `solution`, or fails; the message says how.
@@ -53,4 +43,4 @@ def run_solution(command: str, call: str) -> Solution:
             raise InputError(f"The code failed: {str(error)[:500]}") from None
         finally:
             executor.cleanup()
-        return Solution(result.logs, [file.open_image() for file in workspace.new_images()])
+        return result.logs, [file.open_image() for file in workspace.new_images()]

@@ -158,6 +158,6 @@ def test_memory_is_bounded_over_many_tasks(tiny_vlm):
     most = 0
     for trajectory in rollout(make_agent, make_tasks(200), num_workers=4):
         assert trajectory.end_reason == "max_steps"
-        most = max(most, model.engine.cached_bytes)
+        most = max(most, model.engine.decoder.cached_bytes)
     assert 900 * per_token < most <= 1000 * per_token
     assert model.engine.decoder._slots.num_bytes == 0

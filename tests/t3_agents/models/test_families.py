@@ -77,7 +77,7 @@ def test_what_cannot_be_reused_is_said(make_model, caplog):
     with caplog.at_level(logging.WARNING):
         model = make_model()
     assert type(model.model).__name__ in caplog.text and "not kept between turns" in caplog.text
-    assert model.engine.cached_bytes == 0
+    assert model.engine.decoder.cached_bytes == 0
 
 
 @pytest.mark.parametrize("family", ["smolvlm", "gemma3"], indirect=True)

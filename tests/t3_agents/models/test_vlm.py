@@ -153,7 +153,7 @@ class TestReuse:
 
     def test_nothing_is_kept_after_clear(self, model):
         model.generate([user("hello")])
-        assert model.engine.cached_bytes
+        assert model.engine.decoder.cached_bytes
         model.engine.clear()
         assert model.generate([user("hello")]).raw.cached_tokens == 0
 

@@ -140,7 +140,7 @@ class TestKeptPrefixes:
             for layer in n.layers
             for t in layer
         }
-        assert engine.cached_bytes == tree.num_tokens * size == sum(storages.values())
+        assert engine.decoder.cached_bytes == tree.num_tokens * size == sum(storages.values())
 
     @pytest.mark.parametrize("bound", [0, 30, 100, 250])
     def test_the_bound_holds_over_many_tasks(self, loaded, make_request, alone, bound):
