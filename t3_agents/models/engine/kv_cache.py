@@ -229,23 +229,24 @@ class _SlotLayer(DynamicLayer):
         """Buffers of keys and values, of shape `(rows, num_kv_heads, tokens, head_dim)`; empty while none is held."""
 
     def allocate(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        if self.rooms:
-            return
-        rows, tokens = self.slots.room
-        # Zeros: what a mask hides is multiplied by zero, which leaves a NaN a NaN.
-        self.rooms = tuple(new.new_zeros(rows, new.shape[1], tokens, new.shape[3]) for new in (keys, values))
-        self.dtype, self.device = keys.dtype, keys.device
-        self.is_initialized = True
+        if not self.rooms:
+            self.rooms = self._zeros_like((keys, values))
+            self.dtype, self.device = keys.dtype, keys.device
+            self.is_initialized = True
 
     def grow(self) -> None:
         if not self.rooms:
             return
-        before = self.rooms
-        self.release()
-        self.allocate(*before)
+        # Where there is no memory for larger buffers, the rows are still in the old ones.
+        before, self.rooms = self.rooms, self._zeros_like(self.rooms)
         used, width = len(self.slots.lengths), max(self.slots.lengths, default=0)
         for room, old in zip(self.rooms, before, strict=True):
             room[:used, :, :width] = old[:used, :, :width]
+
+    def _zeros_like(self, tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        rows, tokens = self.slots.room
+        # Zeros: what a mask hides is multiplied by zero, which leaves a NaN a NaN.
+        return tuple(tensor.new_zeros(rows, tensor.shape[1], tokens, tensor.shape[3]) for tensor in tensors)
 
     def release(self) -> None:
         self.rooms, self.is_initialized = (), False
