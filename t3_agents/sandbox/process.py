@@ -259,11 +259,12 @@ class Sandbox:
         """
         self.signal(signal.SIGSTOP)
         end = time.monotonic() + 5
-        while not all(state in "TtZX" for state in self._thread_states()):
+        while not all(state in "TtZX" for state in self._thread_states()) or "running" in (places := self._places()):
             if time.monotonic() > end:
                 raise SandboxEnded("it could not be stopped")
             os.sched_yield()  # it stops as soon as it gets a turn, sooner than a sleep would end
-        self._standing = self._turns()
+        # Without the right to see where threads are, some may still be on their way to standing.
+        self._standing = self._turns() if all(places) else None
 
     def resume(self) -> None:
         """Let the process go on.
@@ -279,6 +280,10 @@ class Sandbox:
     def _thread_states(self) -> list[str]:
         fields = [self._stat(f"task/{thread}/stat") for thread in self._threads()]
         return [thread[0] if thread else "X" for thread in fields]
+
+    def _places(self) -> list[str]:
+        """Of each thread the system call that it stands in; `running` until it has left its processor."""
+        return [self._read(f"task/{thread}/syscall").strip() for thread in self._threads()]
 
     def _turns(self) -> dict[str, str]:
         """Of each thread how long it has run, and how often it was given a processor."""
@@ -314,7 +319,7 @@ class Sandbox:
             return ""
         try:
             return os.read(descriptor, 2**12).decode(errors="replace")
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):
             return ""
         finally:
             os.close(descriptor)
