@@ -715,7 +715,7 @@ class TestAgents:
             "while True: pass",
             "final_answer('still here')",
         ]
-        trajectory = self.run_codes(codes, code_timeout=1)
+        trajectory = self.run_codes(codes, code_time_limit=1)
         assert trajectory.answer == "still here" and trajectory.images == []
         assert [bool(step.error) for step in trajectory.steps] == [True, True, False, True, False]
 
@@ -726,7 +726,7 @@ class TestAgents:
             "eater": ["x = []\nwhile True: x.append('a' * 2**22)", "final_answer('e')"],
             "writer": ["import os\nfor n in range(99): open(f'{n}', 'w').write('x' * 10**6)", "final_answer('w')"],
         }
-        runs = in_threads([partial(self.run_codes, codes, code_timeout=10) for codes in jobs.values()])
+        runs = in_threads([partial(self.run_codes, codes, code_time_limit=10) for codes in jobs.values()])
         assert [run.answer for run in runs] == ["Ann is 42", "k", "e", "w"]
 
 
