@@ -1,22 +1,22 @@
 """The offline teacher: families of tasks with known answers and programs that solve them."""
 
-from types import ModuleType
+from importlib import import_module
+from pathlib import Path
+
+import yaml
 
 from .base import Move, Scenario, ScenarioTask, make_task, split_of
-from .families import comparisons, documents, drawings, lookups, origins, pictures, recordings, reports, tables
-from .families import vision_only as by_look
 
 
 __all__ = ["SCENARIOS", "Move", "Scenario", "ScenarioTask", "make_task", "split_of"]
 
-_MODULES = (pictures, documents, tables, lookups, by_look, comparisons, drawings, origins, recordings, reports)
+
+def _family(name: str, made_by: str, **words: object) -> Scenario:
+    module, shape = made_by.split(".")
+    return getattr(import_module(f".families.{module}", __name__), shape)(name=name, **words)
 
 
-def _families_of(module: ModuleType) -> list[Scenario]:
-    """The families that a module defines, in its order; classes without a name are what families share."""
-    classes = [found for found in vars(module).values() if isinstance(found, type) and issubclass(found, Scenario)]
-    return [found() for found in classes if found.__module__ == module.__name__ and "name" in vars(found)]
+_CATALOGUE = yaml.safe_load(Path(__file__).with_name("families.yaml").read_text(encoding="utf-8"))
 
-
-SCENARIOS: tuple[Scenario, ...] = tuple(family for module in _MODULES for family in _families_of(module))
-"""All families."""
+SCENARIOS: tuple[Scenario, ...] = tuple(_family(name, **entry) for name, entry in _CATALOGUE.items())
+"""All families, as `families.yaml` lists them."""

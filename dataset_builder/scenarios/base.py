@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import inspect
 import json
 import random
 import re
@@ -78,7 +79,12 @@ class ScenarioTask:
 
 
 class Scenario(ABC):
-    """A family of tasks. One subclass per family.
+    """A family of tasks, or what several families share.
+
+    What a class leaves open is given when it is called, so that families of one shape differ in their words only.
+
+    Args:
+        words: values of attributes that the class declares.
 
     Attributes:
         name (`str`): stable name; the random numbers of a task follow from it.
@@ -98,6 +104,12 @@ class Scenario(ABC):
     unseen: ClassVar[bool] = False
     split: ClassVar[str] = "train"
     vision_only: ClassVar[bool] = False
+
+    def __init__(self, **words: Any):
+        declared = {name for shape in type(self).__mro__ for name in inspect.get_annotations(shape)}
+        if unknown := sorted(words.keys() - declared):
+            raise TypeError(f"{type(self).__name__} has no attribute {', '.join(unknown)}.")
+        vars(self).update(words)
 
     @abstractmethod
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:

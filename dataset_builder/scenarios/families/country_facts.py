@@ -117,25 +117,31 @@ def _column(name: str) -> dict[str, str]:
     return {row[0]: row[position] for row in cells if row[position]}
 
 
-CAPITAL = Topic("capital", "capital", "", _column("capital"))
-LIFE = Topic("life expectancy at birth", "life expectancy at birth", "years", _column("life"))
-AGE = Topic("median age", "median age", "years", _column("age"))
-BIRTHS = Topic("birth rate", "birth rate", "births per 1,000 people", _column("births"))
-OBESITY = Topic("share of adults with obesity", "obesity", "percent", _column("obesity"))
-DOCTORS = Topic("number of physicians per 1,000 people", "physicians density", "physicians", _column("doctors"))
-FOREST = Topic("share of forest in the land", "forest land use", "percent", _column("forest"))
-INTERNET = Topic("share of people who use the internet", "internet users", "percent", _column("internet"))
-MOBILE = Topic(
-    "number of mobile subscriptions per 100 people", "mobile cellular telephones", "subscriptions", _column("mobile")
-)
-RAILWAYS = Topic("length of the railways", "railways", "km", _column("railways"))
-PEAK = Topic("height of the highest point", "highest point", "m", _column("peak"))
-RATE = Topic("exchange rate to the dollar in 2024", "exchange rates", "", _column("rate"))
-INFLATION = Topic("inflation rate in 2024", "inflation rate", "percent", _column("inflation"))
-UNEMPLOYMENT = Topic("unemployment rate in 2024", "unemployment rate", "percent", _column("unemployment"))
-PRODUCT = Topic("first agricultural product", "agricultural products", "", _column("product"))
-SYMBOL = Topic("national symbol", "national symbol", "", _column("symbol"))
-ANTHEM = Topic("title of the national anthem", "national anthem", "", _column("anthem"))
-INDEPENDENCE = Topic(
-    "year of independence", "independence", "", {name: str(c.independence) for name, c in COUNTRIES.items()}
-)
+TOPICS = {
+    "capital": Topic("capital", "capital", "", _column("capital")),
+    "life": Topic("life expectancy at birth", "life expectancy at birth", "years", _column("life")),
+    "age": Topic("median age", "median age", "years", _column("age")),
+    "births": Topic("birth rate", "birth rate", "births per 1,000 people", _column("births")),
+    "obesity": Topic("share of adults with obesity", "obesity", "percent", _column("obesity")),
+    "doctors": Topic("number of physicians per 1,000 people", "physicians density", "physicians", _column("doctors")),
+    "forest": Topic("share of forest in the land", "forest land use", "percent", _column("forest")),
+    "internet": Topic("share of people who use the internet", "internet users", "percent", _column("internet")),
+    "mobile": Topic(
+        "number of mobile subscriptions per 100 people",
+        "mobile cellular telephones",
+        "subscriptions",
+        _column("mobile"),
+    ),
+    "railways": Topic("length of the railways", "railways", "km", _column("railways")),
+    "peak": Topic("height of the highest point", "highest point", "m", _column("peak")),
+    "rate": Topic("exchange rate to the dollar in 2024", "exchange rates", "", _column("rate")),
+    "inflation": Topic("inflation rate in 2024", "inflation rate", "percent", _column("inflation")),
+    "unemployment": Topic("unemployment rate in 2024", "unemployment rate", "percent", _column("unemployment")),
+    "product": Topic("first agricultural product", "agricultural products", "", _column("product")),
+    "symbol": Topic("national symbol", "national symbol", "", _column("symbol")),
+    "anthem": Topic("title of the national anthem", "national anthem", "", _column("anthem")),
+    "independence": Topic(
+        "year of independence", "independence", "", {name: str(c.independence) for name, c in COUNTRIES.items()}
+    ),
+}
+"""What may be asked about countries, by the names that `families.yaml` uses."""

@@ -13,17 +13,6 @@ from .words import ITEMS, date, money, person
 class InvoiceKey(Scenario):
     """An invoice as PDF: look up one line."""
 
-    name = "invoice_key"
-    domain = "finance"
-    paths = ("files/invoice.pdf", "files/bill.pdf", "files/document.pdf", "files/letter.pdf")
-    phrasings = (
-        "What is the {key} of this invoice?",
-        "Which {key} does the invoice name?",
-        "Find the {key} in this invoice.",
-        "Tell me the {key} on the invoice.",
-        "I need the {key} of the invoice.",
-    )
-
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         facts = {
             "due date": date(rng),
@@ -40,17 +29,6 @@ class InvoiceKey(Scenario):
 
 class ClinicLetter(Scenario):
     """A letter in Word: look up one sentence."""
-
-    name = "clinic_letter"
-    domain = "health"
-    paths = ("files/letter.docx", "files/clinic.docx", "files/note.docx", "files/visit.docx")
-    phrasings = (
-        "What is the {key} in this letter?",
-        "Which {key} does the clinic give me?",
-        "Find the {key} in the letter.",
-        "Tell me the {key} of my visit.",
-        "I lost track: what {key} is in the letter?",
-    )
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         facts = {
@@ -69,16 +47,6 @@ class ClinicLetter(Scenario):
 class ProjectSlides(Scenario):
     """A slide deck: look up one line of the plan."""
 
-    name = "project_slides"
-    domain = "technology"
-    paths = ("files/slides.pptx", "files/plan.pptx", "files/deck.pptx", "files/talk.pptx")
-    phrasings = (
-        "When does the {key} start?",
-        "On which day does the {key} begin?",
-        "Find the date of the {key}.",
-        "What is the start of the {key}?",
-        "Which date do the slides give for the {key}?",
-    )
     _phases = ("design", "training", "review", "launch", "test", "pilot", "survey", "rollout")
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
@@ -96,16 +64,6 @@ class ProjectSlides(Scenario):
 
 class OrderDelivery(Scenario):
     """An order as PDF and a delivery note in Word: read one line of both, take the difference."""
-
-    name = "order_delivery"
-    domain = "transportation"
-    phrasings = (
-        "How many {key} are missing from the delivery?",
-        "We ordered {key}. How many did not come?",
-        "How many {key} were ordered but not delivered?",
-        "Compare order and delivery. How many {key} are missing?",
-        "How many {key} does the truck still owe us?",
-    )
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         items = rng.sample(ITEMS, 3)
@@ -129,17 +87,6 @@ class OrderDelivery(Scenario):
 
 class RentContract(Scenario):
     """Unseen: a contract in Word; look up a sum and multiply it by a number from the query."""
-
-    name = "rent_contract"
-    domain = "others"
-    unseen = True
-    paths = ("files/contract.docx", "files/rent.docx", "files/flat.docx", "files/terms.docx")
-    phrasings = (
-        "How much is the {key} for {count} months?",
-        "What do {count} months of {key} cost?",
-        "I stay {count} months. What is the {key} in all?",
-        "What is the {key} over {count} months?",
-    )
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         facts = {"rent": 5 * rng.randint(60, 300), "heating": rng.randint(20, 140), "parking": rng.randint(15, 90)}

@@ -244,6 +244,11 @@ def write_csv(folder: Path, path: str, rows: Sequence[Sequence[str | int | float
     return attach(folder, path)
 
 
+def write_table(folder: Path, path: str, sheet: str, rows: Sequence[Sequence[str | int | float]]) -> File:
+    """A comma-separated table or an Excel workbook, by the extension of `path`."""
+    return write_csv(folder, path, rows) if path.endswith(".csv") else write_xlsx(folder, path, sheet, rows)
+
+
 def write_json(folder: Path, path: str, record: dict) -> File:
     """A JSON object."""
     (folder / Path(path).name).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

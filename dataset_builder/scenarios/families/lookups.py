@@ -14,17 +14,6 @@ from .words import date, person
 class CoastTrip(Scenario):
     """No file: look up a length and divide it by a number from the query."""
 
-    name = "coast_trip"
-    domain = "geography"
-    phrasings = (
-        "How many days does the coastline of {country} take at {speed} km a day?",
-        "We sail {speed} km a day along the coastline of {country}. How many days?",
-        "At {speed} km a day, how many days is the coastline of {country}?",
-        "Walking {speed} km a day, how long does the coastline of {country} take?",
-        "How many days at {speed} km a day is the coastline of {country}?",
-        "A boat makes {speed} km a day. How many days is the coastline of {country}?",
-    )
-
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         country = rng.choice([name for name, facts in COUNTRIES.items() if facts.coastline > 90])
         length, speed = COUNTRIES[country].coastline, rng.randint(110, 3000) / 10
@@ -40,16 +29,6 @@ class CoastTrip(Scenario):
 class AreaShare(Scenario):
     """Unseen: no file; look up an area and divide it by a number from the query."""
 
-    name = "area_share"
-    domain = "geography"
-    unseen = True
-    phrasings = (
-        "The area of {country} is split among {count} rangers. How many sq km has each?",
-        "If {count} teams share the area of {country}, how many sq km has each?",
-        "Divide the area of {country} among {count} stations. How many sq km is each?",
-        "What is the area of {country} in sq km per ranger with {count} rangers?",
-    )
-
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         country = rng.choice([name for name, facts in COUNTRIES.items() if facts.area > 4000])
         area, count = COUNTRIES[country].area, rng.randint(11, 2400)
@@ -64,17 +43,6 @@ class AreaShare(Scenario):
 
 class TicketCode(Scenario):
     """A ticket names a country; search for its internet code."""
-
-    name = "ticket_code"
-    domain = "travel"
-    paths = ("files/ticket.png", "files/trip.png", "files/travel.png", "files/booking.png")
-    phrasings = (
-        "What is the internet country code of the country on this ticket?",
-        "Which internet country code does the country on the ticket have?",
-        "Find the internet country code of the country on this ticket.",
-        "This ticket names a country. What is its internet country code?",
-        "I travel to the country on this ticket. Which internet country code has it?",
-    )
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         country, path = rng.choice(list(COUNTRIES)), rng.choice(self.paths)
@@ -97,17 +65,6 @@ class TicketCode(Scenario):
 class SpeakerIndependence(Scenario):
     """A programme in Word names a speaker's country; search for the year of its independence."""
 
-    name = "speaker_independence"
-    domain = "history"
-    paths = ("files/speaker.docx", "files/program.docx", "files/guest.docx", "files/event.docx")
-    phrasings = (
-        "In which year did the country of this speaker become independent?",
-        "What is the year of independence of the country of the speaker?",
-        "Find the year of independence for the country of this speaker.",
-        "The speaker comes from a country. When was its independence?",
-        "Since which year is the country of the speaker independent?",
-    )
-
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         country, path = rng.choice(list(COUNTRIES)), rng.choice(self.paths)
         year = str(COUNTRIES[country].independence)
@@ -124,16 +81,6 @@ class SpeakerIndependence(Scenario):
 
 class AirportPair(Scenario):
     """An itinerary as PDF names two countries; search for both and add."""
-
-    name = "airport_pair"
-    domain = "transportation"
-    paths = ("files/route.pdf", "files/tour.pdf", "files/journey.pdf", "files/schedule.pdf")
-    phrasings = (
-        "How many airports do the start and end countries have together?",
-        "Add the airports of the start country and the end country.",
-        "What is the sum of airports in the start and end countries?",
-        "How many airports are there in the start and end countries in all?",
-    )
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         start, end = rng.sample(list(COUNTRIES), 2)
@@ -153,17 +100,6 @@ class AirportPair(Scenario):
 
 class EmblemColors(Scenario):
     """Unseen: a leaflet as PDF names a country; search for its national colors."""
-
-    name = "emblem_colors"
-    domain = "culture"
-    unseen = True
-    paths = ("files/leaflet.pdf", "files/exhibit.pdf", "files/flyer.pdf", "files/guide.pdf")
-    phrasings = (
-        "What are the national colors of the country in this leaflet?",
-        "Which national colors has the country of this leaflet?",
-        "Find the national colors of the country in the leaflet.",
-        "This leaflet names a country. What are its national colors?",
-    )
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         country, path = rng.choice(list(COUNTRIES)), rng.choice(self.paths)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import ClassVar
 
 from ..base import Scenario, ScenarioTask
 from .files import COLORS, draw_bars, draw_page, draw_people, draw_shapes, save_picture
@@ -28,17 +29,6 @@ def shop(rng: random.Random) -> str:
 class ReceiptTip(Scenario):
     """A bill and a tip: read one value, add one from the query."""
 
-    name = "receipt_tip"
-    domain = "food"
-    paths = ("files/bill.png", "files/receipt.png", "files/lunch.png", "files/dinner.png")
-    phrasings = (
-        "What is the total of this bill with a tip of {tip}?",
-        "How much do I pay in total with a {tip} tip?",
-        "Add a tip of {tip} to the total. What do I pay?",
-        "I leave a tip of {tip}. What is the total then?",
-        "What does this meal cost with a tip of {tip}?",
-    )
-
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         rows, total = bill(rng)
         path, tip = rng.choice(self.paths), money(rng, 1, 9)
@@ -54,16 +44,6 @@ class ReceiptTip(Scenario):
 
 class TwoBills(Scenario):
     """Two bills in two pictures: read both, add them."""
-
-    name = "two_bills"
-    domain = "finance"
-    phrasings = (
-        "What do both bills cost together?",
-        "What is the sum of the two totals?",
-        "Add the totals of both bills.",
-        "How much did I spend on these two bills?",
-        "What do I pay for the two bills in all?",
-    )
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         stem = rng.choice(("bill", "receipt", "meal", "day"))
@@ -89,17 +69,6 @@ class TwoBills(Scenario):
 class RainChart(Scenario):
     """A bar chart: read two values, take their difference."""
 
-    name = "rain_chart"
-    domain = "environment"
-    paths = ("files/chart.jpg", "files/rain.jpg", "files/bars.jpg", "files/weather.jpg")
-    phrasings = (
-        "How many mm more rain fell in {high} than in {low}?",
-        "By how many mm is {high} wetter than {low}?",
-        "What is the difference in rain between {high} and {low}?",
-        "How much more rain did {high} get than {low}?",
-        "Compare the rain in {high} and {low}. What is the difference?",
-    )
-
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         values = dict(zip(rng.sample(CITIES, 4), rng.sample(range(20, 190), 4), strict=True))
         low, high = sorted(rng.sample(list(values), 2), key=values.__getitem__)
@@ -120,16 +89,6 @@ class RainChart(Scenario):
 class MedicineLabel(Scenario):
     """A label: read one value, multiply it by one from the query."""
 
-    name = "medicine_label"
-    domain = "health"
-    paths = ("files/label.jpg", "files/pack.jpg", "files/medicine.jpg", "files/bottle.jpg")
-    phrasings = (
-        "How many mg are {count} doses?",
-        "I take {count} doses. How many mg is that?",
-        "How many mg do {count} doses of this medicine hold?",
-        "What do {count} doses come to in mg?",
-        "This medicine is taken in {count} doses. How many mg is that?",
-    )
     _drugs = ("Ibuprofen", "Aspirin", "Cetirizine", "Loratadine", "Naproxen", "Codeine", "Metformin", "Ramipril")
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
@@ -147,20 +106,15 @@ class MedicineLabel(Scenario):
 
 
 class DevicePlate(Scenario):
-    """A name plate: read one value and repeat it."""
+    """A name plate: read one value and repeat it.
 
-    name = "device_plate"
-    domain = "technology"
-    paths = ("files/plate.png", "files/device.png", "files/sticker.png", "files/back.png")
-    phrasings = (
-        "What is the {key} on this plate?",
-        "Which {key} does the device have?",
-        "Read the {key} of this device.",
-        "Tell me the {key} on the plate.",
-        "I need the {key} of this device.",
-    )
-    values = {"model": (10, 99), "serial": (1000, 9999), "voltage": (12, 400), "power": (20, 2400), "weight": (2, 95)}
-    title = "DEVICE"
+    Attributes:
+        values (`dict[str, tuple[int, int]]`): what may stand on it, with the smallest and the largest value.
+        title (`str`): start of the title.
+    """
+
+    values: ClassVar[dict[str, tuple[int, int]]]
+    title: ClassVar[str]
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         facts = {key: str(rng.randint(*bounds)) for key, bounds in self.values.items()}
@@ -172,36 +126,8 @@ class DevicePlate(Scenario):
         return self.build_lookup(rng, save_picture(page, folder, path), key, facts[key])
 
 
-class BoardingPass(DevicePlate):
-    """Unseen: a boarding pass, read like a name plate."""
-
-    name = "boarding_pass"
-    domain = "transportation"
-    unseen = True
-    paths = ("files/pass.png", "files/flight.png", "files/boarding.png", "files/trip.png")
-    phrasings = (
-        "What is the {key} on this boarding pass?",
-        "Which {key} does the passenger have?",
-        "Read the {key} of this flight.",
-        "Tell me the {key} on the pass.",
-    )
-    values = {"gate": (10, 99), "seat": (10, 60), "flight": (100, 9999), "zone": (10, 60), "terminal": (10, 30)}
-    title = "FLIGHT PASS"
-
-
 class RotatedLabel(Scenario):
     """A museum label that hangs upside down: turn it, then read one value."""
-
-    name = "rotated_label"
-    domain = "culture"
-    paths = ("files/label.png", "files/museum.png", "files/turned.png", "files/scan.png")
-    phrasings = (
-        "What is the {key} on this upside-down label?",
-        "The label is upside down. What is its {key}?",
-        "Turn the upside-down label and read the {key}.",
-        "Read the {key}. The picture is upside down.",
-        "This picture is upside down. Which {key} does it name?",
-    )
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         facts = {"artist": person(rng), "year": str(rng.randint(1500, 1999)), "room": str(rng.randint(10, 99))}
@@ -220,17 +146,6 @@ class RotatedLabel(Scenario):
 
 class GameBoard(Scenario):
     """A drawing with shapes of several kinds and colors: count one of them."""
-
-    name = "game_board"
-    domain = "entertainment"
-    paths = ("files/board.png", "files/game.png", "files/pieces.png", "files/round.png")
-    phrasings = (
-        "How many {thing}s are on the board?",
-        "Count the {thing}s on this game board.",
-        "What is the number of {thing}s in the game?",
-        "How many {thing}s does the player have?",
-        "Find all {thing}s. How many are there?",
-    )
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         kinds = [(color, kind) for color in COLORS for kind in ("circle", "square", "triangle")]
@@ -251,17 +166,6 @@ class GameBoard(Scenario):
 class GroupTicket(Scenario):
     """A photo of a group: count the faces, multiply by a price from the query."""
 
-    name = "group_ticket"
-    domain = "social"
-    paths = ("files/group.jpg", "files/photo.jpg", "files/friends.jpg", "files/team.jpg")
-    phrasings = (
-        "One ticket costs {price}. What do all people in the photo pay?",
-        "Each person in the photo pays {price}. How much is it in all?",
-        "Everyone in this photo gives {price}. How much is that?",
-        "What is the price for all these people at {price} each?",
-        "How much do these people pay if each pays {price}?",
-    )
-
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         count, price, path = rng.randint(2, 4), rng.randint(3, 60), rng.choice(self.paths)
         return self.build(
@@ -275,16 +179,6 @@ class GroupTicket(Scenario):
 
 class ConcertPoster(Scenario):
     """A poster: read one text value and repeat it."""
-
-    name = "concert_poster"
-    domain = "entertainment"
-    paths = ("files/poster.png", "files/concert.png", "files/event.png", "files/wall.png")
-    phrasings = (
-        "What is the {key} on this poster?",
-        "Which {key} does the poster name?",
-        "Read the {key} on the poster.",
-        "Tell me the {key} of this concert.",
-    )
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         facts = {"date": date(rng), "singer": person(rng), "price": money(rng, 8, 60)}

@@ -29,7 +29,7 @@ QUESTIONS = (
 _GROUNDS: tuple[Color, ...] = ((0, 205, 235), (10, 195, 220), (0, 220, 225), (30, 200, 245))
 
 
-class _Look(Scenario):
+class Look(Scenario):
     """A picture that is recognized by its look.
 
     Attributes:
@@ -57,11 +57,9 @@ class _Look(Scenario):
         )
 
 
-class LookSlip(_Look):
+class LookSlip(Look):
     """A white page with dark text: read its total."""
 
-    name = "look_slip"
-    domain = "nature"
     thought = "The picture is a page with text, so I read it."
     call = f'visualizer("{PATH}", "total")'
 
@@ -72,11 +70,9 @@ class LookSlip(_Look):
         return draw_page([*rows, ("Total", str(total))], "BIRD WALK", width=256), total
 
 
-class LookPeople(_Look):
+class LookPeople(Look):
     """A photo with people: count their faces."""
 
-    name = "look_people"
-    domain = "social"
     thought = "The picture is a photo of people, so I count faces."
     call = f'len(facedetection("{PATH}"))'
 
@@ -85,11 +81,9 @@ class LookPeople(_Look):
         return draw_people(rng, count), count
 
 
-class LookShapes(_Look):
+class LookShapes(Look):
     """Flat shapes on a plain ground: count them."""
 
-    name = "look_shapes"
-    domain = "science"
     thought = "The picture is a drawing of shapes, so I locate them."
     call = f'len(objectlocation("shape", "{PATH}"))'
 

@@ -18,6 +18,17 @@ CITIES = tuple(
 ITEMS = tuple("chairs tables lamps desks shelves mirrors stools carpets clocks vases baskets pillows".split())
 BIRDS = tuple("owl crow heron robin eagle stork finch gull swan wren kite magpie".split())
 DISHES = tuple("Soup Salad Pasta Pizza Curry Bread Steak Tea Coffee Juice Rice Cake Noodles Burger".split())
+POOLS = {
+    "birds": BIRDS,
+    "cities": CITIES,
+    "dishes": DISHES,
+    "first names": FIRST_NAMES,
+    "items": ITEMS,
+    "rooms": tuple("kitchen garage office cellar attic garden hall studio library bathroom".split()),
+    "samples": tuple(f"sample {letter}" for letter in "ABCDEFGHKL"),
+    "streets": tuple(f"{city} Street" for city in CITIES),
+}
+"""Lists that `families.yaml` names."""
 
 
 def date(rng: random.Random) -> str:
