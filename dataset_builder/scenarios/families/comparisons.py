@@ -8,12 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..base import Scenario, ScenarioTask
-from .country_facts import TOPICS, Topic
-
-
-def search(topic: Topic, country: str) -> str:
-    """The call that finds a topic of a country."""
-    return f'print(ask_search_agent("{topic.search} of {country}"))'
+from .countries import search
+from .country_facts import TOPICS
 
 
 def _exact(expression: str, *values: str) -> str:
@@ -45,7 +41,7 @@ class Difference(Scenario):
             _exact("difference", above, below),
             (
                 f"I search for the {topic.search} of {first} and {second}.",
-                f"{search(topic, first)}\n{search(topic, second)}",
+                f"{search(topic.search, first)}\n{search(topic.search, second)}",
             ),
             (f"They are {above} and {below}.", f"final_answer(round({above} - {below}, 2))"),
         )
@@ -80,7 +76,7 @@ class Tour(Scenario):
             self.phrase(rng, countries=listed, topic=topic.name),
             [],
             _exact(self.way, *found),
-            *((f"Next I search for {name}.", search(topic, name)) for name in countries),
+            *((f"Next I search for {name}.", search(topic.search, name)) for name in countries),
             (f"The values are {', '.join(found)}.", code),
         )
 
@@ -96,6 +92,6 @@ class CapitalQuiz(Scenario):
             self.phrase(rng, country=country),
             [],
             capital,
-            (f"I search for the capital of {country}.", search(capitals, country)),
+            (f"I search for the capital of {country}.", search("capital", country)),
             (f"The capital is {capital}.", f'final_answer("{capital}")'),
         )

@@ -105,3 +105,8 @@ COUNTRIES: dict[str, Country] = {
     "Zambia": Country(".zm", 120, 0, 752618, 1964, "green, red, black, orange"),
     "Zimbabwe": Country(".zw", 144, 0, 390757, 1980, "green, yellow, red, black, white"),
 }
+
+
+def search(words: str, country: str) -> str:
+    """The call that finds something about a country."""
+    return f'print(ask_search_agent("{words} of {country}"))'

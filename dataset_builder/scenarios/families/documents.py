@@ -86,7 +86,7 @@ class OrderDelivery(Scenario):
 
 
 class RentContract(Scenario):
-    """Unseen: a contract in Word; look up a sum and multiply it by a number from the query."""
+    """A contract in Word; look up a sum and multiply it by a number from the query."""
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         facts = {"rent": 5 * rng.randint(60, 300), "heating": rng.randint(20, 140), "parking": rng.randint(15, 90)}

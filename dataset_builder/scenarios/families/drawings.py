@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..base import Scenario, ScenarioTask, quote
-from .files import COLORS, draw_page, draw_people, draw_shapes, read_with_python, save_picture, write_xlsx
+from .files import SHAPES, draw_page, draw_people, draw_shapes, read_with_python, save_picture, write_xlsx
 from .words import CITIES, ITEMS, POOLS, date, money, person
 
 
 _GROUND = (245, 245, 245)
-_KINDS = tuple((color, kind) for color in COLORS for kind in ("circle", "square", "triangle"))
 
 
 def _picture(rng: random.Random, counts: dict[tuple[str, str], int], folder: Path, path: str):
@@ -31,7 +30,7 @@ class Marked(Scenario):
     in_one_step: ClassVar[bool] = True
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
-        wanted, *others = rng.sample(_KINDS, 3)
+        wanted, *others = rng.sample(SHAPES, 3)
         counts = {wanted: rng.randint(2, 7), others[0]: rng.randint(1, 3), others[1]: rng.randint(1, 3)}
         path, thing = rng.choice(self.paths), " ".join(wanted)
         locate = f'boxes = objectlocation("{thing}", "{path}")\nprint(len(boxes))'
@@ -53,7 +52,7 @@ class FruitTray(Scenario):
     """Two kinds of shapes are located in one step; the answer is how many more there are of one."""
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
-        first, second, other = rng.sample(_KINDS, 3)
+        first, second, other = rng.sample(SHAPES, 3)
         few = rng.randint(1, 4)
         counts = {first: few + rng.randint(1, 4), second: few, other: rng.randint(1, 3)}
         path = rng.choice(self.paths)
@@ -135,7 +134,7 @@ class ShapeSketch(Scenario):
     """Shapes are drawn from words, then counted with the tool."""
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
-        (first, second), (count, other) = rng.sample(_KINDS, 2), rng.sample(range(2, 6), 2)
+        (first, second), (count, other) = rng.sample(SHAPES, 2), rng.sample(range(2, 6), 2)
         names = [" ".join(shape) for shape in (first, second)]
         prompt = f"{count} {names[0]}s and {other} {names[1]}s"
         return self.build(

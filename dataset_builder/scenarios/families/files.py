@@ -54,6 +54,8 @@ COLORS: dict[str, Color] = {
     "orange": (240, 130, 20),
 }
 """Saturated colors by their English names."""
+SHAPES = tuple((color, kind) for color in COLORS for kind in ("circle", "square", "triangle"))
+"""Every shape that [`draw_shapes`] draws, as color and kind."""
 
 
 @functools.cache

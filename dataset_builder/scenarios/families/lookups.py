@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 from ..base import Scenario, ScenarioTask, quote
-from .countries import COUNTRIES
+from .countries import COUNTRIES, search
 from .files import draw_page, save_picture, write_docx, write_pdf
 from .words import date, person
 
@@ -21,13 +21,13 @@ class CoastTrip(Scenario):
             self.phrase(rng, country=country, speed=speed),
             [],
             str(round(length / speed, 1)),
-            (f"I search for the coastline of {country}.", f'print(ask_search_agent("coastline of {country}"))'),
+            (f"I search for the coastline of {country}.", search("coastline", country)),
             (f"The coastline is {length} km.", f"final_answer(round({length} / {speed}, 1))"),
         )
 
 
 class AreaShare(Scenario):
-    """Unseen: no file; look up an area and divide it by a number from the query."""
+    """No file; look up an area and divide it by a number from the query."""
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         country = rng.choice([name for name, facts in COUNTRIES.items() if facts.area > 4000])
@@ -36,7 +36,7 @@ class AreaShare(Scenario):
             self.phrase(rng, country=country, count=count),
             [],
             str(round(area / count, 1)),
-            (f"I search for the area of {country}.", f'print(ask_search_agent("area of {country}"))'),
+            (f"I search for the area of {country}.", search("area", country)),
             (f"The area is {area} sq km.", f"final_answer(round({area} / {count}, 1))"),
         )
 
@@ -54,10 +54,7 @@ class TicketCode(Scenario):
             [save_picture(page, folder, path)],
             code,
             ("I read the country in the picture.", f'print(visualizer("{path}", "country"))'),
-            (
-                f"I search for the internet country code of {country}.",
-                f'print(ask_search_agent("internet country code of {country}"))',
-            ),
+            (f"I search for the internet country code of {country}.", search("internet country code", country)),
             (f"The internet country code is {code}.", f'final_answer("{code}")'),
         )
 
@@ -74,7 +71,7 @@ class SpeakerIndependence(Scenario):
             [write_docx(folder, path, "Evening lecture", lines)],
             year,
             ("I read the country in the file.", f'print(inspect_file_as_text("{path}", "country"))'),
-            (f"I search for the independence of {country}.", f'print(ask_search_agent("independence of {country}"))'),
+            (f"I search for the independence of {country}.", search("independence", country)),
             (f"The year is {year}.", f'final_answer("{year}")'),
         )
 
@@ -92,14 +89,14 @@ class AirportPair(Scenario):
             [write_pdf(folder, path, "Journey", lines)],
             str(first + second),
             ("I read start and end in the file.", f'print(inspect_file_as_text("{path}", "start and end"))'),
-            (f"I search for the airports of {start}.", f'print(ask_search_agent("airports of {start}"))'),
-            (f"I search for the airports of {end}.", f'print(ask_search_agent("airports of {end}"))'),
+            (f"I search for the airports of {start}.", search("airports", start)),
+            (f"I search for the airports of {end}.", search("airports", end)),
             (f"They have {first} and {second} airports.", f"final_answer({first} + {second})"),
         )
 
 
 class EmblemColors(Scenario):
-    """Unseen: a leaflet as PDF names a country; search for its national colors."""
+    """A leaflet as PDF names a country; search for its national colors."""
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         country, path = rng.choice(list(COUNTRIES)), rng.choice(self.paths)
@@ -110,9 +107,6 @@ class EmblemColors(Scenario):
             [write_pdf(folder, path, "Exhibition", lines)],
             colors,
             ("I read the country in the file.", f'print(inspect_file_as_text("{path}", "country"))'),
-            (
-                f"I search for the national colors of {country}.",
-                f'print(ask_search_agent("national colors of {country}"))',
-            ),
+            (f"I search for the national colors of {country}.", search("national colors", country)),
             (f"The national colors are {colors}.", f"final_answer({quote(colors)})"),
         )

@@ -10,7 +10,7 @@ from typing import ClassVar
 from t3_agents.task import File
 
 from ..base import Scenario, ScenarioTask, literal
-from .comparisons import search
+from .countries import search
 from .country_facts import TOPICS
 from .files import draw_page, read_with_python, save_picture, write_docx, write_pdf, write_pptx, write_xlsx
 from .words import DISHES, ITEMS, date, money, person
@@ -39,7 +39,7 @@ class Origin(Scenario):
             [file],
             answer,
             ("First I find the country in the file.", code),
-            (f"The country is {country}, so I search for its {topic.search}.", search(topic, country)),
+            (f"The country is {country}, so I search for its {topic.search}.", search(topic.search, country)),
             (f"It is {answer}.", f"final_answer({literal(answer)})"),
         )
 
@@ -123,6 +123,6 @@ class ExportLedger(Scenario):
             [write_xlsx(folder, path, "Sheet", rows)],
             answer,
             ("I read the rows of the sheet.", read_with_python(path)),
-            (f"It is {chosen}, so I search for its {topic.search}.", search(topic, chosen)),
+            (f"It is {chosen}, so I search for its {topic.search}.", search(topic.search, chosen)),
             (f"It is {answer}.", f"final_answer({literal(answer)})"),
         )

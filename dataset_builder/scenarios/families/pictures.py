@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..base import Scenario, ScenarioTask
-from .files import COLORS, draw_bars, draw_page, draw_people, draw_shapes, save_picture
+from .files import COLORS, SHAPES, draw_bars, draw_page, draw_people, draw_shapes, save_picture
 from .words import CITIES, DISHES, date, money, person
 
 
@@ -148,8 +148,7 @@ class GameBoard(Scenario):
     """A drawing with shapes of several kinds and colors: count one of them."""
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
-        kinds = [(color, kind) for color in COLORS for kind in ("circle", "square", "triangle")]
-        wanted, *others = rng.sample(kinds, 3)
+        wanted, *others = rng.sample(SHAPES, 3)
         count, path = rng.randint(2, 7), rng.choice(self.paths)
         shapes = [wanted] * count + rng.choices(others, k=rng.randint(2, 5))
         picture = draw_shapes(rng, shapes, (245, 245, 245))
