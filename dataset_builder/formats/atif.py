@@ -154,12 +154,7 @@ def _foreign(document: dict[str, Any], entries: list[dict[str, Any]], source: Fi
             step = Step(kind="task", observation=_text_of(entry["message"]))
             paths = _images_of(entry["message"])
             steps[-1].is_final = steps[-1].kind == "action" and not steps[-1].code
-        brought = FoundFiles()
-        for path in paths:
-            brought.add(source, f"outputs/{PurePosixPath(path).name}", path, is_picture=True)
-        found.missing.update(brought.missing)
-        step.images = list(range(len(images), len(images) + len(brought.files)))
-        images += brought.files
+        step.images = found.bring(source, ((f"outputs/{PurePosixPath(path).name}", path) for path in paths), images)
         steps.append(step)
     last = steps[-1]
     last.is_final = last.kind == "action" and not last.code and not last.observation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -195,6 +195,20 @@ class FoundFiles:
             self.files.append(make_file(data, path, is_picture))
         except InputError as error:
             self.missing[path] = str(error)
+
+    def bring(self, source: FileSource, pictures: Iterable[tuple[str, str]], images: list[File]) -> list[int]:
+        """Append the pictures that a turn brings to those of the trajectory, and give their indexes there.
+
+        Args:
+            source ([`FileSource`]): where they are looked up.
+            pictures (`Iterable[tuple[str, str]]`): their paths in the workspace and in the source.
+            images (`list[File]`): pictures so far.
+        """
+        brought = FoundFiles(missing=self.missing)
+        for path, place in pictures:
+            brought.add(source, path, place, is_picture=True)
+        images += brought.files
+        return list(range(len(images) - len(brought.files), len(images)))
 
 
 def make_file(data: bytes, path: str, is_picture: bool) -> File:

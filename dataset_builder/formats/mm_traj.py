@@ -68,12 +68,7 @@ def read_mm_traj(record: dict[str, Any], source: FileSource) -> ImportedRow:
 
     def bring(number: int, _: str) -> tuple[str, list[int]]:
         text, shown = observed[number]
-        brought = FoundFiles()
-        for place in shown:
-            brought.add(source, paths.get(place, place), place, is_picture=True)
-        found.missing.update(brought.missing)
-        images.extend(brought.files)
-        return text, list(range(len(images) - len(brought.files), len(images)))
+        return text, found.bring(source, ((paths.get(place, place), place) for place in shown), images)
 
     steps = make_steps(turns[1:], tool_names(system), bring)
     trajectory = Trajectory(

@@ -58,12 +58,8 @@ def read_sharegpt(record: dict[str, Any], source: FileSource) -> ImportedRow:
     images = list(task.images)
 
     def bring(number: int, text: str) -> tuple[str, list[int]]:
-        brought = FoundFiles()
-        for place in by_turn[2 * number]:
-            brought.add(source, workspace.get(place, place), place, is_picture=True)
-        found.missing.update(brought.missing)
-        images.extend(brought.files)
-        return text.replace(MARK, ""), list(range(len(images) - len(brought.files), len(images)))
+        pictures = ((workspace.get(place, place), place) for place in by_turn[2 * number])
+        return text.replace(MARK, ""), found.bring(source, pictures, images)
 
     steps = make_steps(turns[1:], tool_names(system), bring)
     answer = record.get("answer")

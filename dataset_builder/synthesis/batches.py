@@ -21,11 +21,20 @@ class NoQueries(T3Error):
 
 
 @dataclass(frozen=True)
-class QueuedQuery:
-    """A candidate that is about to begin, and the earlier query that it is near to, if any."""
+class Work:
+    """A candidate that waits for a worker.
+
+    Args:
+        candidate ([`Candidate`]): as far as it came.
+        duplicate_of (`str`, *optional*): the earlier query that it is near to.
+        after (`str`, *optional*): the last stage that it has passed.
+        again (`bool`): it has met the teacher down before.
+    """
 
     candidate: Candidate
     duplicate_of: str | None = None
+    after: str | None = None
+    again: bool = False
 
 
 class QueryBatches:
@@ -59,7 +68,7 @@ class QueryBatches:
         self._failed = 0
         self._earlier: list[list[str]] = []
 
-    def stored(self) -> Iterable[QueuedQuery]:
+    def stored(self) -> Iterable[Work]:
         """Candidates of the batches that are on disk."""
         for row in self.shard.rows:
             self._earlier.append([record["query"] for record in row["candidates"]])
@@ -74,14 +83,14 @@ class QueryBatches:
         self._next += 1
         return self._next - 1
 
-    def add(self, batch: int, candidates: list[Candidate], failure: str | None = None) -> list[QueuedQuery]:
+    def add(self, batch: int, candidates: list[Candidate], failure: str | None = None) -> list[Work]:
         """A batch is made; gives the candidates that can begin now.
 
         Raises:
             NoQueries: when too many batches in a row had no queries.
         """
         self._waiting[batch] = (candidates, failure)
-        released: list[QueuedQuery] = []
+        released: list[Work] = []
         while self._committed in self._waiting:
             released += self._release(self._commit(self._committed, *self._waiting.pop(self._committed)))
             self._committed += 1
@@ -106,8 +115,8 @@ class QueryBatches:
             raise NoQueries(f"{MAX_FAILED} batches in a row gave no queries; the last one because: {failure}")
         return row
 
-    def _release(self, row: dict[str, Any]) -> list[QueuedQuery]:
+    def _release(self, row: dict[str, Any]) -> list[Work]:
         """The candidates of a row, as far as they are wanted."""
         records = row["candidates"][: self.num_tasks - self.given]
         self.given += len(records)
-        return [QueuedQuery(Candidate.from_dict(record), row["duplicates"].get(record["id"])) for record in records]
+        return [Work(Candidate.from_dict(record), row["duplicates"].get(record["id"])) for record in records]

@@ -147,7 +147,7 @@ def find_contamination(
         block = ids[start : start + _BLOCK]
         likeness = embed([queries[key] for key in block]) @ known.T
         for key, row in zip(block, likeness, strict=True):
-            copied = _copied_from(queries[key], runs)
+            copied = next((runs[run] for run in _runs_in(queries[key]) if run in runs), None)
             place = int(np.argmax(row)) if copied is None else copied
             highest = max(highest, float(row.max()))
             if copied is not None or row[place] >= threshold:
@@ -160,21 +160,13 @@ def find_contamination(
 
 def _runs_of(texts: Sequence[str]) -> dict[tuple[str, ...], int]:
     """Runs of words, and the first text that each is in."""
-    runs: dict[tuple[str, ...], int] = {}
-    for number, text in enumerate(texts):
-        words = words_of(text)
-        for start in range(max(1, len(words) - _NGRAM + 1)):
-            runs.setdefault(tuple(words[start : start + _NGRAM]), number)
-    return runs
+    # From the last text to the first, so that the first one stays.
+    return {run: number for number in reversed(range(len(texts))) for run in _runs_in(texts[number])}
 
 
-def _copied_from(query: str, runs: Mapping[tuple[str, ...], int]) -> int | None:
-    words = words_of(query)
-    for start in range(max(1, len(words) - _NGRAM + 1)):
-        number = runs.get(tuple(words[start : start + _NGRAM]))
-        if number is not None:
-            return number
-    return None
+def _runs_in(text: str) -> list[tuple[str, ...]]:
+    words = words_of(text)
+    return [tuple(words[start : start + _NGRAM]) for start in range(max(1, len(words) - _NGRAM + 1))]
 
 
 def report_on(config: ContaminationConfig) -> Contamination:

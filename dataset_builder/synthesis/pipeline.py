@@ -16,7 +16,7 @@ from t3_agents.errors import MissingExtraError, T3Error
 from t3_agents.interruption import InterruptedTurn, Interruption, interruptible
 from t3_agents.models.endpoint import EndpointError, WrongEndpoint
 
-from .batches import QueryBatches, QueuedQuery
+from .batches import QueryBatches, Work
 from .candidate import Candidate, Dropped, Rejected
 from .progress import Progress
 from .run_folder import FAILED, KEPT, REJECTED, RunFolderStore, read_events
@@ -43,23 +43,6 @@ class Stage:
 
     name: str
     run: Callable[[Candidate], Candidate]
-
-
-@dataclass(frozen=True)
-class Work:
-    """A candidate that waits for a worker.
-
-    Args:
-        candidate ([`Candidate`]): as far as it came.
-        after (`str`, *optional*): the last stage that it has passed.
-        duplicate_of (`str`, *optional*): the earlier query that it is near to.
-        again (`bool`): it has met the teacher down before.
-    """
-
-    candidate: Candidate
-    after: str | None = None
-    duplicate_of: str | None = None
-    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,9 +111,9 @@ class Pipeline:
 
     def _left_over(self) -> deque[Work]:
         """What an earlier process began first, then what it had queries for."""
-        under_way = {candidate.id: Work(candidate, after) for candidate, after in self.store.started()}
-        new = [_as_work(query) for query in self._batches.stored() if query.candidate.id not in self.store.outcomes]
-        return deque([*under_way.values(), *(work for work in new if work.candidate.id not in under_way)])
+        under_way = {candidate.id: Work(candidate, after=after) for candidate, after in self.store.started()}
+        known = {*under_way, *self.store.outcomes}
+        return deque([*under_way.values(), *(new for new in self._batches.stored() if new.candidate.id not in known)])
 
     def run(self) -> None:
         """Work until all is done, or the run is to stop.
@@ -235,7 +218,7 @@ class Pipeline:
         with self._committing:  # texts are compared here, which takes a while
             released = self._batches.add(batch, candidates, failure)
         with self._changed:
-            self._ready.extend(map(_as_work, released))
+            self._ready.extend(released)
             self._changed.notify_all()
 
     def _go_through(self, work: Work) -> None:
@@ -257,7 +240,7 @@ class Pipeline:
                 self.finish(error)
             elif _is_outage(error) and not work.again:
                 with self._changed:
-                    self._ready.append(Work(candidate, self._stage_before(stage), work.duplicate_of, again=True))
+                    self._ready.append(Work(candidate, work.duplicate_of, self._stage_before(stage), again=True))
             else:
                 self._record(FAILED, candidate, stage, _words(error))
 
@@ -307,10 +290,6 @@ class Pipeline:
         if isinstance(error, OSError):
             return error.errno in _DISK_FULL
         return isinstance(error, BudgetSpent | WrongEndpoint | MissingExtraError)
-
-
-def _as_work(query: QueuedQuery) -> Work:
-    return Work(query.candidate, duplicate_of=query.duplicate_of)
 
 
 def _is_outage(error: Exception) -> bool:

@@ -44,7 +44,7 @@ class StageProgress:
         outcome = event["outcome"]
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
         self.seconds += event["seconds"]
-        self.usage.add(Usage.from_dict(event["usage"]))
+        self.usage.add(Usage(**event["usage"]))
 
 
 class Progress:
@@ -121,19 +121,9 @@ class Progress:
         from rich.table import Table
 
         table = Table(title=self.headline(), title_justify="left")
-        for name in (
-            "stage",
-            "running",
-            "done",
-            "passed",
-            "rejected",
-            "failed",
-            "tokens",
-            "cost",
-            "s each",
-            "retries",
-        ):
-            table.add_column(name, justify="left" if name == "stage" else "right")
+        table.add_column("stage")
+        for name in ("running", "done", "passed", "rejected", "failed", "tokens", "cost", "s each", "retries"):
+            table.add_column(name, justify="right")
         with self._lock:
             rows = list(self.stages.items())
         total = Usage()

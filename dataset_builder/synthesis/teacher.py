@@ -62,16 +62,18 @@ class Teacher(ABC):
     Args:
         ledger ([`Ledger`], *optional*): where usage is counted and the budget checked.
         prices ([`Prices`], *optional*): what tokens cost.
+
+    Attributes:
+        name (`str`): the model's name.
+        knows_schemas (`bool`): whether replies are held to a schema by the model itself; else it is told in words.
     """
+
+    name: str
+    knows_schemas = False
 
     def __init__(self, ledger: Ledger | None = None, prices: Prices | None = None):
         self.ledger = ledger or Ledger()
         self.prices = prices or Prices()
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """The model's name."""
 
     @abstractmethod
     def complete(
@@ -146,15 +148,6 @@ class Teacher(ABC):
             raise ReplyError(_with_cut(error.reason, second)) from None
         return Answer(value, second.model, usage, first.attempts + second.attempts)
 
-    @property
-    def knows_schemas(self) -> bool:
-        """Whether replies are held to a schema by the model itself; else it is told in words."""
-        return False
-
-    def as_model(self, stage: str, max_tokens: int = 1024) -> TeacherModel:
-        """This teacher as the controller of an agent."""
-        return TeacherModel(self, stage, max_tokens)
-
     def _count(self, stage: str, input_tokens: int, output_tokens: int, attempts: int) -> Usage:
         cost = self.prices.cost(input_tokens, output_tokens)
         usage = Usage(1, attempts - 1, input_tokens, output_tokens, cost)
@@ -187,19 +180,11 @@ class EndpointTeacher(Teacher):
     ):
         super().__init__(ledger, prices)
         self.endpoint = endpoint
-        self.model = model
+        self.name = model
         self.other_models = tuple(other_models)
         self.temperature = temperature
         self.max_tokens = max_tokens
-        self._knows_schemas = True
-
-    @property
-    def name(self) -> str:
-        return self.model
-
-    @property
-    def knows_schemas(self) -> bool:
-        return self._knows_schemas
+        self.knows_schemas = True
 
     def complete(
         self,
@@ -210,14 +195,14 @@ class EndpointTeacher(Teacher):
         max_tokens: int | None = None,
     ) -> Completion:
         request: dict[str, Any] = {
-            "model": self.model,
+            "model": self.name,
             "messages": [_plain(message) for message in wire_messages(messages, picture_url)],
             "temperature": self.temperature,
             "max_tokens": max_tokens or self.max_tokens,
         }
         if stop:
             request["stop"] = list(stop)
-        if schema is not None and self._knows_schemas:
+        if schema is not None and self.knows_schemas:
             about = {"name": schema.__name__, "schema": json_schema(schema), "strict": True}
             request["response_format"] = {"type": "json_schema", "json_schema": about}
         attempts = 0
@@ -229,7 +214,7 @@ class EndpointTeacher(Teacher):
             if self._is_mine(completion.model):
                 return completion
         raise EndpointError(
-            f"`{completion.model}` answers in the place of `{self.model}`: name it in `other_models` if it may."
+            f"`{completion.model}` answers in the place of `{self.name}`: name it in `other_models` if it may."
         )
 
     def _post(self, request: dict[str, Any]) -> tuple[dict[str, Any], int]:
@@ -240,7 +225,7 @@ class EndpointTeacher(Teacher):
             if "response_format" not in request or not any(word in words for word in ("response_format", "schema")):
                 raise
             # A server without structured output; its replies are read tolerantly from now on.
-            self._knows_schemas = False
+            self.knows_schemas = False
             del request["response_format"]
             return self.endpoint.post("chat/completions", request)
 
@@ -252,14 +237,14 @@ class EndpointTeacher(Teacher):
         text = message.get("content") if isinstance(message, dict) else None
         return Completion(
             text=text if isinstance(text, str) else "",
-            model=str(reply.get("model") or self.model),
+            model=str(reply.get("model") or self.name),
             usage=usage,
             attempts=attempts,
             cut=choice.get("finish_reason") == "length",
         )
 
     def _is_mine(self, name: str) -> bool:
-        return name.startswith(self.model) or name in self.other_models
+        return name.startswith(self.name) or name in self.other_models
 
 
 class TeacherModel(Model):

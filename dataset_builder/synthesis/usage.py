@@ -64,10 +64,6 @@ class Usage:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    @classmethod
-    def from_dict(cls, record: dict[str, Any]) -> Usage:
-        return cls(**record)
-
 
 class Ledger:
     """What a run has used, by stage, for all threads.

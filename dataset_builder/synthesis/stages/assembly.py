@@ -12,7 +12,7 @@ from t3_agents.models.endpoint import Endpoint
 from ..config import SynthConfig
 from ..pipeline import Pipeline, Stage, Stages
 from ..progress import Progress
-from ..teacher import EndpointTeacher, Teacher
+from ..teacher import EndpointTeacher, Teacher, TeacherModel
 from ..usage import Ledger, Prices
 
 
@@ -78,7 +78,7 @@ def paper_stages(config: SynthConfig, teacher: Teacher, controller: Callable[[],
         config.image_corpus, embed, cache_dir() / "synthesis", config.image_column, config.caption_column
     )
     seeds = load_seeds()
-    agents = AgentPool(config, controller or partial(teacher.as_model, SOLVE))
+    agents = AgentPool(config, controller or partial(TeacherModel, teacher, SOLVE))
     return Stages(
         generate=lambda batch: generate_queries(teacher, config, seeds, toolbox, batch),
         check=lambda candidate, duplicate_of: check_query(candidate, toolbox, duplicate_of),

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from smolagents.models import ChatMessage, MessageRole
 
 from dataset_builder.synthesis.replies import ReplyError, parse_reply
-from dataset_builder.synthesis.teacher import EndpointTeacher
+from dataset_builder.synthesis.teacher import EndpointTeacher, TeacherModel
 from dataset_builder.synthesis.usage import BudgetSpent, Ledger, Prices, metered
 from t3_agents.models.endpoint import Endpoint, EndpointError, Limit, WrongEndpoint
 
@@ -219,7 +219,7 @@ def test_the_limit_falls_at_overload_and_rises_again():
 def test_turns_of_an_agent_share_the_ledger_and_end_at_their_stop():
     ledger = Ledger()
     with server("I look.\nCode:\n```py\nprint(1)\n```<end_action>Observation: 2") as (url, requests):
-        model = teacher(url, ledger=ledger).as_model("solve", max_tokens=50)
+        model = TeacherModel(teacher(url, ledger=ledger), "solve", max_tokens=50)
         turn = model.generate([ChatMessage(role=MessageRole.USER, content="Go.")], stop_sequences=["```<end_action>"])
     assert turn.content.endswith("print(1)\n") and turn.token_usage.input_tokens == 100
     assert requests[0]["max_tokens"] == 50 and ledger.stages["solve"].calls == 1

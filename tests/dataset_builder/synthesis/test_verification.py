@@ -8,6 +8,7 @@ from smolagents.models import Model
 from dataset_builder.synthesis import Candidate, Failed, Rejected
 from dataset_builder.synthesis.stages.solving import solve
 from dataset_builder.synthesis.stages.verification import verify_query_files, verify_trajectory
+from dataset_builder.synthesis.teacher import TeacherModel
 from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError
 from t3_agents.models.endpoint import EndpointError
@@ -44,7 +45,9 @@ def picture(make_picture):
 
 def solved(*turns):
     teacher = Replies(*turns)
-    return solve(candidate_of(), T3Agent(make_toolbox("embedded"), teacher.as_model("solve"), "compact", max_steps=4))
+    return solve(
+        candidate_of(), T3Agent(make_toolbox("embedded"), TeacherModel(teacher, "solve"), "compact", max_steps=4)
+    )
 
 
 def test_the_verifier_sees_query_texts_and_pictures(make_picture):
