@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -21,7 +19,7 @@ from dataset_builder.scenarios import Scenario, make_task
 from t3_agents.cli import main
 from t3_agents.errors import InputError, RunFolderError
 from t3_agents.storage import BlobStore, read_rows
-from tests.helpers import ROOT
+from tests.helpers import ROOT, kill_when
 from tests.helpers.run_samples import digests
 
 
@@ -40,13 +38,8 @@ class WrongAnswer(Scenario):
     def make(self, rng, folder):
         number = rng.randrange(10**6)
         known = str(number + (number % 3 == 0))
-        return self.build(
-            f"Which number is {number}?",
-            [],
-            known,
-            ("I print it.", f"print({number})"),
-            ("It is seen.", f"final_answer({number})"),
-        )
+        moves = ("I print it.", f"print({number})"), ("It is seen.", f"final_answer({number})")
+        return self.build(f"Which number is {number}?", [], known, *moves)
 
 
 class OneTask(Scenario):
@@ -56,9 +49,8 @@ class OneTask(Scenario):
     domain = "others"
 
     def make(self, rng, folder):
-        return self.build(
-            "Which number is 7?", [], "7", ("I print it.", "print(7)"), ("It is seen.", "final_answer(7)")
-        )
+        moves = ("I print it.", "print(7)"), ("It is seen.", "final_answer(7)")
+        return self.build("Which number is 7?", [], "7", *moves)
 
 
 @pytest.fixture(scope="module")
@@ -70,16 +62,6 @@ def start(output: Path, *flags: str) -> subprocess.Popen:
     options = ["--train", "3", "--validation", "1", "--test", "2", "--seed", "5", "--families", *FAMILIES]
     command = [sys.executable, "-m", "t3_agents.cli", "build", "--output", str(output), *options, *flags]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def kill_when(process: subprocess.Popen, condition) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "the moment to kill never came"
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
 
 
 def num_rows(output: Path) -> int:

@@ -38,16 +38,6 @@ def _undecoded():
     return Image(decode=False)
 
 
-def test_default_config_is_the_trajectories(run_folder, tmp_path):
-    output = export_dataset(run_folder, tmp_path / "out")
-    row = load_dataset(str(output), split="test", cache_dir=str(tmp_path / "cache"))[0]
-    assert row["ground_truth"] is None and row["answer"] is None and row["domain"] is None
-    assert row["images"] == [] and row["steps"][0]["output_ids"] is None and row["steps"][1]["error"] is None
-    assert row["steps"][0]["error"] == "ValueError: \x00 nothing"
-    assert row["files"][0]["bytes"] == "a,b\n30,\u00fc\u4e2d\n".encode()
-    assert row["provenance"]["revision"] is None and row["provenance"]["end_reason"] == "max_steps"
-
-
 def test_files_are_split_by_size_and_named_with_their_number(run_folder, tmp_path):
     output = export_dataset(run_folder, tmp_path / "out", shard_bytes=4000)
     names = sorted(path.name for path in (output / "data").glob("train-*"))

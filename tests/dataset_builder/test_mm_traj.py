@@ -71,14 +71,6 @@ def test_line_that_is_no_record_is_refused(run_folder):
         list(read_records(run_folder, "train"))
 
 
-def test_picture_without_placeholder_is_refused(run_folder):
-    record = next(r for r in read_records(run_folder, "train") if len(r["images"]) > 1)
-    # A picture of the last step is shown to nobody.
-    record["steps"][-1]["images"], record["steps"][0]["images"] = record["steps"][0]["images"], []
-    with pytest.raises(InputError, match=f"Row {record['task']['id']}: The messages have \\d image placeholders"):
-        make_row(record, BlobStore(run_folder / "blobs"))
-
-
 @pytest.mark.parametrize("damage", ["changed", "missing"])
 def test_damaged_blob_is_named(run_folder, damage):
     blobs = BlobStore(run_folder / "blobs")

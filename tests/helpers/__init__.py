@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from PIL import Image
 
 
@@ -31,6 +32,19 @@ def noise(number: int, size: tuple[int, int], spread: float = 50) -> Image.Image
     """A gray picture of noise: the same for a number, whatever else a run draws."""
     values = np.random.default_rng(number).normal(128, spread, size[::-1])
     return Image.fromarray(values.clip(0, 255).astype(np.uint8))
+
+
+def kill_when(process: subprocess.Popen, condition: Callable[[], Any], with_children: bool = False) -> None:
+    """Kill a process, of which only `stderr` is read, as soon as a condition holds."""
+    deadline = time.monotonic() + 1200
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline, "the moment to kill never came"
+        time.sleep(0.0005)
+    for child in psutil.Process(process.pid).children(recursive=True) if with_children else []:
+        child.kill()
+    process.kill()
+    process.communicate()
 
 
 def in_threads(calls: Sequence[Callable[[], Any]]) -> list[Any]:

@@ -9,8 +9,7 @@ from typing import Any
 from t3_agents.storage import BlobStore, Shard
 from t3_agents.task import File, Task
 from t3_agents.trajectory import Trajectory
-from t3_agents.turns import Step
-from tests.helpers.tiny_vlm import turn
+from tests.helpers.tiny_vlm import make_step
 
 
 def write_finished_run(folder: Path, text: str = "It is 12.50.", **changes: Any) -> Path:
@@ -22,15 +21,7 @@ def write_finished_run(folder: Path, text: str = "It is 12.50.", **changes: Any)
     with Shard(folder / "trajectories.jsonl") as trajectories, Shard(folder / "scores.jsonl") as scores:
         for number in range(4):
             task = Task.create(f"Question {number}?", [File.from_path(attached, "files/notes.txt")], ground_truth="12")
-            step = Step(
-                model_output=turn("final_answer(12)", text),
-                thought=text,
-                code="final_answer(12)",
-                observation=text,
-                tools=["final_answer"],
-                output_ids=[1, 2, 3],
-                is_final=True,
-            )
+            step = make_step("final_answer(12)", text, thought=text, output_ids=[1, 2, 3])
             trajectory = Trajectory(task=task, system_prompt="Solve it.", steps=[step], images=[], answer="12")
             trajectories.append(trajectory.stored_in(blobs).to_dict())
             scores.append({"task_id": task.id, "seed": 0, "correct": number < 2, "scores": {"ans_acc": number < 2}})

@@ -12,8 +12,7 @@ from dataset_builder.mm_traj import make_row, make_task_row, read_records
 from t3_agents.storage import BlobStore, Shard
 from t3_agents.task import File, Task
 from t3_agents.trajectory import Trajectory
-from t3_agents.turns import Step
-from tests.helpers.tiny_vlm import turn
+from tests.helpers.tiny_vlm import make_step
 
 
 def picture(color: tuple[int, int, int], size: tuple[int, int] = (24, 16)) -> bytes:
@@ -53,23 +52,15 @@ def make_trajectory(folder: Path, number: int, pictures: int = 1, family: str = 
         images.append(File.from_path(source, "outputs/image_1.png"))
     code = "print(visualizer('files/bild 0 é.png', 'what?'))"
     steps = [
-        Step(
-            model_output=turn(code, "look"),
-            thought="look",
-            code=code,
+        make_step(
+            code,
             observation="a receipt ☕\n\ttotal 7" if pictures else "",
             error=None if pictures else "ValueError: \x00 nothing",
+            thought="look",
             images=[pictures] if pictures else [],
-            tools=["visualizer"],
             output_ids=[1, 2, 49151] if pictures else None,
         ),
-        Step(
-            model_output=turn("final_answer(7)", "say"),
-            thought="say",
-            code="final_answer(7)",
-            tools=["final_answer"],
-            is_final=True,
-        ),
+        make_step("final_answer(7)", observation="", thought="say"),
     ]
     values = {
         "task": task,
@@ -102,16 +93,18 @@ def write_shard(run: Path, name: str, trajectories: list[Trajectory]) -> None:
             shard.append(trajectory.stored_in(blobs).to_dict())
 
 
-def pixels(image):
-    return image.size, image.convert("RGB").tobytes()
+def read_run(run: Path, split: str = "train") -> dict[str, Trajectory]:
+    """The trajectories of a split, by the id of their task."""
+    blobs = BlobStore(run / "blobs")
+    return {record["task"]["id"]: Trajectory.from_dict(record, blobs) for record in read_records(run, split)}
 
 
 def plain(row):
     """A row with its pictures as bytes of pixels, to compare what was loaded with what was written."""
-    images = [
-        pixels(image if isinstance(image, Image.Image) else Image.open(io.BytesIO(image["bytes"])))
-        for image in row["images"]
+    pictures = [
+        image if isinstance(image, Image.Image) else Image.open(io.BytesIO(image["bytes"])) for image in row["images"]
     ]
+    images = [(image.size, image.convert("RGB").tobytes()) for image in pictures]
     messages = [
         {"role": m["role"], "content": [{"type": p["type"], "text": p.get("text")} for p in m["content"]]}
         for m in row.get("messages", [])

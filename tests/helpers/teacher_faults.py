@@ -27,7 +27,6 @@ class Faults:
     def __init__(self, share: float):
         self.share = share
         self._number = count(1)
-        self.met: dict[str, int] = dict.fromkeys((*TRANSPORT, *CONTENT), 0)
 
     def transport(self) -> str | None:
         """What happens to the next call on its way."""
@@ -36,18 +35,13 @@ class Faults:
         period = round(1 / self.share)
         # Spread over the period, so that one call meets no two in a row.
         places = {period * place // len(TRANSPORT): kind for place, kind in enumerate(TRANSPORT)}
-        return self._count(places.get(next(self._number) % period))
+        return places.get(next(self._number) % period)
 
     def content(self, body: bytes) -> str | None:
         """What is wrong with the reply to this request."""
         place = int.from_bytes(hashlib.sha256(body).digest()[:4], "big") / 2**32
         kind = int(place / self.share) if self.share else len(CONTENT)
-        return self._count(CONTENT[kind]) if kind < len(CONTENT) else None
-
-    def _count(self, kind: str | None) -> str | None:
-        if kind is not None:
-            self.met[kind] += 1
-        return kind
+        return CONTENT[kind] if kind < len(CONTENT) else None
 
 
 def spoil(text: str, fault: str | None) -> str:

@@ -11,7 +11,6 @@ import hashlib
 import json
 import random
 import re
-from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
@@ -60,27 +59,15 @@ _SITUATIONS = (
 _FRIENDS = "Aino Bogdan Chiara Dilip Esra Farid Gwen Hiroshi Ilse Jorge Kofi Lieke Malik Noor Oskar Petra".split()
 
 
-@dataclass(frozen=True)
-class Scripted:
-    """A reply.
-
-    Args:
-        stage (`str`): the stage that asked; `solve` for a turn of the agent.
-        text (`str`): what the teacher says.
-    """
-
-    stage: str
-    text: str
-
-
-def reply_to(request: dict[str, Any], kinds: tuple[str, ...] = _KINDS) -> Scripted:
-    """What the teacher, who plans documents of these kinds, says to a request of the OpenAI chat protocol."""
+def reply_to(request: dict[str, Any], kinds: tuple[str, ...] = _KINDS) -> tuple[str, str]:
+    """The stage that asks, `solve` for a turn of the agent, and what the teacher, who plans documents of these kinds,
+    says to a request of the OpenAI chat protocol."""
     turns = [(message["role"], _text(message["content"])) for message in request["messages"]]
     system = turns[0][1] if turns[0][0] == "system" else ""
     asked = next(text for role, text in turns if role == "user")
     stage = re.search(r"Stage: (\w+)\.", system)
     if stage is None:
-        return Scripted("solve", _turn(turns))
+        return "solve", _turn(turns)
     say = {
         "queries": _queries,
         "plan_files": partial(_plan, kinds=kinds),
@@ -88,7 +75,7 @@ def reply_to(request: dict[str, Any], kinds: tuple[str, ...] = _KINDS) -> Script
         "verify_files": _verdict_on_files,
         "verify_trajectory": _verdict_on_trajectory,
     }[stage[1]]
-    return Scripted(stage[1], json.dumps(say(asked), ensure_ascii=False))
+    return stage[1], json.dumps(say(asked), ensure_ascii=False)
 
 
 def share(key: str, kind: str) -> float:
@@ -230,27 +217,32 @@ def _program(asked: str) -> dict[str, str]:
 # Verdicts
 
 
-def _verdict_on_files(asked: str) -> dict[str, Any]:
-    query = re.search(r"^Request: (.*)$", asked, re.M)[1]
-    checks = dict.fromkeys(("files_match", "enough_information", "needs_tools", "single_answer"), True)
-    luck = share(query, "files")
-    if luck < 0.08:
-        failed = sorted(checks)[int(luck * 1e6) % 4]
-        words = failed.replace("_", " ")
-        return {**checks, failed: False, "reason": f"The request does not hold up: {words} is not the case here."}
-    return {**checks, "reason": "Everything that the request speaks of is in the files or can be looked up."}
+def _verdict(asked: str, kind: str, names: str, wrong: float, no: str, yes: str) -> dict[str, Any]:
+    """A verdict that names one thing that is not the case in a share of the replies."""
+    checks = dict.fromkeys(names.split(), True)
+    luck = share(re.search(r"^Request: (.*)$", asked, re.M)[1], kind)
+    if luck < wrong:
+        failed = [*checks][int(luck * 1e6) % len(checks)]
+        return {**checks, failed: False, "reason": f"{no}: {failed.replace('_', ' ')} is not the case."}
+    return {**checks, "reason": yes}
 
 
-def _verdict_on_trajectory(asked: str) -> dict[str, Any]:
-    query = re.search(r"^Request: (.*)$", asked, re.M)[1]
-    names = "tools_sensible arguments_right observations_used answer_relevant answer_supported".split()
-    checks = dict.fromkeys(names, True)
-    luck = share(query, "trajectory")
-    if luck < 0.1:
-        failed = names[int(luck * 1e6) % len(names)]
-        words = failed.replace("_", " ")
-        return {**checks, failed: False, "reason": f"Step 1 is not what the request needs: {words} is not the case."}
-    return {**checks, "reason": "The steps read what they need, and the answer follows from it."}
+_verdict_on_files = partial(
+    _verdict,
+    kind="files",
+    names="enough_information files_match needs_tools single_answer",
+    wrong=0.08,
+    no="The request does not hold up",
+    yes="Everything that the request speaks of is in the files or can be looked up.",
+)
+_verdict_on_trajectory = partial(
+    _verdict,
+    kind="trajectory",
+    names="tools_sensible arguments_right observations_used answer_relevant answer_supported",
+    wrong=0.1,
+    no="Step 1 is not what the request needs",
+    yes="The steps read what they need, and the answer follows from it.",
+)
 
 
 # Turns of the agent

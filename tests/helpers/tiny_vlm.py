@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from t3_agents.models.embedded import IMAGE_SIZE, PATCH_SIZE, SCALE_FACTOR, build_processor
+from t3_agents.turns import Step
 
 
 VOCABULARY = 600
@@ -24,6 +25,20 @@ _CORPUS = [
 def turn(code: str, thought: str = "think") -> str:
     """An assistant turn with one code block."""
     return f"Thought: {thought}\nCode:\n```py\n{code}\n```<end_action>"
+
+
+def make_step(code: str, observation: str = "red", error: str | None = None, thought: str = "think", **fields) -> Step:
+    """A step as the agent makes it of this code, which may look at a picture or answer."""
+    return Step(
+        model_output=turn(code, thought),
+        thought=thought,
+        code=code,
+        observation=observation,
+        error=error,
+        tools=[name for name in ("visualizer", "final_answer") if name in code],
+        is_final=code.startswith("final_answer") and error is None,
+        **fields,
+    )
 
 
 def make_tiny_vlm(folder: str | Path) -> Path:

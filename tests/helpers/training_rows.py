@@ -9,9 +9,8 @@ from typing import Any
 
 from t3_agents.task import File, Task
 from t3_agents.trajectory import Trajectory
-from t3_agents.turns import Step
 from tests.helpers import noise
-from tests.helpers.tiny_vlm import turn
+from tests.helpers.tiny_vlm import make_step
 from trainers.config import TrajectoryConfig
 from trainers.sft import build_trainer
 
@@ -26,6 +25,7 @@ TINY = {
     "warmup_steps": 0,
     "num_train_epochs": 1,
     "max_length": 2048,
+    "max_new_tokens": 8,
     "report_to": "none",
 }
 """A recipe for the tiny model."""
@@ -72,17 +72,12 @@ def make_row(
     images, steps = list(task.images), []
     for position, count in enumerate(brought):
         new = [picture(100 * number + 10 * position + i, f"outputs/image_{position}_{i}.png") for i in range(count)]
-        text = turn(f"print(visualizer({number}, {position}{'0' * (number % 5)}))", f"look{' again' * (number % 3)}")
-        steps.append(
-            Step(
-                model_output=text,
-                observation=f"{number + position} euros" + ", in total" * ((number + position) % 3),
-                images=list(range(len(images), len(images) + count)),
-                tools=["visualizer"],
-            )
-        )
+        code = f"print(visualizer({number}, {position}{'0' * (number % 5)}))"
+        seen = f"{number + position} euros" + ", in total" * ((number + position) % 3)
+        shown = list(range(len(images), len(images) + count))
+        steps.append(make_step(code, seen, thought=f"look{' again' * (number % 3)}", images=shown))
         images += new
-    steps.append(Step(model_output=turn(f"final_answer('red {number}')"), tools=["final_answer"], is_final=True))
+    steps.append(make_step(f"final_answer('red {number}')", ""))
     for step, ids in zip(steps, output_ids, strict=False):
         step.output_ids = ids
     return Trajectory(task=task, system_prompt=system_prompt, steps=steps, images=images, answer="red").to_row()

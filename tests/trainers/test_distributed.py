@@ -6,14 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
-from tests.helpers import ROOT
+from tests.helpers import ROOT, kill_when
 from tests.helpers.training_rows import SAME_SHARED, TINY, make_row, write_dataset
 from tests.helpers.training_runs import losses, read_log, weight_difference, write_recipe
 from trainers.config import TrajectoryConfig
@@ -52,7 +50,6 @@ def recipe(tiny_vlm, dataset) -> dict:
         "gradient_accumulation_steps": 1,
         "packing_strategy": "shared_prefix",
         "save_steps": 1,
-        "max_new_tokens": 8,
     }
 
 
@@ -119,13 +116,7 @@ def test_two_processes_that_are_killed_go_on(recipe, pictures, tmp_path, config)
         recipe = {**recipe, "dataset_name": str(pictures)}
     folder = tmp_path / "two"
     file = write_recipe(tmp_path / "recipe.yaml", **recipe, output_dir=str(folder))
-    process, deadline = start_two(config, file), time.monotonic() + 1200
-    while not (folder / "checkpoint-5" / COMPLETE).exists():
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1][-4000:]
-        time.sleep(0.002)
-    for each in [*psutil.Process(process.pid).children(recursive=True), process]:
-        each.kill()
-    process.communicate()
+    kill_when(start_two(config, file), (folder / "checkpoint-5" / COMPLETE).exists, with_children=True)
     assert not (folder / "agent").exists()
 
     run_two(config, file)

@@ -14,14 +14,13 @@ import torch
 
 from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError, RunFolderError
-from t3_agents.models.encoding import ChatEncoder
 from t3_agents.models.vlm import VLMModel
 from t3_agents.task import Task
 from t3_agents.tools.toolbox import make_toolbox
 from t3_agents.trajectory import Trajectory
-from t3_agents.turns import Step
-from tests.helpers.tiny_vlm import turn
+from tests.helpers.tiny_vlm import make_step, turn
 from tests.helpers.training_rows import SAME, SYSTEM_PROMPT, fill_adapter, picture
+from tests.helpers.training_runs import weight_difference, weights
 from trainers.collators import PreferenceCollator, TrajectoryCollator
 from trainers.config import PreferenceConfig
 from trainers.dpo import build_preference_trainer, tune_on_pairs
@@ -40,27 +39,11 @@ def attempts(number: int, observation: str = "it is red", ids: dict[str, list[in
     samples = []
     for answer in ("red", "blue"):
         steps = [
-            Step(
-                model_output=turn(look),
-                code=look,
-                observation=observation,
-                images=[1],
-                tools=["visualizer"],
-                output_ids=ids.get("look"),
-            ),
-            Step(
-                model_output=turn(f"final_answer('{answer}')"),
-                code=f"final_answer('{answer}')",
-                tools=["final_answer"],
-                is_final=True,
-                output_ids=ids.get(answer),
-            ),
+            make_step(look, observation, images=[1], output_ids=ids.get("look")),
+            make_step(f"final_answer('{answer}')", "", output_ids=ids.get(answer)),
         ]
-        samples.append(
-            Trajectory(
-                task=task, system_prompt=SYSTEM_PROMPT, steps=steps, images=[*task.images, brought], answer=answer
-            )
-        )
+        images = [*task.images, brought]
+        samples.append(Trajectory(task=task, system_prompt=SYSTEM_PROMPT, steps=steps, images=images, answer=answer))
     return samples
 
 
@@ -68,13 +51,6 @@ def pairs_of(samples: list[Trajectory], folder: Path) -> list[dict]:
     """The pairs as training reads them: written and loaded."""
     write_pairs(folder, step_pairs(samples))
     return list(load_rows(str(folder), "train"))
-
-
-@pytest.fixture(scope="module")
-def encoder(tiny_vlm) -> ChatEncoder:
-    from transformers import AutoProcessor
-
-    return ChatEncoder(AutoProcessor.from_pretrained(tiny_vlm))
 
 
 @pytest.fixture(scope="module")
@@ -115,12 +91,6 @@ def make_trainer(tiny_vlm, dataset, output, **recipe):
     controller = VLMModel.from_pretrained(tiny_vlm, device="cpu")
     rows = load_rows(str(dataset), "train")
     return build_preference_trainer(config, controller.model, controller.processor, rows)
-
-
-def weights(agent: Path) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(agent / "model.safetensors")
 
 
 # What a pair becomes
@@ -199,18 +169,13 @@ def test_where_trl_differs(encoder, tmp_path):
         ({"chosen": []}, "`chosen` has to be one assistant turn"),
         ({"rejected": [{"role": "user", "content": "?"}]}, "`rejected` has to be one assistant turn"),
         ({"images": []}, "2 image placeholders, but there are 0 pictures"),
+        ({}, r" has \d+ tokens .* beyond max_length=40"),
     ],
 )
-def test_a_row_that_is_no_pair_is_named(encoder, tmp_path, change, message):
+def test_a_row_that_is_no_pair_or_too_long_is_named(encoder, tmp_path, change, message):
     (row,) = pairs_of(attempts(1), tmp_path / "pairs")
     with pytest.raises(InputError, match=f"Row {row['id']}.*{message}"):
-        PreferenceCollator(encoder)([{**row, **change}])
-
-
-def test_a_pair_that_is_too_long_is_refused_by_name(encoder, tmp_path):
-    (row,) = pairs_of(attempts(1), tmp_path / "pairs")
-    with pytest.raises(InputError, match=rf"Row {row['id']} has \d+ tokens .* beyond max_length=40"):
-        PreferenceCollator(encoder, max_length=40)([row])
+        PreferenceCollator(encoder, max_length=None if change else 40)([{**row, **change}])
 
 
 # What is optimised
@@ -279,8 +244,7 @@ def test_a_stopped_run_goes_on_from_its_last_complete_checkpoint(recipe, finishe
     (folder / "checkpoint-4" / COMPLETE).unlink()
     (folder / "train.json").unlink()
     tune_on_pairs(PreferenceConfig(**recipe, output_dir=str(folder)))
-    first, second = weights(finished / "agent"), weights(folder / "agent")
-    assert all((first[name] - second[name]).abs().max() < SAME for name in first)
+    assert weight_difference(finished / "agent", folder / "agent") < SAME
     steps = [entry["step"] for entry in json.loads((folder / "train.json").read_text())["log"]]
     assert steps == [1, 2, 3, 4]
 
@@ -329,19 +293,15 @@ def test_options_that_cannot_work_are_refused(options, message):
 def test_data_and_recipes_that_do_not_suit_are_refused_at_the_start(tiny_vlm, dataset, recipe, tmp_path):
     controller = VLMModel.from_pretrained(tiny_vlm, device="cpu")
     rows = load_rows(str(dataset), "train")
-
-    def build(rows, **options):
+    for message, given, options in (
+        ("no column `chosen`", rows.remove_columns("chosen"), {}),
+        ("no pairs to train on", rows.select([]), {}),
+        ("No module of .* matches lora_target_modules", rows, {"lora_target_modules": "nothing"}),
+        ("beyond max_length=30", rows, {"max_length": 30}),
+    ):
         config = PreferenceConfig(model_name_or_path="a", output_dir=str(tmp_path), **options)
-        build_preference_trainer(config, controller.model, controller.processor, rows)
-
-    with pytest.raises(InputError, match="no column `chosen`"):
-        build(rows.remove_columns("chosen"))
-    with pytest.raises(InputError, match="no pairs to train on"):
-        build(rows.select([]))
-    with pytest.raises(InputError, match="No module of .* matches lora_target_modules"):
-        build(rows, lora_target_modules="nothing")
-    with pytest.raises(InputError, match="beyond max_length=30"):
-        build(rows, max_length=30)
+        with pytest.raises(InputError, match=message):
+            build_preference_trainer(config, controller.model, controller.processor, given)
 
 
 def test_the_command_says_what_is_wrong(dataset, tmp_path):

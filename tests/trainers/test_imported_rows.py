@@ -10,7 +10,6 @@ from datasets import load_dataset
 from dataset_builder.export import export_dataset
 from dataset_builder.formats.reading import import_rows
 from dataset_builder.mm_traj import make_row, read_records
-from t3_agents.models.encoding import ChatEncoder
 from t3_agents.storage import BlobStore
 from tests.helpers.released_rows import picture_paths, released_rows, write_pictures
 from tests.helpers.training_rows import make_trainer
@@ -30,11 +29,8 @@ def run(tmp_path_factory):
     return folder / "run"
 
 
-def test_the_labels_are_the_released_turns(tiny_vlm, tmp_path, run):
-    from transformers import AutoProcessor
-
+def test_the_labels_are_the_released_turns(encoder, tmp_path, run):
     exported = export_dataset(run, tmp_path / "dataset")
-    encoder = ChatEncoder(AutoProcessor.from_pretrained(tiny_vlm))
     released = {row["id"]: row for row in released_rows()}
     dataset = load_dataset(str(exported), cache_dir=str(tmp_path / "cache"))["train"]
     assert len(dataset) == len(released)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError, RunFolderError
 from t3_agents.models.vlm import VLMModel
 from t3_agents.task import Task
+from tests.helpers import kill_when
 from tests.helpers.tiny_vlm import turn
 from trainers.improvement import ImproveConfig, improve, why_stop
 from trainers.loading import load_rows
@@ -166,12 +165,7 @@ class TestRounds:
         command = [sys.executable, "-m", "t3_agents.cli", "improve", *argv, "--output", str(folder)]
         for mark in ("round-0/eval/trajectories.jsonl", "round-1/samples/trajectories.jsonl", "round-1/train/agent"):
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            deadline = time.monotonic() + 300
-            while not (folder / mark).exists() and process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.02)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            assert (folder / mark).exists()
+            kill_when(process, (folder / mark).exists)
         record = improve(ImproveConfig(**options, output=str(folder)))
         assert [row["ans_acc"]["value"] for row in record["rounds"][:2]] == [0.0, 1.0]
         numbers = [json.loads(line)["round"] for line in (folder / "rounds.jsonl").open()]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.helpers import kill_when
 from tests.helpers.training_rows import SAME, TINY, make_row, write_dataset
 from tests.helpers.training_runs import losses, read_log, start_train, weight_difference, write_recipe
 from trainers.config import TrajectoryConfig
@@ -36,7 +36,6 @@ def recipe(tiny_vlm, tmp_path_factory) -> dict:
         "per_device_train_batch_size": 2,
         "gradient_accumulation_steps": 2,
         "save_steps": 2,
-        "max_new_tokens": 8,
     }
 
 
@@ -55,20 +54,15 @@ def number_of(checkpoint: Path) -> int:
 def kill(process: subprocess.Popen, moment: str, folder: Path, dice: random.Random) -> None:
     """Kill a run of `t3 train` at a moment of a kind."""
     known, begun = checkpoints(folder), time.monotonic()
-    wait, deadline = dice.uniform(1, 6), begun + 600
+    wait, pause = dice.uniform(1, 6), dice.uniform(0, 0.1)
     arrived = {
         "start": lambda: time.monotonic() > begun + wait,
-        "step": lambda: checkpoints(folder) - unfinished(folder) - known,
+        "step": lambda: checkpoints(folder) - unfinished(folder) - known and not time.sleep(pause),
+        "torn": lambda: checkpoints(folder) - unfinished(folder) - known,
         "write": lambda: unfinished(folder) - known,
         "agent": lambda: (folder / ".agent").exists(),
-    }["step" if moment == "torn" else moment]
-    while not arrived():
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
-        time.sleep(0.0005)
-    if moment == "step":
-        time.sleep(dice.uniform(0, 0.1))
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    }[moment]
+    kill_when(process, arrived)
     if moment == "torn":
         newest = max(checkpoints(folder) - unfinished(folder), key=number_of)
         (newest / COMPLETE).unlink()

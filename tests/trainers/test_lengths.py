@@ -8,28 +8,14 @@ import random
 import pytest
 
 from t3_agents.errors import InputError
-from t3_agents.models.encoding import ChatEncoder
-from t3_agents.models.vlm import VLMModel
 from tests.helpers.training_rows import make_dataset, make_row, make_trainer
 from trainers.checks import measure_rows
 from trainers.collators import LongRowError, TrajectoryCollator
+from trainers.config import TrajectoryConfig
 from trainers.packing import BatchOrder, LengthIndex, PrefixGroups, common_length, group_by_length, pack_rows
 
 
-@pytest.fixture(scope="module")
-def encoder(tiny_vlm):
-    return ChatEncoder(VLMModel.from_pretrained(tiny_vlm, device="cpu").processor)
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "length"),
-    [([], [1], 0), ([1, 2], [1, 2, 3], 2), ([1, 2, 3], [1, 5, 3], 1), ([4], [5], 0), (list(range(99)), range(99), 0)],
-)
-def test_common_length(first, second, length):
-    assert common_length(first, second) == length
-
-
-def test_common_length_of_random_sequences():
+def test_common_length():
     draw = random.Random(0)
     for _ in range(200):
         first = [draw.randrange(2) for _ in range(draw.randrange(20))]
@@ -141,8 +127,6 @@ def test_packs_of_a_token_budget_are_trained(tiny_vlm, tmp_path):
 
 
 def test_a_pack_must_hold_a_row():
-    from trainers.config import TrajectoryConfig
-
     with pytest.raises(InputError, match="`pack_length` needs packing, and at least the `max_length` of a row."):
         TrajectoryConfig(output_dir="o", packing_strategy="packed", max_length=100, pack_length=99)
     with pytest.raises(InputError, match="`pack_length` needs packing"):

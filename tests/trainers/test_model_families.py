@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import pytest
 import torch
@@ -23,15 +24,11 @@ from tests.helpers.training_rows import (
     trained_parameters,
 )
 from trainers.attention import use_segment_attention
-from trainers.checks import packing_problem
 from trainers.collators import IGNORE, TrajectoryCollator
 from trainers.config import TrajectoryConfig
 from trainers.packing import packing_refusal
 from trainers.sft import build_trainer
 from trainers.trainer import supervised_logits
-
-
-PACKED = [family for family in FAMILIES if family not in GROUPED]
 
 
 def rows_of(kind: str) -> list[dict]:
@@ -198,19 +195,8 @@ def test_linear_attention_reads_from_one_packed_row_into_the_next(tmp_path):
     assert error[:first].max() < SAME and error[first:].max() > 0.1
 
 
-def test_a_family_that_packing_does_not_fit_is_found_out(tmp_path):
-    """The check at the start compares logits, so a wrong position shows."""
-    model, processor = make_family("qwen2_vl")
-    collator = TrajectoryCollator(ChatEncoder(processor))
-    rows = list(make_dataset(rows_of("own pictures")))
-    assert packing_problem(model, collator, rows) is None
-    # Without its pictures' positions this is another function of the same tokens.
-    model.config.get_text_config().rope_parameters.pop("mrope_section")
-    assert "are off by" in packing_problem(model, collator, rows)
-
-
 def test_rows_with_pictures_are_part_of_the_check(tmp_path, caplog):
-    """Without pictures the wrong positions of the test above are right."""
+    """The check compares logits, so wrong positions of pictures show; without pictures they are right."""
     model, processor = make_family("qwen2_vl")
     model.config.get_text_config().rope_parameters.pop("mrope_section")
     rows = [make_row(number, attached=0, brought=[0]) for number in range(4)]
@@ -218,4 +204,5 @@ def test_rows_with_pictures_are_part_of_the_check(tmp_path, caplog):
     assert build_trainer(config, model, processor, make_dataset(rows)).data_collator.packing == "shared_prefix"
     with caplog.at_level(logging.WARNING):
         build_trainer(config, model, processor, make_dataset([*rows, *rows_of("own pictures")]))
-    assert "Rows are grouped by length instead of packed: logits of packed rows of Qwen2VL" in caplog.text
+    message = "Rows are grouped by length instead of packed: logits of packed rows of Qwen2VL.* are off by "
+    assert re.search(message, caplog.text)

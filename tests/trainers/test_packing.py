@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 import torch
+import transformers
 from torch._dynamo.utils import counters
 from torch.nn.attention.flex_attention import create_block_mask
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
-from transformers import TrainerCallback
 
 from tests.helpers.training_rows import (
     SAME,
@@ -41,7 +41,7 @@ ROWS = [
 ]
 
 
-class KeepGradients(TrainerCallback):
+class KeepGradients(transformers.TrainerCallback):
     """Copies the gradients of every optimizer step, before clipping has a chance to hide a scale."""
 
     def __init__(self):
@@ -121,23 +121,8 @@ def test_weights_scale_the_loss_of_their_steps(tiny_vlm, tmp_path, packing):
     assert scaled == pytest.approx(first + 3 * (both - first), rel=SAME)
 
 
-def test_five_steps_give_the_same_weights(tiny_vlm, tmp_path):
-    rows = [*ROWS, *(make_row(number, brought=[number % 2]) for number in range(5, 11))]
-    weights, start = {}, {}
-    for packing in ("none", "shared_prefix"):
-        trainer = make_trainer(tiny_vlm, tmp_path / packing, rows, packing=packing, per_device_train_batch_size=2)
-        start = {name: p.detach().clone() for name, p in trained_parameters(trainer.model).items()}
-        trainer.train()
-        assert trainer.state.global_step == 5
-        weights[packing] = {name: p.detach() for name, p in trained_parameters(trainer.model).items()}
-    assert_same(weights["none"], weights["shared_prefix"], 1e-6)
-    assert all((start[name] - value).abs().max() > 1e-4 for name, value in weights["none"].items())
-
-
 def test_a_head_at_some_positions_gives_their_logits(tiny_vlm):
-    from transformers import AutoModelForImageTextToText
-
-    model = AutoModelForImageTextToText.from_pretrained(tiny_vlm, dtype=torch.float64)
+    model = transformers.AutoModelForImageTextToText.from_pretrained(tiny_vlm, dtype=torch.float64)
     ids = torch.arange(3, 23).reshape(2, 10)
     positions = torch.zeros(2, 10, dtype=torch.bool)
     positions[0, 3:5] = positions[1, 9] = True
@@ -180,13 +165,22 @@ def by_whole_mask(query, key, value, bounds, scaling):
 
 
 @pytest.mark.parametrize(
-    "attend", [attention_by_segment, lambda *a: attention_by_part(*a)[0]], ids=["segment", "part"]
+    ("attend", "backward"),
+    [
+        pytest.param(attention_by_segment, True, id="segment"),
+        pytest.param(lambda *a: attention_by_part(*a)[0], True, id="part"),
+        pytest.param(attention_by_blocks, False, id="blocks as far as a CPU can run what runs on a GPU"),
+    ],
 )
 @pytest.mark.parametrize("bounds", BOUNDS, ids=str)
-def test_attention_by_segment_is_that_of_the_whole_mask(bounds, attend):
+def test_attention_by_segment_is_that_of_the_whole_mask(bounds, attend, backward):
     first, second = packed_inputs(bounds), packed_inputs(bounds)
+    if not backward:
+        first, second = ([tensor.detach() for tensor in inputs] for inputs in (first, second))
     found, expected = attend(*first, bounds, 0.3), by_whole_mask(*second, bounds, 0.3)
     torch.testing.assert_close(found, expected, rtol=SAME, atol=SAME)
+    if not backward:
+        return
     weights = torch.randn(found.shape, generator=torch.Generator().manual_seed(1))
     for output in (found, expected):
         (output * weights).sum().backward()
@@ -222,14 +216,6 @@ def test_checkpointing_does_not_compute_attention_twice(tiny_vlm, tmp_path):
     assert calls[True] == calls[False] > 0
 
 
-@pytest.mark.parametrize("bounds", BOUNDS, ids=str)
-def test_attention_by_blocks_is_that_of_the_whole_mask(bounds):
-    """What runs on a GPU, as far as a CPU can run it: forward only."""
-    inputs = [tensor.detach() for tensor in packed_inputs(bounds)]
-    found = attention_by_blocks(*inputs, bounds, 0.3)
-    torch.testing.assert_close(found, by_whole_mask(*inputs, bounds, 0.3), rtol=SAME, atol=SAME)
-
-
 @pytest.mark.parametrize("bounds", [*BOUNDS, [128, 256, 400, 800], [300, 301, 1024], [0, 640], [0, 129]], ids=str)
 def test_blocks_are_those_that_torch_finds_in_the_whole_mask(bounds):
     whole = whole_mask(bounds)
@@ -238,15 +224,7 @@ def test_blocks_are_those_that_torch_finds_in_the_whole_mask(bounds):
     places = torch.arange(bounds[-1])
     assert torch.equal(found.mask_mod(None, None, places[:, None], places[None]), whole)
     assert torch.equal(found.to_dense(), expected.to_dense())
-    names = (
-        "kv_num_blocks",
-        "kv_indices",
-        "full_kv_num_blocks",
-        "full_kv_indices",
-        "q_num_blocks",
-        "full_q_num_blocks",
-    )
-    for name in names:
+    for name in "kv_num_blocks kv_indices full_kv_num_blocks full_kv_indices q_num_blocks full_q_num_blocks".split():
         assert torch.equal(getattr(found, name), getattr(expected, name)), name
 
 
@@ -279,40 +257,16 @@ def test_gradients_by_blocks_are_those_of_the_whole_mask(bounds):
         assert (ours.grad - wanted.grad).norm() < 10 * noise
 
 
-def tiny_gemma3():
-    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
-
-    return Gemma3ForCausalLM(
-        Gemma3TextConfig(
-            hidden_size=16,
-            intermediate_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            head_dim=8,
-            vocab_size=32,
-            layer_types=["sliding_attention", "full_attention"],
-        )
-    )
-
-
-def tiny_mistral():
-    from transformers import MistralConfig, MistralForCausalLM
-
-    return MistralForCausalLM(
-        MistralConfig(
-            hidden_size=16,
-            intermediate_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            vocab_size=32,
-            sliding_window=8,
-        )
-    )
-
-
-@pytest.mark.parametrize("make_model", [tiny_gemma3, tiny_mistral])
-def test_sliding_windows_are_refused(make_model):
-    model = make_model()
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("Gemma3Text", {"layer_types": ["sliding_attention", "full_attention"], "head_dim": 8}),
+        ("Mistral", {"sliding_window": 8}),
+    ],
+)
+def test_sliding_windows_are_refused(family, settings):
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "vocab_size": 32}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    config = getattr(transformers, f"{family}Config")(**sizes, **heads, **settings)
+    model = transformers.AutoModelForCausalLM.from_config(config)
     assert packing_refusal(model) == f"{type(model).__name__} has layers without full attention"

@@ -34,6 +34,7 @@ def read(recipe: str) -> dict:
 
 def test_every_recipe_is_of_a_family():
     assert {path.stem for path in RECIPES.glob("*.yaml")} == {*FAMILY_OF, "embedded"}
+    TrajectoryConfig(output_dir="o", **read("embedded"))
 
 
 @pytest.mark.parametrize(("recipe", "family"), CASES)

@@ -10,7 +10,7 @@ from t3_agents.task import File, Task
 from t3_agents.trajectory import Trajectory
 from t3_agents.turns import Step
 from t3_agents.verifiers import SAMPLE, verify
-from tests.helpers.tiny_vlm import turn
+from tests.helpers.tiny_vlm import make_step as step
 from tests.helpers.training_rows import SYSTEM_PROMPT, picture
 from trainers.loading import load_rows
 from trainers.rejection_sampling import select, step_pairs, write_pairs, write_trajectories
@@ -18,21 +18,6 @@ from trainers.rejection_sampling import select, step_pairs, write_pairs, write_t
 
 LOOK, GUESS, ANSWER = "print(visualizer('files/photo.png', 'What?'))", "final_answer('blue')", "final_answer('red')"
 TASK = Task.create("Which colour?", [picture(1, "files/photo.png")], ground_truth="red", tools=("visualizer",))
-
-
-def step(code: str, observation: str = "red", error: str | None = None, thought: str = "think", **fields) -> Step:
-    final = code.startswith("final_answer") and error is None
-    tools = [name for name in ("visualizer", "final_answer") if name in code]
-    return Step(
-        model_output=turn(code, thought),
-        thought=thought,
-        code=code,
-        observation=observation,
-        error=error,
-        tools=tools,
-        is_final=final,
-        **fields,
-    )
 
 
 def attempt(*steps: Step, task: Task = TASK, seed: int = 0, answer: str | None = None, images=()) -> Trajectory:

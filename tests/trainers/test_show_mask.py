@@ -7,16 +7,9 @@ import re
 import pytest
 
 from t3_agents.cli import main
-from t3_agents.models.encoding import ChatEncoder
-from t3_agents.models.vlm import VLMModel
 from tests.helpers.training_rows import make_row, write_dataset
 from trainers.collators import IGNORE, TrajectoryCollator
 from trainers.show_mask import mask_as_text, pieces, title
-
-
-@pytest.fixture(scope="module")
-def encoder(tiny_vlm):
-    return ChatEncoder(VLMModel.from_pretrained(tiny_vlm, device="cpu").processor)
 
 
 def test_marked_text_is_what_is_labelled(encoder):

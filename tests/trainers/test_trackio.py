@@ -38,7 +38,7 @@ sys.exit(cli.main(["train", "--config", sys.argv[1]]))
 def test_curves_go_to_trackio_on_this_machine_without_the_network(tiny_vlm, tmp_path):
     dataset = write_dataset(tmp_path / "dataset", [make_row(number) for number in range(1, 5)])
     run = tmp_path / "run"
-    recipe = {**TINY, "report_to": "trackio", "model_name_or_path": str(tiny_vlm), "max_new_tokens": 8}
+    recipe = {**TINY, "report_to": "trackio", "model_name_or_path": str(tiny_vlm)}
     file = write_recipe(tmp_path / "recipe.yaml", **recipe, dataset_name=str(dataset), output_dir=str(run))
     # Offline mode would hide what is tried; the usage statistics of huggingface_hub are another matter.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRACKIO"))}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
+from PIL import Image
 
 from dataset_builder.formats.reading import import_rows
 from dataset_builder.formats.writing import export_rows
@@ -20,10 +22,6 @@ from tests.helpers.tiny_vlm import turn
 
 def odd_trajectory(folder) -> Trajectory:
     """Everything that a record can hold: plans, further requests, both observation and error, a picture in BMP."""
-    import io
-
-    from PIL import Image
-
     buffer = io.BytesIO()
     Image.new("RGB", (5, 5), "red").save(buffer, format="BMP")
     attached = File.from_bytes(buffer.getvalue(), "files/a.bmp")

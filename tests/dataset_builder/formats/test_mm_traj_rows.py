@@ -17,18 +17,16 @@ from dataset_builder.formats.reading import REPORT_FILE, import_rows
 from dataset_builder.formats.writing import export_rows
 from dataset_builder.mm_traj import read_records
 from t3_agents.errors import InputError, RunFolderError
-from t3_agents.storage import BlobStore, read_rows
-from t3_agents.trajectory import Trajectory
+from t3_agents.storage import read_rows
 from tests.helpers.released_rows import SAMPLE, pack, picture_paths, released_rows, write_pictures
-from tests.helpers.run_samples import make_trajectory, picture, write_shard
-
-
-def read_run(run, split="train"):
-    blobs = BlobStore(run / "blobs")
-    return {r["task"]["id"]: Trajectory.from_dict(r, blobs) for r in read_records(run, split)}
+from tests.helpers.run_samples import make_trajectory, picture, read_run, write_shard
 
 
 def import_list(tmp_path, rows, name="rows", **options):
+    """Import the rows; the pictures a, b and c are where they say."""
+    (tmp_path / "data").mkdir(exist_ok=True)
+    for letter in "abc":
+        (tmp_path / "data" / f"{letter}.png").write_bytes(picture((1, 2, ord(letter))))
     (tmp_path / f"{name}.json").write_text(json.dumps(rows))
     options = {"images": tmp_path, **options}
     return import_rows("mm-traj", tmp_path / f"{name}.json", tmp_path / name, **options)
@@ -123,8 +121,6 @@ FORMS = {
 @pytest.mark.parametrize("keys", [("from", "value"), ("role", "content")])
 @pytest.mark.parametrize("mark", ["Picture 1: <img>data/a.png</img>\nTask: ", "<image>\n", "<image_00>\nTask: ", ""])
 def test_every_form_comes_back_as_it_was(tmp_path, fields, keys, mark):
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "a.png").write_bytes(picture((1, 2, 3)))
     given = row(**fields)
     if fields.get("image", "") is None:
         del given["image"]
@@ -142,9 +138,6 @@ def test_every_form_comes_back_as_it_was(tmp_path, fields, keys, mark):
 
 
 def test_marks_within_the_query_and_pictures_of_later_turns(tmp_path):
-    (tmp_path / "data").mkdir()
-    for name in "abc":
-        (tmp_path / "data" / f"{name}.png").write_bytes(picture((1, 2, ord(name))))
     given = row(image={f"<image_0{i}>": f"data/{name}.png" for i, name in enumerate("abc")})
     turns = given["conversations"]
     turns[0]["value"] = "Is <image_01> or <image_00> red?"
@@ -188,8 +181,6 @@ BROKEN = {
 
 @pytest.mark.parametrize(("fields", "reason"), BROKEN.values(), ids=BROKEN)
 def test_a_broken_row_is_dropped_with_its_reason_and_the_others_stay(tmp_path, fields, reason):
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "a.png").write_bytes(picture((1, 2, 3)))
     counts = import_list(tmp_path, [row(), row(**{"id": "two", **fields}), "no object", row(), row(id="three")])
     assert (counts.kept, counts.dropped) == (2, 3)
     dropped = list(read_rows(tmp_path / "rows" / "rejected" / "train-mm-traj.jsonl"))
@@ -201,22 +192,16 @@ def test_a_broken_row_is_dropped_with_its_reason_and_the_others_stay(tmp_path, f
 
 
 def test_an_import_goes_on_where_it_was_and_refuses_another_file(tmp_path):
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "a.png").write_bytes(picture((1, 2, 3)))
     rows = [row(id=f"r{n}", **({"image": 7} if n % 3 == 0 else {})) for n in range(9)]
     whole = import_list(tmp_path, rows, "whole")
-    stopped = 0
-
-    class Stopped(Exception):
-        pass
+    seen = []
 
     def stop():
-        nonlocal stopped
-        stopped += 1
-        if stopped == 5:
-            raise Stopped
+        seen.append("row")
+        if len(seen) == 5:
+            raise InterruptedError
 
-    with pytest.raises(Stopped):
+    with pytest.raises(InterruptedError):
         import_list(tmp_path, rows, on_row=stop)
     assert import_list(tmp_path, rows) == whole
     assert import_list(tmp_path, rows) == whole  # nothing is left to do
@@ -247,24 +232,22 @@ def test_the_command_makes_a_dataset_that_loads_and_can_be_shown(tmp_path):
 
     write_pictures(tmp_path / "images")
     run, out = tmp_path / "run", tmp_path / "out"
-    t3 = [sys.executable, "-m", "t3_agents.cli"]
-    arguments = ["import", "mm-traj", str(SAMPLE), "--images", str(tmp_path / "images"), "--output", str(run)]
-    done = subprocess.run([*t3, *arguments], capture_output=True, text=True, check=False)
+
+    def t3(*arguments) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "t3_agents.cli", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    done = t3("import", "mm-traj", SAMPLE, "--images", tmp_path / "images", "--output", run)
     assert done.returncode == 0, done.stderr
     assert "20 rows read" in done.stdout
     rows = load_dataset(str(run / "dataset"), cache_dir=str(tmp_path / "cache"))["train"]
     assert len(rows) == 20 and sum(len(row["images"]) for row in rows) == 13
     assert "What are they?" in page_of(run)
-    done = subprocess.run(
-        [*t3, "export", str(run), "--format", "mm-traj", "--output", str(out)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = t3("export", run, "--format", "mm-traj", "--output", out)
     assert done.returncode == 0, done.stderr
     assert len(json.loads((out / "train.json").read_text(encoding="utf-8"))) == 20
-    done = subprocess.run([*t3, "import", "csv", str(SAMPLE), "--output", str(run)], capture_output=True, check=False)
-    assert done.returncode == 2 and b"takes one of mm-traj" in done.stderr
+    done = t3("import", "csv", SAMPLE, "--output", run)
+    assert done.returncode == 2 and "takes one of mm-traj" in done.stderr
 
 
 @pytest.mark.slow

@@ -9,15 +9,8 @@ from datasets import load_dataset
 
 from dataset_builder.formats.reading import import_rows
 from dataset_builder.formats.writing import export_rows
-from dataset_builder.mm_traj import read_records
-from t3_agents.storage import BlobStore, read_rows
-from t3_agents.trajectory import Trajectory
-from tests.helpers.run_samples import make_trajectory, picture, write_shard
-
-
-def read_run(run, split="train"):
-    blobs = BlobStore(run / "blobs")
-    return {r["task"]["id"]: Trajectory.from_dict(r, blobs) for r in read_records(run, split)}
+from t3_agents.storage import read_rows
+from tests.helpers.run_samples import make_trajectory, picture, read_run, write_shard
 
 
 def import_list(tmp_path, rows, **options):

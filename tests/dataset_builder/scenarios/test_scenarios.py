@@ -19,7 +19,6 @@ from dataset_builder.scenarios.solving import make_agent, solve
 from t3_agents.agent.agent import T3Agent
 from t3_agents.answers import answers_match
 from t3_agents.task import File
-from t3_agents.turns import called_tools
 from tests.helpers import ROOT
 
 
@@ -91,12 +90,9 @@ def test_the_collection_is_as_varied_as_promised(tmp_path):
     tools = Counter(tool for m in made for tool in set(m.task.tools))
     assert tools["ask_search_agent"] >= 2
     assert set(tools) == set(TOOL_NAMES)
-
-
-def test_whole_families_are_held_out():
-    assert len({scenario.name for scenario in SCENARIOS}) == len(SCENARIOS)
-    assert sum(not scenario.unseen for scenario in SCENARIOS) >= 14
-    assert sum(scenario.unseen for scenario in SCENARIOS) >= 3
+    assert len(BY_NAME) == len(SCENARIOS)
+    held_out = sum(scenario.unseen for scenario in SCENARIOS)
+    assert held_out >= 3 and len(SCENARIOS) - held_out >= 14
 
 
 def test_vision_only_families_differ_in_nothing_but_the_picture(tmp_path):
@@ -167,12 +163,6 @@ def test_a_lost_or_changed_file_is_a_problem(tmp_path):
     assert program_problems(made) == [f"{file.path} is missing."]
 
 
-def test_small_helpers():
-    code = 'a = image_edit("x", "y")\nprint(visualizer(a, "q"), visualizer(a, "r"), len(a))'
-    assert called_tools(code, TOOL_NAMES) == ["image_edit", "visualizer", "visualizer"]
-    assert Move("I look.", "print(1)").text() == "Thought: I look.\nCode:\n```py\nprint(1)\n```<end_action>"
-
-
 # One family per tool and per way of computing runs by default; all of them run with the slow tests.
 QUICK = """
 invoice_key order_delivery shop_sales bird_counts device_record project_slides airport_pair rotated_label
@@ -212,51 +202,37 @@ def test_an_edited_picture_is_shown(tmp_path):
     assert len(trajectory.images) == 2
 
 
-def test_a_program_that_looks_at_the_wrong_place_is_dropped(tmp_path):
-    made = make_task(BY_NAME["device_record"], 0, 0, tmp_path)
-    path = made.task.files[0].path
-    wrong = with_move(made, 0, Move("I look elsewhere.", f'print(len(inspect_file_as_text("{path}")))'))
-    trajectory = solve(wrong)
-    assert not trajectory.verification["trajectory"]["passed"]
-    # The program is well-formed and its answer is right, but no observation showed it.
-    assert trajectory.verification["query_file"]["passed"]
-    assert "which nothing before it shows" in " ".join(trajectory.verification["trajectory"]["reasons"])
+LOOKS_AWAY = 'print(len(inspect_file_as_text("{path}")))'
+ASKS_THE_WRONG_TOOL = 'print(visualizer("{path}", "owner"))'
 
 
-def test_a_program_that_fails_is_dropped(tmp_path):
-    made = make_task(BY_NAME["device_record"], 0, 0, tmp_path)
-    path = made.task.files[0].path
-    trajectory = solve(with_move(made, 0, Move("I read the picture.", f'print(visualizer("{path}", "owner"))')))
-    reasons = " ".join(trajectory.verification["trajectory"]["reasons"])
-    assert "Step 1 failed" in reasons
-    assert "['inspect_file_as_text'] are expected" in reasons
-    assert not trajectory.verification["query_file"]["passed"]
-
-
-@pytest.mark.parametrize("code", ["final_answer(1 / 0)", "print(1)", "final_answer("])
-def test_a_program_that_gives_no_answer_is_dropped(code, tmp_path):
-    made = make_task(BY_NAME["bird_counts"], 0, 0, tmp_path)
-    trajectory = solve(with_move(made, -1, Move("I stop here.", code)))
-    assert trajectory.answer is None
-    assert not any(verdict["passed"] for verdict in trajectory.verification.values())
-    assert "There is no answer" in trajectory.verification["trajectory"]["reasons"][0]
-
-
-def test_a_wrong_answer_is_dropped(tmp_path):
-    made = make_task(BY_NAME["bird_counts"], 0, 0, tmp_path)
-    trajectory = solve(with_move(made, -1, Move("I guess.", 'final_answer("dodo")')))
-    assert not trajectory.verification["trajectory"]["passed"]
-    assert "is known to be right" in trajectory.verification["trajectory"]["reasons"][0]
+@pytest.mark.parametrize(
+    ("name", "position", "code", "reasons", "well_formed"),
+    [
+        # The program is well-formed and its answer is right, but no observation showed it.
+        ("device_record", 0, LOOKS_AWAY, ["which nothing before it shows"], True),
+        ("device_record", 0, ASKS_THE_WRONG_TOOL, ["Step 1 failed", "['inspect_file_as_text'] are expected"], False),
+        ("bird_counts", -1, 'final_answer("dodo")', ["is known to be right"], False),
+        *(
+            ("bird_counts", -1, code, ["There is no answer"], False)
+            for code in ("final_answer(1 / 0)", "print(1)", "final_answer(")
+        ),
+    ],
+)
+def test_a_program_that_does_not_solve_its_task_is_dropped(name, position, code, reasons, well_formed, tmp_path):
+    made = make_task(BY_NAME[name], 0, 0, tmp_path)
+    code = code.replace("{path}", made.task.files[0].path)
+    verdicts = solve(with_move(made, position, Move("I try it.", code))).verification
+    assert not verdicts["trajectory"]["passed"] and verdicts["query_file"]["passed"] == well_formed
+    assert all(reason in " ".join(verdicts["trajectory"]["reasons"]) for reason in reasons)
 
 
 def test_a_run_without_an_answer_is_dropped(tmp_path):
-    made = make_task(BY_NAME["bird_counts"], 0, 0, tmp_path)
-    trajectory = solve(made, limited_agent)
+    def limited_agent(outputs: list[str]) -> T3Agent:
+        agent = make_agent(outputs)
+        agent.max_steps = 1
+        return agent
+
+    trajectory = solve(make_task(BY_NAME["bird_counts"], 0, 0, tmp_path), limited_agent)
     assert trajectory.end_reason == "max_steps"
     assert trajectory.verification["trajectory"]["reasons"][0] == "There is no answer: the run ended with max_steps."
-
-
-def limited_agent(outputs: list[str]) -> T3Agent:
-    agent = make_agent(outputs)
-    agent.max_steps = 1
-    return agent

@@ -24,18 +24,8 @@ FAULTS = "0.05"
 
 def command(url: str, folder: Path, num_tasks: int, *options: str) -> list[str]:
     arguments = ["--teacher", url, "--output", str(folder), "--num-tasks", str(num_tasks), "--model", MODEL]
-    arguments += [
-        "--flavor",
-        "gaia",
-        "--embedding",
-        "words",
-        "--request-time-limit",
-        "5",
-        "--concurrency",
-        "8",
-        *options,
-    ]
-    return [sys.executable, "-m", "t3_agents.cli", "synth", *arguments]
+    arguments += "--flavor gaia --embedding words --request-time-limit 5 --concurrency 8".split()
+    return [sys.executable, "-m", "t3_agents.cli", "synth", *arguments, *options]
 
 
 def synthesize(url: str, folder: Path, num_tasks: int, *options: str) -> None:

@@ -1,5 +1,3 @@
-import csv
-import io
 import threading
 
 import pytest
@@ -27,13 +25,12 @@ GOOD_STEPS = dict.fromkeys(
     ("tools_sensible", "arguments_right", "observations_used", "answer_relevant", "answer_supported"), True
 )
 GOOD_STEPS["reason"] = "Every step is right."
-LOOK = turn('print(inspect_file_as_text("files/costs.csv"))', "I read the table.")
+LOOK_CODE = 'print(inspect_file_as_text("files/costs.csv"))'
+LOOK = turn(LOOK_CODE, "I read the table.")
 
 
 def candidate_of(*more):
-    text = io.StringIO()
-    csv.writer(text).writerows([["item", "cost"], ["flour", "120"], ["sugar", "45"]])
-    table = File.from_bytes(text.getvalue().encode(), "files/costs.csv")
+    table = File.from_bytes(b"item,cost\r\nflour,120\r\nsugar,45\r\n", "files/costs.csv")
     query = "What do flour and sugar cost together in my table?"
     tools = ("inspect_file_as_text",)
     return Candidate("gaia-0-0", "gaia", query, tools, files=(table, *more), from_web=("price of flour",))
@@ -144,9 +141,7 @@ def test_the_form_is_checked_before_the_teacher_is_asked(turns, check, reason):
     ],
 )
 def test_what_only_looks_like_a_path_passes(text):
-    step = Step(
-        model_output=text, code='print(inspect_file_as_text("files/costs.csv"))', tools=["inspect_file_as_text"]
-    )
+    step = Step(model_output=text, code=LOOK_CODE, tools=["inspect_file_as_text"])
     trajectory = Trajectory(candidate_of().to_task(), steps=[step], answer=text)
     assert verify(trajectory, FORM).passed
 
