@@ -196,11 +196,11 @@ def _encode(
     encoder: ChatEncoder, row: dict[str, Any], messages: Sequence[dict[str, Any]], output_ids: Any
 ) -> Conversation:
     """Messages of a row with its pictures, which are decoded already or given as `{"bytes": ...}`."""
-    images = [
-        decode_image(image["bytes"], "a picture of the row") if isinstance(image, dict) else to_rgb(image)
-        for image in row.get("images") or []
-    ]
     try:
+        images = [
+            decode_image(image["bytes"] or b"", "a picture of it") if isinstance(image, dict) else to_rgb(image)
+            for image in row.get("images") or []
+        ]
         return encoder.encode(messages, images, output_ids)
     except InputError as error:
         raise InputError(f"Row {row_name(row)}: {error}") from None

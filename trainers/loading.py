@@ -128,12 +128,12 @@ class MarkComplete(TrainerCallback):
 
 
 def load_rows(dataset: str | None, split: str) -> Dataset:
-    """Rows of a dataset folder or Hub repo.
+    """Rows of a dataset folder or Hub repo, with pictures as bytes: `datasets` would open any path that a row names.
 
     Raises:
         InputError: when there is no such dataset or split.
     """
-    from datasets import load_dataset
+    from datasets import Image, List, load_dataset
 
     if not dataset:
         raise InputError("Name the folder or Hub id of a dataset with `dataset_name`.")
@@ -143,10 +143,16 @@ def load_rows(dataset: str | None, split: str) -> Dataset:
     try:
         with PartialState().main_process_first():
             # A relative folder would be taken for a Hub id.
-            return load_dataset(str(folder.resolve()) if folder.exists() else dataset, split=split)
+            rows = load_dataset(str(folder.resolve()) if folder.exists() else dataset, split=split)
     except (ValueError, OSError) as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(f"`{dataset}` with split `{split}` cannot be loaded as a dataset: {reason}") from error
+    for name, feature in rows.features.items():
+        if isinstance(feature, List) and isinstance(feature.feature, Image):
+            rows = rows.cast_column(name, List(Image(decode=False)))
+        elif isinstance(feature, Image):
+            rows = rows.cast_column(name, Image(decode=False))
+    return rows
 
 
 # The agent before

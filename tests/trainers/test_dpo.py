@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import load_dataset
 
 from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError, RunFolderError
@@ -50,7 +51,7 @@ def attempts(number: int, observation: str = "it is red", ids: dict[str, list[in
 def pairs_of(samples: list[Trajectory], folder: Path) -> list[dict]:
     """The pairs as training reads them: written and loaded."""
     write_pairs(folder, step_pairs(samples))
-    return list(load_rows(str(folder), "train"))
+    return list(load_dataset(str(folder), split="train"))
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import datasets
+import pyarrow.parquet
 import pytest
 import torch
+from PIL import Image
 
 from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError, MissingExtraError
@@ -14,8 +17,9 @@ from tests.helpers.hub_client import Client
 from tests.helpers.hub_server import HubServer
 from tests.helpers.training_rows import TINY, make_row, write_dataset
 from tests.helpers.training_runs import losses, weights
+from trainers.collators import TrajectoryCollator
 from trainers.config import TrajectoryConfig
-from trainers.loading import load_controller
+from trainers.loading import load_controller, load_rows
 from trainers.sft import train
 
 
@@ -135,3 +139,17 @@ def test_a_wrong_name_of_a_repo_is_said_before_the_training(recipe, hub, tmp_pat
     )
     assert done.returncode == 2 and "`agent` is not a name of a Hub repo" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_row_cannot_have_a_picture_of_this_machine_opened(encoder, tmp_path):
+    """`datasets` opens a path that stands in the place of a picture's bytes."""
+    Image.new("RGB", (31, 17)).save(tmp_path / "private.png")
+    features = datasets.Features({"id": datasets.Value("string"), "images": datasets.List(datasets.Image())})
+    images = [{"bytes": None, "path": str(tmp_path / "private.png")}]
+    (tmp_path / "data").mkdir()
+    table = pyarrow.table({"id": ["a"], "images": [images]}, schema=features.arrow_schema)
+    pyarrow.parquet.write_table(table, tmp_path / "data" / "train.parquet")
+    (row,) = load_rows(str(tmp_path / "data"), "train")
+    assert row["images"] == images, "named, not opened"
+    with pytest.raises(InputError, match="Row a: a picture of it is not a readable image"):
+        TrajectoryCollator(encoder).encode({**row, "messages": [{"role": "user", "content": "What?"}]})
