@@ -12,35 +12,31 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
-import platform
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from importlib.metadata import version
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from _report import machine, make_parser, write_record
 
-RESULTS = Path(__file__).parent / "results" / "collator_memory.json"
+
 FAMILIES = ["look_shapes", "invoice_key", "shop_sales"]
 PACKAGES = ("torch", "transformers", "datasets", "pyarrow", "t3-agents")
 EARLY = 100
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--controller", default="embedded", help="name or folder of the model")
+    parser = make_parser(__doc__, controller=True)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--steps", type=int, default=5_000, help="batches of four rows")
     parser.add_argument("--seeds", type=int, default=16, help="rows that are made for real, of each family")
     parser.add_argument("--caches", type=int, nargs="+", default=[512, 16], help="sizes of the pixel cache in MiB")
-    parser.add_argument("--output", type=Path, default=RESULTS)
     return parser.parse_args(argv)
 
 
@@ -118,6 +114,7 @@ def drive(folder: Path, controller: str, steps: int, cache_mb: int) -> dict[int,
 
 def main(argv: list[str]) -> int:
     options = parse(argv)
+    before = machine()
     found = {}
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["HF_DATASETS_CACHE"] = scratch  # before `datasets` is imported
@@ -130,18 +127,11 @@ def main(argv: list[str]) -> int:
                 found[cache_mb] = pool.submit(drive, folder, options.controller, options.steps, cache_mb).result()
     first = found[options.caches[0]]
     summary = {f"rss_mb_{step}": first[step]["rss_mb"] for step in (EARLY, options.steps)}
-    record = {
-        **summary,
+    details = {
         "rows": options.rows,
         "by_cache_mb_and_step": found,
-        "command": " ".join(["python tests/benchmarks/collator_memory.py", *argv]),
-        "machine": {"cores": len(os.sched_getaffinity(0)), "memory_gb": os.sysconf("SC_PHYS_PAGES") * 4096 // 2**30},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(record, indent=2) + "\n")
-    print(json.dumps(summary))
-    return 0
+    return write_record(options.output, argv, summary, details, before, PACKAGES)
 
 
 if __name__ == "__main__":

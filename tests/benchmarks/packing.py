@@ -16,26 +16,21 @@ to the system as soon as they are freed, for all variants (`return_freed_memory`
 from __future__ import annotations
 
 import argparse
-import ctypes
 import gc
 import json
-import os
-import platform
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from _report import ROOT, machine, make_parser, peak_bytes, reset_peak, rounds_of, use_threads, write_record
 
 
-ROOT = Path(__file__).parents[2]
-RESULTS = Path(__file__).parent / "results" / "packing.json"
 RECIPE = ROOT / "trainers" / "recipes" / "embedded.yaml"
 # Tables, documents and pictures that are made and solved without OCR.
 TEXT_FAMILIES = ["invoice_key", "clinic_letter", "order_delivery", "match_scores", "shop_sales", "device_record"]
@@ -53,17 +48,13 @@ Plan = dict[str, tuple[Step, list[list[Row]]]]
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--controller", default="embedded", help="name or folder of the model")
+    parser = make_parser(__doc__, controller=True, rounds="all batches are", threads=True)
+    parser.set_defaults(seconds=240)
     parser.add_argument("--rows", type=int, default=8, help="released rows; twice as many of the offline teacher")
     parser.add_argument("--batches", type=int, default=1, help="batches of released rows that a variant runs")
     parser.add_argument(
         "--pack-length", type=int, default=16384, help="tokens of a pack, in less memory than TRL's batch"
     )
-    parser.add_argument("--rounds", type=int, default=3, help="times that all batches are measured")
-    parser.add_argument("--seconds", type=float, default=240, help="time for the rounds; the first one always runs")
-    parser.add_argument("--threads", type=int, help="torch threads; the fastest number by default")
-    parser.add_argument("--output", type=Path, default=RESULTS)
     return parser.parse_args(argv)
 
 
@@ -200,12 +191,7 @@ def measure(plan: Plan, options: argparse.Namespace, batches: int | None = None)
     rates: dict[str, list[float]] = {name: [] for name in plan}
     seconds: dict[str, list[float]] = {name: [] for name in plan}
     peak = dict.fromkeys(plan, 0)
-    start = time.perf_counter()
-    rounds = 0
-    # A round is started when it can be expected to end in time.
-    while not rounds or (
-        rounds < options.rounds and (time.perf_counter() - start) * (rounds + 1) / rounds <= options.seconds
-    ):
+    for number in rounds_of(options):
         took, tokens, losses = dict.fromkeys(plan, 0.0), dict.fromkeys(plan, 0), dict.fromkeys(plan, 0.0)
         for _, name, batch in turns:
             run, every = plan[name]
@@ -217,13 +203,12 @@ def measure(plan: Plan, options: argparse.Namespace, batches: int | None = None)
             peak[name] = max(peak[name], peak_bytes() - base)
             tokens[name] += count
             losses[name] += loss * count
-            print(f"round {rounds + 1}: {name} batch {batch + 1} {took[name]:.1f} s", flush=True)
+            print(f"round {number + 1}: {name} batch {batch + 1} {took[name]:.1f} s", flush=True)
         if len(set(tokens.values())) == 1 and max(abs(losses[n] / losses["trl"] - 1) for n in plan) > TOLERANCE:
             raise SystemExit(f"The losses differ, so the work is not the same: {losses}")
         for name in plan:
             rates[name].append(tokens[name] / took[name])
             seconds[name].append(took[name])
-        rounds += 1
     return {"rates": rates, "seconds": seconds, "peak": peak, "tokens": tokens}
 
 
@@ -231,19 +216,6 @@ def middle(batches: list[list[Row]], number: int) -> list[list[Row]]:
     """Some batches from the middle of a list."""
     first = max(0, (len(batches) - number) // 2)
     return batches[first : first + number]
-
-
-def reset_peak() -> int:
-    """Let Linux start a new maximum of the resident memory; gives the memory (bytes) in use now."""
-    # What was freed goes back first, else a variant hides in the room that the one before it has left.
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-    return peak_bytes()
-
-
-def peak_bytes() -> int:
-    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) * 1024
 
 
 def summarise(measured: dict[str, Any], suffix: str) -> dict[str, Any]:
@@ -257,27 +229,10 @@ def summarise(measured: dict[str, Any], suffix: str) -> dict[str, Any]:
     }
 
 
-def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "threads": torch.get_num_threads(),
-        "load": [round(value, 2) for value in os.getloadavg()],
-    }
-
-
 def main(argv: list[str]) -> int:
     options = parse(argv)
-    from t3_agents.models.device import use_fastest_num_threads
-
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    else:
-        use_fastest_num_threads()
-    before = machine()
+    use_threads(options.threads)
+    before = machine(threads=torch.get_num_threads())
     summary: dict[str, Any] = {}
     details: dict[str, Any] = {}
     sets = (
@@ -300,17 +255,7 @@ def main(argv: list[str]) -> int:
             "batches": {name: len(every) for name, (_, every) in plan.items()},
             "batches_run": batches or "all",
         }
-    record = {
-        **summary,
-        **details,
-        "command": " ".join(["python", str(Path(__file__).relative_to(ROOT)), *argv]),
-        "machine": {**before, "load_after": [round(value, 2) for value in os.getloadavg()]},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-    }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(record, indent=2) + "\n")
-    print(json.dumps(summary))
-    return 0
+    return write_record(options.output, argv, summary, details, before, PACKAGES)
 
 
 if __name__ == "__main__":

@@ -12,30 +12,23 @@ of them. The last line is JSON; `results/prefix_reuse.json` holds it with the co
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
-from packing import machine
+from _report import machine, make_parser, rounds_of, use_threads, write_record
 from PIL import Image
 from smolagents import TransformersModel
 from smolagents.models import ChatMessage, MessageRole
 
-from t3_agents.models.device import best_device, use_fastest_num_threads
+from t3_agents.models.device import best_device
 from t3_agents.models.embedded import EMBEDDED, embedded_controller
 from t3_agents.models.vlm import VLMModel
 
 
-ROOT = Path(__file__).parents[2]
-RESULTS = Path(__file__).parent / "results" / "prefix_reuse.json"
 PACKAGES = ("torch", "transformers", "smolagents", "t3-agents")
 SENTENCES = [
     "The tool returns what it read from the file, in lines.",
@@ -49,15 +42,11 @@ Generate = Callable[[list[ChatMessage]], tuple[list[int], ChatMessage]]
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--controller", default="embedded", help="name or folder of the model")
+    parser = make_parser(__doc__, controller=True, rounds="every conversation is", threads=True)
+    parser.set_defaults(seconds=420)
     parser.add_argument("--prompt-tokens", type=int, default=2000, help="tokens of the first prompt, about")
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--new-tokens", type=int, default=60, help="tokens of a turn")
-    parser.add_argument("--rounds", type=int, default=3, help="times that every conversation is measured")
-    parser.add_argument("--seconds", type=float, default=420, help="time for the rounds; the first one always runs")
-    parser.add_argument("--threads", type=int, help="torch threads; the fastest number by default")
-    parser.add_argument("--output", type=Path, default=RESULTS)
     return parser.parse_args(argv)
 
 
@@ -144,21 +133,18 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     produced: dict[str, list[list[int]]] = {}
     for generate, _ in ways.values():  # the first call allocates
         talk(generate, "Hello.", 1, [])
-    start, rounds = time.perf_counter(), 0
-    # A round is started when it can be expected to end in time.
-    while not rounds or (
-        rounds < options.rounds and (time.perf_counter() - start) * (rounds + 1) / rounds <= options.seconds
-    ):
-        shift = rounds % len(names)
+    for number in rounds_of(options):
+        shift = number % len(names)
         for name in names[shift:] + names[:shift]:
             generate, with_images = ways[name]
             taken, ids = talk(generate, words, options.steps, images if with_images else [])
             if produced.setdefault(name, ids) != ids:
-                raise SystemExit(f"`{name}` wrote something else in round {rounds}, though it decodes greedily.")
+                raise SystemExit(f"`{name}` wrote something else in round {number}, though it decodes greedily.")
             seconds[name].append(taken)
-        rounds += 1
-        print(f"round {rounds}: " + ", ".join(f"{name} {sum(seconds[name][-1]):.1f} s" for name in names), flush=True)
-    return {"seconds": seconds, "produced": produced, "rounds": rounds}
+        print(
+            f"round {number + 1}: " + ", ".join(f"{name} {sum(seconds[name][-1]):.1f} s" for name in names), flush=True
+        )
+    return {"seconds": seconds, "produced": produced, "rounds": number + 1}
 
 
 def summarise(measured: dict[str, Any]) -> dict[str, Any]:
@@ -181,26 +167,16 @@ def summarise(measured: dict[str, Any]) -> dict[str, Any]:
 
 def main(argv: list[str]) -> int:
     options = parse(argv)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    else:
-        use_fastest_num_threads()
-    before = machine()
+    use_threads(options.threads)
+    before = machine(threads=torch.get_num_threads(), device=best_device())
     measured = measure(options)
     summary = summarise(measured)
-    record = {
-        **summary,
+    details = {
         "sizes": {name: getattr(options, name) for name in ("controller", "prompt_tokens", "steps", "new_tokens")},
         "rounds": measured["rounds"],
         "seconds": {n: [[round(v, 3) for v in steps] for steps in by] for n, by in measured["seconds"].items()},
-        "command": " ".join(["python", str(Path(__file__).relative_to(ROOT)), *argv]),
-        "machine": {**before, "device": best_device(), "load_after": [round(value, 2) for value in os.getloadavg()]},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(record, indent=2) + "\n")
-    print(json.dumps(summary))
-    return 0
+    return write_record(options.output, argv, summary, details, before, PACKAGES)
 
 
 if __name__ == "__main__":

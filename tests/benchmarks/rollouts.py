@@ -12,20 +12,16 @@ decode greedily, and on the tasks that both ran the answers are compared. The la
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import random
 import statistics
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from packing import machine, peak_bytes, reset_peak
+from _report import ROOT, machine, make_parser, peak_bytes, reset_peak, use_threads, write_record
 
 from dataset_builder.scenarios import SCENARIOS
 from dataset_builder.scenarios.base import make_task
@@ -33,21 +29,19 @@ from t3_agents.agent.agent import T3Agent, load_agent
 from t3_agents.agent.rollout import rollout
 from t3_agents.evaluation.scenarios import load_tasks
 from t3_agents.hub.repos import AGENT_FILE
-from t3_agents.models.device import best_device, use_fastest_num_threads
+from t3_agents.models.device import best_device
 from t3_agents.models.embedded import EMBEDDED
 from t3_agents.models.vlm import VLMModel
 from t3_agents.task import Task
 from t3_agents.trajectory import Trajectory
 
 
-ROOT = Path(__file__).parents[2]
-RESULTS = Path(__file__).parent / "results" / "rollouts.json"
 QUICKSTART_AGENT = ROOT / "runs" / "quickstart" / "train" / "agent"
 PACKAGES = ("torch", "transformers", "smolagents", "t3-agents")
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = make_parser(__doc__, threads=True)
     parser.add_argument("--agent", help="saved agent, or name or folder of a bare controller")
     parser.add_argument("--dataset", help="folder or Hub id of a dataset whose tasks are taken")
     parser.add_argument("--tasks", type=int, default=64, help="tasks for the agents that share the model")
@@ -55,8 +49,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--reference-tasks", type=int, default=16, help="of these tasks, those of the single agent")
     parser.add_argument("--max-steps", type=int, default=6)
     parser.add_argument("--max-new-tokens", type=int, default=64, help="tokens of a turn")
-    parser.add_argument("--threads", type=int, help="torch threads; the fastest number by default")
-    parser.add_argument("--output", type=Path, default=RESULTS)
     return parser.parse_args(argv)
 
 
@@ -118,11 +110,8 @@ def main(argv: list[str]) -> int:
 
 
 def measure(tasks: list[Task], options: argparse.Namespace, argv: list[str]) -> int:
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    else:
-        use_fastest_num_threads()
-    before = machine()
+    use_threads(options.threads)
+    before = machine(threads=torch.get_num_threads(), device=best_device())
     first = load_agent(options.agent).model
     shared, single = (
         VLMModel(
@@ -151,18 +140,11 @@ def measure(tasks: list[Task], options: argparse.Namespace, argv: list[str]) -> 
         "tasks_per_minute_one": round(one_per_minute, 3),
         "same_answers": round(statistics.mean(same), 3),
     }
-    record = {
-        **summary,
+    details = {
         "runs": runs,
         "reference": f"{len(part)} of the {len(tasks)} tasks, evenly taken, one agent at a time; no reuse, no guesses",
-        "command": " ".join(["python", str(Path(__file__).relative_to(ROOT)), *argv]),
-        "machine": {**before, "device": best_device(), "load_after": [round(value, 2) for value in os.getloadavg()]},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(record, indent=2) + "\n")
-    print(json.dumps(summary))
-    return 0
+    return write_record(options.output, argv, summary, details, before, PACKAGES)
 
 
 if __name__ == "__main__":

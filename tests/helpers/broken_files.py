@@ -77,6 +77,37 @@ def replaced(old: bytes, new: bytes):
     return change
 
 
+def with_entity(name: str, part: str, start: bytes, word: bytes, kind: str):
+    """A document with a word replaced by an entity that grows (`laughs`), or that is a file of the machine."""
+    declared, entity = {"laughs": (ENTITIES, b"&e9;"), "outside": (OUTSIDE, b"&out;")}[kind]
+
+    def change(data: bytes) -> bytes:
+        return replaced(word, entity)(replaced(start, declared.encode() + b"]>" + start)(data))
+
+    return changed(name, part, change, f"{kind}{Path(name).suffix}")
+
+
+def repeated(name: str, head: bytes, block: bytes, times: int):
+    """A long file: `head`, then a block again and again."""
+
+    def write(folder: Path) -> str:
+        with (folder / name).open("wb") as out:
+            out.write(head)
+            for _ in range(times):
+                out.write(block)
+        return name
+
+    return write
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
 def pdf_with_a_broken_picture(folder: Path) -> str:
     image = noise(0, (400, 400), 80).convert("RGB")
     pdf = FPDF()
@@ -141,12 +172,9 @@ def nested_zip_bomb(folder: Path) -> str:
     """Ten archives in ten archives in ten archives, each with ten files of ten megabytes."""
     files = {f"{n}.txt": bytes(10 * MEGABYTE) for n in range(10)}
     for _ in range(4):
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, data in files.items():
-                archive.writestr(name, data)
-        files = {f"{n}.zip": buffer.getvalue() for n in range(10)}
-    (folder / "nested.zip").write_bytes(buffer.getvalue())
+        data = zipped(files)
+        files = {f"{n}.zip": data for n in range(10)}
+    (folder / "nested.zip").write_bytes(data)
     return "nested.zip"
 
 
@@ -154,10 +182,7 @@ def endless_zip(folder: Path) -> str:
     """An archive in an archive, five hundred times over, as in one that holds itself."""
     data, name = b"the end", "end.txt"
     for _ in range(500):
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(name, data)
-        data, name = buffer.getvalue(), "again.zip"
+        data, name = zipped({name: data}), "again.zip"
     (folder / "endless.zip").write_bytes(data)
     return "endless.zip"
 
@@ -204,28 +229,10 @@ def sparse_csv(folder: Path) -> str:
     return "sparse.csv"
 
 
-def csv_of_one_line(folder: Path) -> str:
-    (folder / "line.csv").write_bytes(b"word," * (12 * MEGABYTE))
-    return "line.csv"
-
-
-def csv_of_many_lines(folder: Path) -> str:
-    (folder / "lines.csv").write_bytes(b"name,qty\n" + b"Lamp,2\n" * (8 * MEGABYTE))
-    return "lines.csv"
-
-
-def csv_of_one_field(folder: Path) -> str:
-    (folder / "field.csv").write_bytes(b'name,note\nLamp,"' + b"a word " * (8 * MEGABYTE))
-    return "field.csv"
-
-
-def csv_of_500_megabytes(folder: Path) -> str:
-    block = b"Lamp,2\n" * (MEGABYTE // 7)
-    with (folder / "big.csv").open("wb") as out:
-        out.write(b"name,qty\n")
-        for _ in range(501):
-            out.write(block)
-    return "big.csv"
+csv_of_one_line = repeated("line.csv", b"", b"word," * 1024, 12 * 1024)
+csv_of_many_lines = repeated("lines.csv", b"name,qty\n", b"Lamp,2\n" * 1024, 8 * 1024)
+csv_of_one_field = repeated("field.csv", b'name,note\nLamp,"', b"a word " * 1024, 8 * 1024)
+csv_of_500_megabytes = repeated("big.csv", b"name,qty\n", b"Lamp,2\n" * (MEGABYTE // 7), 501)
 
 
 def wide_sheet(data: bytes) -> bytes:

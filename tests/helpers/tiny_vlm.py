@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from t3_agents.models.embedded import IMAGE_SIZE, PATCH_SIZE, SCALE_FACTOR, build_processor
 from t3_agents.turns import Step
@@ -41,6 +42,24 @@ def make_step(code: str, observation: str = "red", error: str | None = None, tho
     )
 
 
+def train_tokenizer(corpus: list[str], size: int, special: list[str]) -> Any:
+    """A byte-level BPE tokenizer with at most `size` tokens, learned from a few sentences."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        min_frequency=1,
+        special_tokens=special,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus, trainer)
+    return tokenizer
+
+
 def make_tiny_vlm(folder: str | Path) -> Path:
     """Write the model and its processor to a folder that `VLMModel.from_pretrained` reads; the same every time.
 
@@ -48,20 +67,9 @@ def make_tiny_vlm(folder: str | Path) -> Path:
     precision, so that two ways of computing one thing agree on every processor.
     """
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import Idefics3Config, Idefics3ForConditionalGeneration, PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        min_frequency=1,
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_CORPUS, trainer)
+    tokenizer = train_tokenizer(_CORPUS, VOCABULARY, ["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<|im_start|>", eos_token="<|im_end|>", unk_token="<|endoftext|>"
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.helpers.tiny_vlm import train_tokenizer
+
 
 _CORPUS = ["the meeting starts at nine", "we leave the harbour at noon", "rain and wind from the west"]
 
@@ -11,7 +13,6 @@ _CORPUS = ["the meeting starts at nine", "we leave the harbour at noon", "rain a
 def make_tiny_whisper(folder: str | Path) -> Path:
     """Write the model and its processor to a folder for `AutoModelForSpeechSeq2Seq`; the same every time."""
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import (
         WhisperConfig,
         WhisperFeatureExtractor,
@@ -21,16 +22,7 @@ def make_tiny_whisper(folder: str | Path) -> Path:
     )
 
     special = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>"]
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=special,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_CORPUS, trainer)
+    tokenizer = train_tokenizer(_CORPUS, 400, special)
     fast = WhisperTokenizer(
         tokenizer_object=tokenizer, bos_token=special[0], eos_token=special[0], unk_token=special[0]
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from t3_agents.media import encode_image
 from t3_agents.task import File, Task
 from t3_agents.trajectory import Trajectory
 from tests.helpers import noise
@@ -46,9 +46,7 @@ PACKING = {
 
 def picture(number: int, path: str) -> File:
     image = noise(number, (48 + 8 * (number % 3), 40)).convert("RGB")
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return File.from_bytes(buffer.getvalue(), path)
+    return File.from_bytes(encode_image(image), path)
 
 
 def make_row(

@@ -201,16 +201,17 @@ def test_a_run_is_redacted_and_still_a_run(tmp_path):
     assert "| Hugging Face token | 13 |" in text and secret not in text
 
 
-def test_binary_files_are_counted_not_looked_into(tmp_path, make_picture):
-    from t3_agents.storage import Shard
-    from t3_agents.task import File, Task
+def export_file(tmp_path, file):
+    """What is reported of a run of one task with this file; it is in `out`."""
+    trajectory = Trajectory(task=Task.create("q", [file]), system_prompt="", steps=[], images=[])
+    trajectory.images += trajectory.task.images
+    with Shard(tmp_path / "run" / "trajectories.jsonl") as shard:
+        shard.append(trajectory.stored_in(BlobStore(tmp_path / "run" / "blobs")).to_dict())
+    return export_traces(tmp_path / "run", tmp_path / "out", Redactor(environment={}))
 
-    task = Task.create("What?", [File.from_path(make_picture())])
-    trajectory = Trajectory(task=task, system_prompt="", steps=[], images=list(task.images))
-    run = tmp_path / "run"
-    with Shard(run / "trajectories.jsonl") as shard:
-        shard.append(trajectory.stored_in(BlobStore(run / "blobs")).to_dict())
-    assert export_traces(run, tmp_path / "out")["not_looked_into"] == {"image/png": 1}
+
+def test_binary_files_are_counted_not_looked_into(tmp_path, make_picture):
+    assert export_file(tmp_path, File.from_path(make_picture()))["not_looked_into"] == {"image/png": 1}
 
 
 def test_a_folder_without_a_run(tmp_path):
@@ -222,13 +223,9 @@ def test_a_folder_without_a_run(tmp_path):
 def test_texts_in_other_charsets_are_redacted(tmp_path, charset):
     token = "hf_" + "aB3" * 11
     file = File.from_bytes(f"The key is {token}\n".encode(charset), "files/note.txt")
-    run, out = tmp_path / "run", tmp_path / "out"
-    with Shard(run / "trajectories.jsonl") as shard:
-        trajectory = Trajectory(task=Task.create("q", [file]), system_prompt="", steps=[], images=[])
-        shard.append(trajectory.stored_in(BlobStore(run / "blobs")).to_dict())
-    found = export_traces(run, out, Redactor(environment={}))
+    found = export_file(tmp_path, file)
     assert found["replaced"] == {"Hugging Face token": 1}
-    written = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
+    written = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
     assert token.encode(charset.replace("-sig", ""))[4:] not in written
 
 

@@ -1,23 +1,20 @@
 """The record of a run, and its rendering to chat messages."""
 
 import json
-from io import BytesIO
 
 import pytest
-from PIL import Image
 
 from t3_agents.errors import InputError
 from t3_agents.storage import BlobStore
 from t3_agents.task import File, Task
 from t3_agents.trajectory import END_REASONS, FORMAT, Trajectory
 from t3_agents.turns import Step, render_messages
+from tests.helpers import png
 from tests.helpers.tiny_vlm import turn
 
 
 def picture(name, color="red"):
-    buffer = BytesIO()
-    Image.new("RGB", (6, 4), color).save(buffer, format="PNG")
-    return File.from_bytes(buffer.getvalue(), name)
+    return File.from_bytes(png(color), name)
 
 
 @pytest.fixture
@@ -71,11 +68,9 @@ class TestRecord:
         assert [i.read_bytes() for i in again.images] == [i.read_bytes() for i in trajectory.images]
         assert again.to_row() == trajectory.to_row()
 
-    def test_the_record_says_its_format(self, trajectory):
-        assert trajectory.to_dict()["format"] == FORMAT
-
     @pytest.mark.parametrize("version", ["t3-trajectory/2", ""])
     def test_another_format_is_refused(self, trajectory, version):
+        assert trajectory.to_dict()["format"] == FORMAT
         with pytest.raises(InputError, match=f"format `{version}`.*{FORMAT}"):
             Trajectory.from_dict({**trajectory.to_dict(), "format": version})
 
@@ -178,15 +173,7 @@ class TestPicturesComeUpOnceAndInOrder:
 class TestRenderer:
     def test_turns_of_a_run(self, trajectory):
         messages = trajectory.to_messages()
-        assert [m["role"] for m in messages] == [
-            "system",
-            "user",
-            "assistant",
-            "user",
-            "assistant",
-            "user",
-            "assistant",
-        ]
+        assert [m["role"] for m in messages] == ["system", *["user", "assistant"] * 3]
         assert texts(messages[1]) == ["What is it?\nFiles: files/photo.png, files/table.csv"]
         assert [texts(m)[0] for m in messages if m["role"] == "assistant"] == [
             step.model_output for step in trajectory.steps
@@ -194,13 +181,10 @@ class TestRenderer:
         assert texts(messages[3]) == ["Observation: outputs/image_1.png"]
         assert texts(messages[5]) == ["Observation: Error: no code block was found."]
 
-    def test_a_picture_stands_where_it_came_up(self, trajectory):
-        counts = [sum(part["type"] == "image" for part in m["content"]) for m in trajectory.to_messages()]
-        assert counts == [0, 1, 0, 1, 0, 0, 0]
-
-    def test_pictures_come_before_the_words_of_their_turn(self, trajectory):
-        kinds = [part["type"] for part in trajectory.to_messages()[3]["content"]]
-        assert kinds == ["image", "text"]
+    def test_a_picture_stands_where_it_came_up_before_the_words(self, trajectory):
+        kinds = [[part["type"] for part in message["content"]] for message in trajectory.to_messages()]
+        shown, words = ["image", "text"], ["text"]
+        assert kinds == [words, shown, words, shown, words, words, words]
 
     def test_nothing_follows_the_final_step(self, trajectory):
         trajectory.steps[-1].observation = "printed on the way"

@@ -4,7 +4,6 @@ import ctypes
 import os
 import threading
 from contextlib import suppress
-from io import BytesIO
 
 import pytest
 from PIL import Image
@@ -12,12 +11,7 @@ from PIL import Image
 from t3_agents.errors import InputError
 from t3_agents.task import File
 from t3_agents.workspace import Workspace
-
-
-def png(color="red"):
-    buffer = BytesIO()
-    Image.new("RGB", (6, 4), color).save(buffer, format="PNG")
-    return buffer.getvalue()
+from tests.helpers import png
 
 
 @pytest.fixture
@@ -134,12 +128,9 @@ class TestNewPictures:
         assert self.paths(workspace) == ["plot.png"]
         assert self.paths(workspace) == []
 
-    def test_attachments_are_not_new(self, workspace):
+    def test_an_attachment_is_not_new_until_it_changes(self, workspace):
         workspace.add(File.from_bytes(png(), "files/photo.png"))
         assert self.paths(workspace) == []
-
-    def test_a_changed_picture_is_new_again(self, workspace):
-        workspace.add(File.from_bytes(png(), "files/photo.png"))
         target = workspace.root / "files/photo.png"
         target.write_bytes(png("blue"))
         os.utime(target, ns=(1, 1))  # clocks of file systems are coarse

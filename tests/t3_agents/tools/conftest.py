@@ -20,14 +20,14 @@ def workspace(tmp_path):
 
 
 @pytest.fixture
-def with_workspace(workspace):
+def use(workspace):
     """Give a tool the workspace."""
 
-    def with_workspace(tool):
+    def use(tool):
         tool.workspace = workspace
         return tool
 
-    return with_workspace
+    return use
 
 
 @pytest.fixture

@@ -42,6 +42,7 @@ ENTITIES, OUTSIDE = files.ENTITIES.encode(), files.OUTSIDE.encode()
 ELF = Path(sys.executable).read_bytes()[:100_000]
 DOCX, XLSX, PPTX, EPUB = "writer.docx", "calc.xlsx", "impress.pptx", "pandoc.epub"
 
+
 # Each with a pattern of the text that may be read, or None, and one of the error that may be raised, or None.
 BROKEN = [
     (files.truncated("writer.pdf"), None, "cannot be read|holds no text"),
@@ -57,11 +58,7 @@ BROKEN = [
     (files.truncated("calc.xls"), None, "is no xls file inside: it is damaged"),
     (files.pdf_with_a_broken_picture, "A picture follows", None),
     (files.content("photo.pdf", b"\x89PNG\r\n\x1a\n" + bytes(50)), None, "is a picture: use visualizer"),
-    (
-        files.content("program.txt", ELF),
-        None,
-        "is a binary file of unknown kind",
-    ),
+    (files.content("program.txt", ELF), None, "is a binary file of unknown kind"),
     (files.content("words.docx", b"only words"), None, "is no docx file inside"),
     (files.content("empty.pdf", b""), None, "is empty"),
     (files.locked("locked.pdf"), None, PASSWORD),
@@ -86,53 +83,12 @@ BROKEN = [
     (files.content("number.json", b'{"n": ' + b"7" * 1_000_000 + b"}"), "7777", None),
     (files.content("laughs.xml", b"<?xml version='1.0'?>" + ENTITIES + b"]><l>&e9;</l>"), "<l>&e9;</l>", None),
     (files.content("outside.xml", b"<?xml version='1.0'?>" + OUTSIDE + b"]><l>&out;</l>"), "<l>&out;</l>", None),
+    (files.with_entity(DOCX, "word/document.xml", b"<w:document", b"Mira", "laughs"), "Harbour", "laughs.docx"),
+    (files.with_entity(DOCX, "word/document.xml", b"<w:document", b"Mira", "outside"), "Harbour", "outside.docx"),
+    (files.with_entity(XLSX, "xl/sharedStrings.xml", b"<sst", b"Rope", "laughs"), None, "cannot be read"),
+    (files.with_entity(XLSX, "xl/sharedStrings.xml", b"<sst", b"Rope", "outside"), "Stock", "cannot be read"),
     (
-        files.changed(
-            DOCX,
-            "word/document.xml",
-            lambda d: files.replaced(b"Mira", b"&e9;")(files.replaced(b"<w:document", ENTITIES + b"]><w:document")(d)),
-            "laughs.docx",
-        ),
-        "Harbour",
-        "laughs.docx",
-    ),
-    (
-        files.changed(
-            DOCX,
-            "word/document.xml",
-            lambda d: files.replaced(b"Mira", b"&out;")(files.replaced(b"<w:document", OUTSIDE + b"]><w:document")(d)),
-            "outside.docx",
-        ),
-        "Harbour",
-        "outside.docx",
-    ),
-    (
-        files.changed(
-            XLSX,
-            "xl/sharedStrings.xml",
-            lambda d: files.replaced(b"Rope", b"&e9;")(files.replaced(b"<sst", ENTITIES + b"]><sst")(d)),
-            "laughs.xlsx",
-        ),
-        None,
-        "cannot be read",
-    ),
-    (
-        files.changed(
-            XLSX,
-            "xl/sharedStrings.xml",
-            lambda d: files.replaced(b"Rope", b"&out;")(files.replaced(b"<sst", OUTSIDE + b"]><sst")(d)),
-            "outside.xlsx",
-        ),
-        "Stock",
-        "cannot be read",
-    ),
-    (
-        files.changed(
-            PPTX,
-            "ppt/slides/slide1.xml",
-            lambda d: files.replaced(b"Bergen", b"&e9;")(files.replaced(b"<p:sld ", ENTITIES + b"]><p:sld ")(d)),
-            "laughs.pptx",
-        ),
+        files.with_entity(PPTX, "ppt/slides/slide1.xml", b"<p:sld ", b"Bergen", "laughs"),
         "^Slide 1:\n.the rest of the file was not read: laughs.pptx cannot be read: it unpacks to too much data",
         None,
     ),
@@ -159,11 +115,7 @@ BROKEN = [
         "",
     ),
     (files.content("wide.txt", "Größe, 7 m\n".encode("utf-16-le") * 9), "^Größe, 7 m\nGröße, 7 m", None),
-    (
-        files.content("zeros.txt", b"first line, with words\0\nsecond line, with more\n"),
-        "^first line, with words\nsec",
-        None,
-    ),
+    (files.content("zeros.txt", b"first line, words\0\nsecond line, more\n"), "^first line, words\nsec", None),
     (files.content("latin.txt", "naïve café".encode("latin-1")), "^naïve café$", None),
     (files.content("emoji.txt", "a 🦉 and a 👩‍🚀".encode()), "^a 🦉 and a 👩‍🚀$", None),
     (files.link_out, None, "leads out of the workspace"),
@@ -223,8 +175,8 @@ def driver(tmp_path_factory):
 
 
 @pytest.fixture
-def tool(with_workspace):
-    return with_workspace(InspectFileAsText())
+def tool(use):
+    return use(InspectFileAsText())
 
 
 @pytest.mark.slow

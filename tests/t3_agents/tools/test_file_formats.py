@@ -68,8 +68,8 @@ SPOKEN = ("ffmpeg.wav", "ffmpeg.mp3", "sox.flac", "ffmpeg.m4a")
 
 
 @pytest.fixture
-def tool(with_workspace):
-    return with_workspace(InspectFileAsText())
+def tool(use):
+    return use(InspectFileAsText())
 
 
 @pytest.mark.parametrize("name", sorted(WHOLE))

@@ -31,17 +31,6 @@ SIGNATURES = {
 }
 
 
-@pytest.fixture
-def use(workspace):
-    """A tool in the workspace."""
-
-    def use(tool):
-        tool.workspace = workspace
-        return tool
-
-    return use
-
-
 def test_names_and_signatures():
     found = {tool.name: tool.inputs for tool in make_toolbox("gta-embedded")}
     assert set(found) == set(SIGNATURES) == set(gta.GTA_TO_PAPER)

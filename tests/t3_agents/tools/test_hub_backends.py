@@ -29,24 +29,20 @@ def detector(request, tmp_path_factory):
     return str(request.param(tmp_path_factory.mktemp("detector")))
 
 
-@pytest.fixture(scope="module")
-def sam2(tmp_path_factory):
-    return str(tiny_hub.make_sam2(tmp_path_factory.mktemp("sam2")))
+def model_fixture(name, make, **settings):
+    """A fixture with the folder of a tiny model."""
+
+    @pytest.fixture(scope="module", name=name)
+    def folder(tmp_path_factory):
+        return str(make(tmp_path_factory.mktemp(name), **settings))
+
+    return folder
 
 
-@pytest.fixture(scope="module")
-def sam3(tmp_path_factory):
-    return str(tiny_hub.make_sam3(tmp_path_factory.mktemp("sam3")))
-
-
-@pytest.fixture(scope="module")
-def generator(tmp_path_factory):
-    return str(tiny_hub.make_stable_diffusion(tmp_path_factory.mktemp("generator")))
-
-
-@pytest.fixture(scope="module")
-def editor(tmp_path_factory):
-    return str(tiny_hub.make_stable_diffusion(tmp_path_factory.mktemp("editor"), edits=True))
+sam2 = model_fixture("sam2", tiny_hub.make_sam2)
+sam3 = model_fixture("sam3", tiny_hub.make_sam3)
+generator = model_fixture("generator", tiny_hub.make_stable_diffusion)
+editor = model_fixture("editor", tiny_hub.make_stable_diffusion, edits=True)
 
 
 @pytest.fixture
@@ -169,9 +165,9 @@ def test_segmentation_paints_what_the_model_says(sam2, sam3, place, workspace, p
     assert Image.open(workspace.root / tool(path)).size == image.size
 
 
-def test_one_seed_makes_one_picture(generator, with_workspace, workspace):
+def test_one_seed_makes_one_picture(generator, use, workspace):
     def make(prompt, seed):
-        tool = with_workspace(HubImageGenerator(model=generator, num_inference_steps=2, seed=seed))
+        tool = use(HubImageGenerator(model=generator, num_inference_steps=2, seed=seed))
         path = tool(prompt)
         assert path.startswith("outputs/image_")
         return np.asarray(Image.open(workspace.root / path)).astype(int)

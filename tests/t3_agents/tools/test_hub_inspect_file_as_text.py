@@ -1,9 +1,6 @@
 """The backend of `inspect_file_as_text` with models: a real Whisper, a real vision-language model, a real endpoint."""
 
-import json
-import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -14,68 +11,28 @@ from t3_agents.tools.hub_models.shared_models import choose_model, hub_model
 from t3_agents.tools.inspect_file_as_text import HubInspectFileAsText, InspectFileAsText
 from t3_agents.tools.local.speech import CHUNK_SECONDS, SAMPLE_RATE, split
 from tests.helpers import DATA
+from tests.helpers.chat_server import ChatServer
 from tests.helpers.tiny_whisper import make_tiny_whisper
 
 
 FILES = DATA / "made_by_others"
 
 
-class ChatServer(ThreadingHTTPServer):
-    """An OpenAI-compatible endpoint that answers what is asked with a word of the question, and keeps what it got."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), ChatHandler)
-        self.prompts: list[str] = []
-
-
-class ChatHandler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        content = request["messages"][-1]["content"]
-        self.server.prompts.append(content if isinstance(content, str) else content[-1]["text"])
-        message = {"role": "assistant", "content": " It costs 19.90. "}
-        reply = {
-            "id": "1",
-            "object": "chat.completion",
-            "created": 0,
-            "model": request["model"],
-            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-            "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
-        }
-        data = json.dumps(reply).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
+def test_an_endpoint_answers_a_question_about_the_text(use, put):
+    with ChatServer([" It costs 19.90. "] * 2) as endpoint:
+        tool = use(HubInspectFileAsText(model="reader", api_base=endpoint.url, max_chars=300))
+        path = put(b"name,price\nLamp,19.90\nDesk,149.00\n", "t.csv")
+        assert tool(path) == "name,price\nLamp,19.90\nDesk,149.00" and not endpoint.requests
+        assert tool(path, "What does the lamp cost?") == "It costs 19.90."
+        rows = "".join(f"item {n},{n * 2}\n" for n in range(1000))
+        assert tool(put(f"name,price\n{rows}".encode(), "long.csv"), "price of item 777") == "It costs 19.90."
+    first, second = (str(request["messages"][-1]["content"]) for request in endpoint.requests)
+    assert repr("Lamp,19.90\nDesk,149.00\n\nQuestion: What does the lamp cost?")[1:-1] in first
+    assert repr("Text:\nname,price\nitem 777,1554\n\n")[1:-1] in second
 
 
-@pytest.fixture
-def endpoint():
-    with ChatServer() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
-
-
-def test_an_endpoint_answers_a_question_about_the_text(with_workspace, put, endpoint):
-    tool = with_workspace(
-        HubInspectFileAsText(model="reader", api_base=f"http://127.0.0.1:{endpoint.server_port}/v1", max_chars=300)
-    )
-    path = put(b"name,price\nLamp,19.90\nDesk,149.00\n", "t.csv")
-    assert tool(path) == "name,price\nLamp,19.90\nDesk,149.00" and not endpoint.prompts
-    assert tool(path, "What does the lamp cost?") == "It costs 19.90."
-    assert "Lamp,19.90\nDesk,149.00\n\nQuestion: What does the lamp cost?" in endpoint.prompts[0]
-    rows = "".join(f"item {n},{n * 2}\n" for n in range(1000))
-    assert tool(put(f"name,price\n{rows}".encode(), "long.csv"), "price of item 777") == "It costs 19.90."
-    assert "Text:\nname,price\nitem 777,1554\n\n" in endpoint.prompts[1]
-
-
-def test_the_controller_answers_a_question(with_workspace, put):
-    tool = with_workspace(HubInspectFileAsText())
+def test_the_controller_answers_a_question(use, put):
+    tool = use(HubInspectFileAsText())
     path = put(b"Meet at noon.", "t.txt")
     with pytest.raises(InputError, match="belongs to no agent: give it to an agent, or make it with"):
         tool(path, "When?")
@@ -84,8 +41,8 @@ def test_the_controller_answers_a_question(with_workspace, put):
     assert tool(path) == "Meet at noon."
 
 
-def test_a_local_model_answers_a_question(with_workspace, put, tiny_vlm):
-    tool = with_workspace(HubInspectFileAsText(model=str(tiny_vlm)))
+def test_a_local_model_answers_a_question(use, put, tiny_vlm):
+    tool = use(HubInspectFileAsText(model=str(tiny_vlm)))
     answer = tool(put(b"Meet at noon.", "t.txt"), "When do we meet?")
     model = choose_model(None, str(tiny_vlm))
     prompt = [{"role": "user", "content": [{"type": "text", "text": ""}]}]
@@ -111,8 +68,8 @@ def long_recording(tmp_path):
     return tmp_path / "long.wav"
 
 
-def test_speech_with_a_model_of_transformers(with_workspace, put, tiny_whisper, long_recording):
-    tool = with_workspace(HubInspectFileAsText(speech_model=str(tiny_whisper)))
+def test_speech_with_a_model_of_transformers(use, put, tiny_whisper, long_recording):
+    tool = use(HubInspectFileAsText(speech_model=str(tiny_whisper)))
     soundfile = pytest.importorskip("soundfile")
     hub = hub_model("AutoModelForSpeechSeq2Seq", str(tiny_whisper))
     samples = soundfile.read(FILES / "sox.flac", dtype="int16")[0].astype(np.float32) / 32767
@@ -127,8 +84,8 @@ def test_speech_with_a_model_of_transformers(with_workspace, put, tiny_whisper, 
 
 
 @pytest.mark.slow
-def test_long_speech_is_cut_in_silence_and_has_times(with_workspace, put, long_recording):
-    tool = with_workspace(InspectFileAsText())
+def test_long_speech_is_cut_in_silence_and_has_times(use, put, long_recording):
+    tool = use(InspectFileAsText())
     path = put(long_recording)
     assert tool(path).splitlines() == [
         "Transcript (may hold mistakes), each part with the minute and second of its start:",
@@ -138,21 +95,21 @@ def test_long_speech_is_cut_in_silence_and_has_times(with_workspace, put, long_r
 
 
 @pytest.mark.slow
-def test_only_the_start_of_a_very_long_recording_is_transcribed(put, with_workspace, tmp_path):
+def test_only_the_start_of_a_very_long_recording_is_transcribed(put, use, tmp_path):
     soundfile = pytest.importorskip("soundfile")
     samples, rate = soundfile.read(FILES / "sox.flac")
     gap = np.zeros(InspectFileAsText.max_sound_seconds * rate)
     soundfile.write(tmp_path / "long.flac", np.concatenate([samples, gap]), rate)
-    tool = with_workspace(InspectFileAsText())
+    tool = use(InspectFileAsText())
     lines = tool(put(tmp_path / "long.flac")).splitlines()
     assert lines[1:] == ["[0:00] the meeting starts at nine", "[only the first 180 of 182 seconds were transcribed]"]
 
 
-def test_recordings_in_an_archive(with_workspace, put, tmp_path, tiny_whisper):
+def test_recordings_in_an_archive(use, put, tmp_path, tiny_whisper):
     with zipfile.ZipFile(tmp_path / "talks.zip", "w") as archive:
         for name in ("one.flac", "two.flac"):
             archive.write(FILES / "sox.flac", name)
-    tool = with_workspace(HubInspectFileAsText(speech_model=str(tiny_whisper)))
+    tool = use(HubInspectFileAsText(speech_model=str(tiny_whisper)))
     tool.max_sound_seconds = 1
     lines = tool(put(tmp_path / "talks.zip")).splitlines()
     assert lines[2] == "one.flac:" and lines[3].startswith("Transcript") and lines[4] == "two.flac:"
@@ -168,11 +125,3 @@ def test_chunks_hold_every_sample_once_and_end_where_it_is_quiet():
     assert np.array_equal(np.concatenate([chunk for _, chunk in chunks]), samples)
     assert all(0 < len(chunk) <= CHUNK_SECONDS * SAMPLE_RATE for _, chunk in chunks)
     assert 25 < chunks[1][0] < 26
-
-
-def test_both_backends_are_the_same_tool():
-    assert HubInspectFileAsText.name == InspectFileAsText.name
-    assert HubInspectFileAsText.inputs == InspectFileAsText.inputs
-    assert HubInspectFileAsText.output_type == InspectFileAsText.output_type
-    settings = HubInspectFileAsText(model="m", api_base="http://x", device="cpu").settings
-    assert json.loads(json.dumps(settings)) == settings and HubInspectFileAsText(**settings).settings == settings

@@ -6,8 +6,8 @@ from t3_agents.tools.image_edit import ImageEdit
 
 
 @pytest.fixture
-def edit(with_workspace, workspace, attach, shapes):
-    tool = with_workspace(ImageEdit())
+def edit(use, workspace, attach, shapes):
+    tool = use(ImageEdit())
     path = attach(shapes)
 
     def edit(prompt, path=path):
@@ -81,12 +81,7 @@ def test_prompts_that_cannot_be_done(edit, prompt, message):
         edit(prompt)
 
 
-def test_missing_picture(edit):
-    with pytest.raises(InputError, match="no file"):
-        edit("invert", "files/none.png")
-
-
-def test_text_of_several_lines_with_an_apostrophe(shapes, attach, with_workspace):
+def test_text_of_several_lines_with_an_apostrophe(shapes, attach, use):
     prompt = "Add the following text on the image at the bottom:\n'Tom's shop\n\nBuy now!' in a bold font."
-    tool = with_workspace(ImageEdit())
+    tool = use(ImageEdit())
     assert tool(prompt=prompt, image_path=attach(shapes)) == "outputs/edit_1.png"

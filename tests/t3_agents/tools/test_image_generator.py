@@ -9,8 +9,8 @@ from t3_agents.tools.ocr import find_words, join_rows
 
 
 @pytest.fixture
-def make(with_workspace, workspace):
-    tool = with_workspace(ImageGenerator())
+def make(use, workspace):
+    tool = use(ImageGenerator())
 
     def make(prompt):
         path = tool(prompt)

@@ -8,8 +8,8 @@ from t3_agents.tools.objectlocation import ObjectLocation
 
 
 @pytest.fixture
-def tool(with_workspace):
-    return with_workspace(ObjectLocation())
+def tool(use):
+    return use(ObjectLocation())
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +55,12 @@ def test_what_cannot_be_found_is_said(tool, attach, receipt, shapes):
         tool("red circle", "files/none.png")
 
 
-def test_faces(face_model, tool, attach, with_workspace, portrait, tmp_path):
+def test_faces(face_model, tool, attach, use, portrait, tmp_path):
     path = attach(portrait)
     (box,) = tool("face", path)
     assert near(box, [173, 128, 358, 334], 30)
     assert tool("person", path) == [box]
-    faces = with_workspace(FaceDetection())
+    faces = use(FaceDetection())
     assert faces(path) == [box]
     page = Image.new("RGB", (1200, 800), "white")
     small = Image.open(portrait).resize((256, 300))
@@ -71,8 +71,8 @@ def test_faces(face_model, tool, attach, with_workspace, portrait, tmp_path):
     assert near(left, [186, 114, 279, 217], 20) and near(right, [886, 464, 979, 567], 20)
 
 
-def test_no_face(face_model, attach, with_workspace, receipt, shapes):
-    faces = with_workspace(FaceDetection())
+def test_no_face(face_model, attach, use, receipt, shapes):
+    faces = use(FaceDetection())
     assert faces(attach(receipt)) == [] and faces(attach(shapes)) == []
 
 

@@ -10,8 +10,8 @@ from t3_agents.tools.ocr import Ocr, find_words, text_with_boxes
 
 
 @pytest.fixture
-def tool(with_workspace):
-    return with_workspace(Ocr())
+def tool(use):
+    return use(Ocr())
 
 
 def page(size, scale=1):
@@ -33,8 +33,8 @@ def test_text_with_its_places(receipt):
     assert all(abs(a - b) <= 12 for a, b in zip(box, [20, 185, 65, 205], strict=True))
 
 
-def test_long_text_is_cut_with_a_note(attach, with_workspace, receipt):
-    tool = with_workspace(Ocr(max_chars=20))
+def test_long_text_is_cut_with_a_note(attach, use, receipt):
+    tool = use(Ocr(max_chars=20))
     assert "more characters cut" in tool(attach(receipt))
 
 

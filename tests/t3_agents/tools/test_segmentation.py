@@ -9,8 +9,8 @@ from t3_agents.tools.segmentation import MAX_SIDE, Segmentation, overlay, read_b
 
 
 @pytest.fixture
-def tool(with_workspace):
-    return with_workspace(Segmentation())
+def tool(use):
+    return use(Segmentation())
 
 
 @pytest.fixture(scope="module")

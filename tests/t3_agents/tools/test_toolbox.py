@@ -1,9 +1,6 @@
-import http.server
 import json
-import os
 import subprocess
 import sys
-import threading
 from functools import partial
 
 import pytest
@@ -19,6 +16,7 @@ from t3_agents.tools.inspect_file_as_text import InspectFileAsText
 from t3_agents.tools.toolbox import TOOLBOXES, make_toolbox, tool_from_record, tool_record
 from t3_agents.tools.visualizer import HubVisualizer, Visualizer
 from tests.helpers import in_threads
+from tests.helpers.hub_server import HubServer, client_environment
 from tests.helpers.tiny_vlm import turn
 
 
@@ -39,12 +37,14 @@ def test_names_and_signatures_are_those_of_the_released_data(name):
     assert {tool.name: list(tool.inputs) for tool in make_toolbox(name)} == SIGNATURES
 
 
-@pytest.mark.parametrize("name", ["gta", "gaia"])
-def test_another_backend_is_called_the_same_way(name):
+@pytest.mark.parametrize(
+    ("name", "other"), [("gta", "gta-embedded"), ("gaia", "gaia-embedded"), ("paper", "embedded")]
+)
+def test_another_backend_is_called_the_same_way(name, other):
     def signatures(toolbox):
         return {tool.name: (set(tool.inputs), tool.output_type) for tool in make_toolbox(toolbox)}
 
-    assert signatures(name) == signatures(f"{name}-embedded")
+    assert signatures(name) == signatures(other)
 
 
 def test_unknown_toolbox():
@@ -174,64 +174,34 @@ class Double(Tool):
     def forward(self, number: int) -> int:
         return 2 * number
 """
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-class HubHandler(http.server.BaseHTTPRequestHandler):
-    """The one route of the Hub that is asked for a file of a Space."""
-
-    def do_GET(self):
-        body = HUB_TOOL.encode()
-        known = self.path in (f"/spaces/anna/double/resolve/{name}/tool.py" for name in ("main", "v1", COMMIT))
-        self.send_response(200 if known else 404)
-        if known:
-            self.send_header("x-repo-commit", COMMIT)
-            self.send_header("etag", '"1"')
-        else:
-            self.send_header("x-error-code", "RepoNotFound")
-            body = b""
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    do_HEAD = do_GET
-
-    def log_message(self, *_):
-        pass
 
 
 @pytest.fixture
 def hub_script(tmp_path):
     """Run a script with a Hub on loopback, which has to be named before `huggingface_hub` is imported."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), HubHandler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    environment = {
-        **os.environ,
-        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
-        "HF_HUB_OFFLINE": "0",
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HOME": str(tmp_path / "home"),
-    }
+    with HubServer() as server:
+        server.put("anna/double", {"tool.py": HUB_TOOL.encode()}, "spaces")
+        repo = server.repos["spaces", "anna/double"]
+        repo.refs["refs/tags/v1"] = repo.refs["refs/heads/main"]
+        environment = client_environment(server.url, tmp_path / "home", token=None) | {"HF_HUB_OFFLINE": "0"}
 
-    def run(code):
-        code = (
-            "from t3_agents.tools.hub_models.hub_tool import load_hub_tool\nfrom t3_agents.tools.toolbox import *\n"
-            + code
-        )
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-        return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
+        def run(code):
+            imports = "from t3_agents.tools.hub_models.hub_tool import load_hub_tool\n"
+            imports += "from t3_agents.tools.toolbox import *\n"
+            done = subprocess.run(
+                [sys.executable, "-c", imports + code], env=environment, capture_output=True, text=True
+            )
+            return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
 
-    yield run
-    server.shutdown()
-    server.server_close()
+        run.commit = repo.refs["refs/tags/v1"]
+        yield run
 
 
 def test_a_tool_of_the_hub(hub_script):
     code = "tool = load_hub_tool('anna/double', 'v1', trust_remote_code=True)\n"
     code += "print(tool.name, tool.inputs['number']['type'], tool(21), tool(number=4), tool_record(tool))\n"
     code += "print(tool_record(tool_from_record(tool_record(tool), trust_remote_code=True)) == tool_record(tool))"
-    record = {"hub": "anna/double", "revision": COMMIT}
+    record = {"hub": "anna/double", "revision": hub_script.commit}
     assert hub_script(code) == f"double integer 42 8 {record}\nTrue"
 
 
@@ -242,9 +212,9 @@ def test_a_tool_of_the_hub_that_is_not_there(hub_script):
     )
 
 
-def test_code_of_the_hub_is_not_run_without_trust(tmp_path):
+def test_code_of_the_hub_is_not_run_without_trust():
     with pytest.raises(InputError, match="read it, then pass `trust_remote_code=True`"):
-        tool_from_record({"hub": "anna/double", "revision": COMMIT})
+        tool_from_record({"hub": "anna/double", "revision": "0123456789" * 4})
 
 
 def test_another_version_warns():

@@ -8,7 +8,6 @@ import time
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import requests
 from fpdf import FPDF
 
 from t3_agents.agent.agent import T3Agent
@@ -29,6 +28,15 @@ HILL = """<!doctype html><html><head><title>Blue Hill &amp; its tower</title><st
 <p>The tower on Blue Hill is <b>48 metres</b> high. It was built in 1911.</p>
 <table><tr><th>year</th><th>visitors</th></tr><tr><td>2020</td><td>1204</td></tr></table>
 <a href="/news">News</a></body></html>"""
+PAGES = {
+    "/hill": (HILL,),
+    "/latin": ("<html><head><meta charset='iso-8859-1'></head><p>café</p></html>".encode("latin-1"),),
+    "/note.txt": ("plain words", "text/plain; charset=utf-8"),
+    "/picture": (b"\x89PNG\r\n\x1a\n\0\0\0", "image/png"),
+    "/unnamed": (bytes(range(256)), None),
+    "/hostile": ("<html><p>before</p>" + "<div><table><b>" * 50_000 + "<p>&#x0;&bogus; <![CDATA[ </p",),
+}
+REDIRECTS = {"/loop": "/loop", "/moved": "/hill", "/to-file": "file:///etc/passwd"}
 
 
 class Site(http.server.BaseHTTPRequestHandler):
@@ -39,24 +47,16 @@ class Site(http.server.BaseHTTPRequestHandler):
         self.server.seen.append(self.path)
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         match parts.path:
-            case "/hill":
-                self._send(HILL)
-            case "/latin":
-                self._send("<html><head><meta charset='iso-8859-1'></head><p>café</p></html>".encode("latin-1"))
-            case "/note.txt":
-                self._send("plain words", "text/plain; charset=utf-8")
+            case page if page in PAGES:
+                self._send(*PAGES[page])
+            case page if page in REDIRECTS:
+                self._redirect(REDIRECTS[page])
             case "/report.pdf":
                 self._send(self.server.pdf, "application/pdf")
-            case "/picture":
-                self._send(b"\x89PNG\r\n\x1a\n\0\0\0", "image/png")
-            case "/unnamed":
-                self._send(bytes(range(256)), None)
             case "/huge":
                 self._send("<p>start</p>" + "<p>filling</p>" * 900_000)
             case "/bomb":
                 self._send(gzip.compress(b"<p>" + b"a" * 200_000_000), "text/html", encoding="gzip")
-            case "/hostile":
-                self._send("<html><p>before</p>" + "<div><table><b>" * 50_000 + "<p>&#x0;&bogus; <![CDATA[ </p")
             case "/slow":
                 time.sleep(3)
                 self._send("<p>late</p>")
@@ -70,12 +70,6 @@ class Site(http.server.BaseHTTPRequestHandler):
                     except OSError:
                         return
                     time.sleep(0.2)
-            case "/loop":
-                self._redirect("/loop")
-            case "/moved":
-                self._redirect("/hill")
-            case "/to-file":
-                self._redirect("file:///etc/passwd")
             case "/cse":
                 if query.get("key") != "secret-key" or query.get("cx") != "engine-id":
                     self._send(json.dumps({"error": {"code": 400, "message": "API key not valid."}}), status=400)
@@ -437,7 +431,3 @@ def test_finding_on_a_page():
 @pytest.mark.parametrize("piece", ["<title ", "<head ", "<title>", "<meta charset=", "</"])
 def test_no_search_goes_back(piece):
     web_pages._split_html("<html>" + piece * 500_000)  # what goes back for each piece would take hours
-
-
-def test_the_site_is_a_server(server):
-    assert requests.get(f"{server.url}/hill", timeout=3).text == HILL
