@@ -39,7 +39,7 @@ class File:
         path (`str`): path inside the workspace, for example `files/receipt.png`.
         media_type (`str`): for example `image/png`.
         sha256 (`str`): hexadecimal digest of the content.
-        source (`Path` or `bytes`, *optional*): the content, or where it lies on this machine. Never serialised.
+        source (`Path` or `bytes`, *optional*): the content, or where it lies on this machine. Never serialized.
     """
 
     path: str

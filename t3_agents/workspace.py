@@ -1,4 +1,4 @@
-"""One scratch folder per run: attachments go in, artefacts come out, and code sees relative paths only.
+"""One scratch folder per run: attachments go in, artifacts come out, and code sees relative paths only.
 
 What lies in the folder was written by code that nobody has checked, and that may swap a folder for a link at any
 moment. So nothing here hands out a path to be opened later: a file is opened from the descriptor of its folder, which

@@ -29,7 +29,7 @@ def tiny_vlm(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def make_picture(tmp_path):
-    """Write a picture of one colour with a cross in it, and return its path."""
+    """Write a picture of one color with a cross in it, and return its path."""
 
     def make_picture(name: str = "photo.png", color: str = "red", size: tuple[int, int] = (96, 64)) -> Path:
         path = tmp_path / name

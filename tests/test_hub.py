@@ -1,4 +1,4 @@
-"""Every artefact goes to the Hub and comes back: the real client, real sockets, a fresh process for each call."""
+"""Every artifact goes to the Hub and comes back: the real client, real sockets, a fresh process for each call."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class TestAgents:
         pull = 'from t3_agents.agent.agent import load_agent\nagent = load_agent("user/t3-agent", max_steps=2)\n'
         assert client.python(pull + ANSWER) == first and len(first) == 2
 
-        # A second time without the Hub: what is in the cache is recognised as an agent.
+        # A second time without the Hub: what is in the cache is recognized as an agent.
         home = str(client.folder / "shared")
         client.python(pull + ANSWER, home=home)
         assert client.python(pull + ANSWER, home=home, HF_HUB_OFFLINE="1") == first

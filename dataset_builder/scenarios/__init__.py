@@ -16,7 +16,7 @@ def _family(name: str, made_by: str, **words: object) -> Scenario:
     return getattr(import_module(f".families.{module}", __name__), shape)(name=name, **words)
 
 
-_CATALOGUE = yaml.safe_load(Path(__file__).with_name("families.yaml").read_text(encoding="utf-8"))
+_CATALOG = yaml.safe_load(Path(__file__).with_name("families.yaml").read_text(encoding="utf-8"))
 
-SCENARIOS: tuple[Scenario, ...] = tuple(_family(name, **entry) for name, entry in _CATALOGUE.items())
+SCENARIOS: tuple[Scenario, ...] = tuple(_family(name, **entry) for name, entry in _CATALOG.items())
 """All families, as `families.yaml` lists them."""

@@ -254,14 +254,14 @@ def _show(checks: list[Check], broken: list[Check]) -> None:
     from rich.table import Table
 
     console = Console()
-    colours = {"ready": "green", "missing": "yellow", "note": "dim"}
+    colors = {"ready": "green", "missing": "yellow", "note": "dim"}
     for area in dict.fromkeys(check.area for check in checks):
         rows = [check for check in checks if check.area == area]
         table = Table(
             title=area, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False
         )
         for check in rows:
-            state = "[red]missing[/]" if check in broken else f"[{colours[check.state]}]{check.state}[/]"
+            state = "[red]missing[/]" if check in broken else f"[{colors[check.state]}]{check.state}[/]"
             cells = [check.detail, check.install if check.state == "missing" else ""]
             table.add_row(check.name, state, *(cell.replace("[", r"\[") for cell in cells))
         console.print(table)

@@ -1,7 +1,7 @@
 """From chat messages to token ids, the same way when a model runs and when it is trained.
 
 A conversation is cut where the chat template switches between what the controller reads and what it writes. Each part
-is tokenised by itself, as happens in a run, where the prompt is tokenised before a turn exists. Where the ids that a
+is tokenized by itself, as happens in a run, where the prompt is tokenized before a turn exists. Where the ids that a
 model produced are known they stand in for its text.
 """
 
@@ -60,7 +60,7 @@ class Conversation:
 
 
 class ChatEncoder:
-    """Tokenises conversations with a processor's own chat template, tokenizer and image processor.
+    """Tokenizes conversations with a processor's own chat template, tokenizer and image processor.
 
     Args:
         processor ([`~transformers.ProcessorMixin`]): processor of a vision-language model, with a chat template.
@@ -90,7 +90,7 @@ class ChatEncoder:
         output_ids: Sequence[Sequence[int] | None] | None = None,
         add_generation_prompt: bool = False,
     ) -> Conversation:
-        """Tokenise a conversation.
+        """Tokenize a conversation.
 
         Args:
             messages (`Sequence[dict]`): `{"role", "content": [{"type": "text", "text"} | {"type": "image"}]}`.

@@ -51,7 +51,7 @@ def find_faces(image: Image.Image, threshold: float = 0.5) -> list[list[int]]:
     pixels = np.asarray(image.resize((new_width, new_height), Image.Resampling.BILINEAR), dtype=np.float32)
     heat, size, offset, _ = session.run(None, {session.get_inputs()[0].name: pixels.transpose(2, 0, 1)[None]})
 
-    # Each cell of the heat map is a face centre: offset (dy, dx) within the cell, size as log height and log width.
+    # Each cell of the heat map is a face center: offset (dy, dx) within the cell, size as log height and log width.
     rows, columns = np.nonzero(heat[0, 0] > threshold)
     scores = heat[0, 0, rows, columns]
     half_h, half_w = np.exp(size[0, :, rows, columns].T) * _STRIDE / 2

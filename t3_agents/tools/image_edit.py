@@ -24,7 +24,7 @@ _VERBS = (
     "brighten|darken|lighten|invert"
 )
 _NUMBER = r"(-?\d+(?:\.\d+)?)"
-_COLOURS = "|".join(sorted(ImageColor.colormap, key=len, reverse=True))
+_COLORS = "|".join(sorted(ImageColor.colormap, key=len, reverse=True))
 
 Edit = Callable[[Image.Image, str], Image.Image]
 
@@ -167,18 +167,18 @@ def _brightness(image: Image.Image, step: str) -> Image.Image:
     return ImageEnhance.Brightness(image).enhance(max(0.0, 1 - share) if darker else 1 + share)
 
 
-def _colour(step: str, default: str) -> str:
-    match = re.search(rf"\b({_COLOURS})\b", step, re.IGNORECASE)
+def _color(step: str, default: str) -> str:
+    match = re.search(rf"\b({_COLORS})\b", step, re.IGNORECASE)
     return match.group(1).lower() if match else default
 
 
 def _draw_box(image: Image.Image, step: str) -> Image.Image:
     box = _box(step, image)
-    colour = _colour(step, "red")
+    color = _color(step, "red")
     if re.search(r"\bfill", step, re.IGNORECASE):
-        ImageDraw.Draw(image).rectangle(box, fill=colour)
+        ImageDraw.Draw(image).rectangle(box, fill=color)
     else:
-        ImageDraw.Draw(image).rectangle(box, outline=colour, width=max(2, max(image.size) // 200))
+        ImageDraw.Draw(image).rectangle(box, outline=color, width=max(2, max(image.size) // 200))
     return image
 
 
@@ -198,7 +198,7 @@ def _add_text(image: Image.Image, step: str) -> Image.Image:
     else:
         x = margin if "left" in rest else image.width - wide - margin if "right" in rest else (image.width - wide) / 2
         y = margin if "top" in rest else (image.height - high) / 2 if "cent" in rest else image.height - high - margin
-    draw.text((x - x1, y - y1), text, font=font, fill=_colour(rest, "red"))
+    draw.text((x - x1, y - y1), text, font=font, fill=_color(rest, "red"))
     return image
 
 

@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..media import decode_image
 from .base import WorkspaceTool
 from .hub_models.shared_models import CONTROLLER, ask, choose_model, hub_model
-from .local.speech import Recogniser, pocketsphinx_recogniser, transcript, whisper_recogniser
+from .local.speech import Recognizer, pocketsphinx_recognizer, transcript, whisper_recognizer
 from .local.text import content_words, cut_at_word
 from .readers.process import read_file
 from .readers.records import Job, Line, Picture, Record
@@ -20,7 +20,7 @@ class InspectFileAsText(WorkspaceTool):
     """Reads a file as text and, with a question, only its lines about the question.
 
     Files are parsed in another process with limits of time and memory. Frames of a video and pictures in an archive
-    are saved to the workspace. Speech is recognised with pocketsphinx (English).
+    are saved to the workspace. Speech is recognized with pocketsphinx (English).
 
     Args:
         max_chars (`int`, *optional*, defaults to 1500): longest answer, in characters.
@@ -62,9 +62,9 @@ class InspectFileAsText(WorkspaceTool):
         """What the tool says about the lines of a file."""
         return excerpt(lines, question, self.max_chars)
 
-    def recogniser(self) -> Recogniser:
+    def recognizer(self) -> Recognizer:
         """What turns speech into text."""
-        return pocketsphinx_recogniser()
+        return pocketsphinx_recognizer()
 
     def _lines_of(self, records: list[Record], stem: str) -> Iterator[Line]:
         room = float(self.max_sound_seconds)
@@ -78,11 +78,11 @@ class InspectFileAsText(WorkspaceTool):
                 yield Line(f"[a recording of {record.seconds:.0f} seconds was not transcribed]", is_note=True)
             else:
                 room -= record.seconds
-                yield from transcript(record.path, record.seconds, self.recogniser())
+                yield from transcript(record.path, record.seconds, self.recognizer())
 
 
 class HubInspectFileAsText(InspectFileAsText):
-    """Reads a file as text; a question about it is answered by a model, and speech is recognised by Whisper.
+    """Reads a file as text; a question about it is answered by a model, and speech is recognized by Whisper.
 
     Args:
         model (`str`, *optional*, defaults to `"controller"`): Hub id or folder of an image-text-to-text model, the
@@ -124,9 +124,9 @@ class HubInspectFileAsText(InspectFileAsText):
         model = choose_model(self.controller, self.model, self.api_base, device=self.device, dtype=self.dtype)
         return ask(model, prompt)
 
-    def recogniser(self) -> Recogniser:
+    def recognizer(self) -> Recognizer:
         hub = hub_model("AutoModelForSpeechSeq2Seq", self.speech_model, device=self.device, dtype=self.dtype)
-        return whisper_recogniser(hub)
+        return whisper_recognizer(hub)
 
 
 def excerpt(lines: list[Line], question: str | None, limit: int) -> str:

@@ -9,7 +9,7 @@ from .base import WorkspaceTool
 from .facedetection import find_faces
 from .hub_models.detection import DetectingTool
 from .local.picture_facts import is_lettering
-from .local.shapes import COLOUR_NAMES, KIND_NAMES, PEOPLE, chosen, measure
+from .local.shapes import COLOR_NAMES, KIND_NAMES, PEOPLE, chosen, measure
 from .local.text import stem, words_of
 from .ocr import Word, find_words
 
@@ -24,7 +24,7 @@ ABILITIES = (
 
 
 class ObjectLocation(WorkspaceTool):
-    """Finds flat shapes by kind and colour, faces with CenterFace, and words with OCR."""
+    """Finds flat shapes by kind and color, faces with CenterFace, and words with OCR."""
 
     name = "objectlocation"
     description = (
@@ -44,7 +44,7 @@ class ObjectLocation(WorkspaceTool):
         if quoted:
             return find_text(quoted.group(1), find_words(image))
         names = {stem(word) for word in re.findall(r"[^\W\d_]+", object.lower())} - _FILLER
-        if names and names <= KIND_NAMES.keys() | COLOUR_NAMES.keys():
+        if names and names <= KIND_NAMES.keys() | COLOR_NAMES.keys():
             words = find_words(image)
             drawing = measure(image)
             if not drawing.flat:

@@ -133,7 +133,7 @@ def _fitted(image: Image.Image, prompt: Any) -> tuple[Image.Image, list[list[int
 
 
 def overlay(image: Image.Image, masks: Sequence) -> Image.Image:
-    """A picture with each mask in a colour: half transparent inside, with an outline, and its number on it.
+    """A picture with each mask in a color: half transparent inside, with an outline, and its number on it.
 
     Args:
         image (`PIL.Image.Image`): RGB.
@@ -151,24 +151,24 @@ def overlay(image: Image.Image, masks: Sequence) -> Image.Image:
     for number, mask in enumerate(masks, 1):
         if not mask.any():
             continue
-        colour = np.array(_PALETTE[(number - 1) % len(_PALETTE)])
-        pixels[mask] = (pixels[mask] * 0.5 + colour * 0.5).astype(np.uint8)
+        color = np.array(_PALETTE[(number - 1) % len(_PALETTE)])
+        pixels[mask] = (pixels[mask] * 0.5 + color * 0.5).astype(np.uint8)
         edge = mask.copy()
         edge[1:-1, 1:-1] &= ~(mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:])
-        pixels[edge] = colour
-        labels.append((str(number), tuple(colour.tolist()), _inside(mask)))
+        pixels[edge] = color
+        labels.append((str(number), tuple(color.tolist()), _inside(mask)))
     painted = Image.fromarray(pixels)
     canvas = ImageDraw.Draw(painted)
     font = ImageFont.load_default(max(10, min(image.size) // 25))
-    for text, colour, place in labels:
+    for text, color, place in labels:
         x1, y1, x2, y2 = canvas.textbbox(place, text, font=font, anchor="mm")
-        canvas.rectangle((x1 - 3, y1 - 2, x2 + 3, y2 + 2), fill=colour)
-        canvas.text(place, text, font=font, fill="white" if sum(colour) < 420 else "black", anchor="mm")
+        canvas.rectangle((x1 - 3, y1 - 2, x2 + 3, y2 + 2), fill=color)
+        canvas.text(place, text, font=font, fill="white" if sum(color) < 420 else "black", anchor="mm")
     return painted
 
 
 def _inside(mask) -> tuple[int, int]:
-    """A place on a mask for its number: the middle of its longest run in the row at its centre of mass."""
+    """A place on a mask for its number: the middle of its longest run in the row at its center of mass."""
     import numpy as np
 
     rows, _ = np.nonzero(mask)

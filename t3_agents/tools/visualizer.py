@@ -8,14 +8,14 @@ from ..errors import InputError
 from .base import WorkspaceTool
 from .hub_models.shared_models import AskingTool
 from .local.picture_facts import answer, describe, look
-from .local.shapes import COLOUR_NAMES, KIND_NAMES, PEOPLE, measure
+from .local.shapes import COLOR_NAMES, KIND_NAMES, PEOPLE, measure
 from .local.text import content_words, shorten, stem
 from .ocr import find_words, join_rows
 
 
 # Words of a question that measurements answer and text does not.
 _MEASURED = {
-    *COLOUR_NAMES,
+    *COLOR_NAMES,
     *KIND_NAMES,
     *PEOPLE,
     *map(stem, "colour color size width height resolution pixel".split()),
@@ -26,7 +26,7 @@ _TEXT = re.compile(
 
 
 class Visualizer(WorkspaceTool):
-    """Reads the text of a picture with OCR, counts and places its shapes and faces, and measures its colours.
+    """Reads the text of a picture with OCR, counts and places its shapes and faces, and measures its colors.
 
     It answers from what it measured and says that it cannot know the rest.
 

@@ -218,7 +218,7 @@ def middle(batches: list[list[Row]], number: int) -> list[list[Row]]:
     return batches[first : first + number]
 
 
-def summarise(measured: dict[str, Any], suffix: str) -> dict[str, Any]:
+def summarize(measured: dict[str, Any], suffix: str) -> dict[str, Any]:
     """Ratios against stock TRL from the median rate of the rounds: speed above 1 is faster, memory below 1 is less."""
     rate = {name: statistics.median(values) for name, values in measured["rates"].items()}
     return {
@@ -243,7 +243,7 @@ def main(argv: list[str]) -> int:
         with tempfile.TemporaryDirectory() as folder:
             plan = make_plan(options.controller, rows, options.pack_length, folder)
             measured = measure(plan, options, batches)
-        summary |= summarise(measured, suffix)
+        summary |= summarize(measured, suffix)
         details[suffix.removeprefix("_") or "released"] = {
             "rows": len(rows),
             "supervised_tokens": measured["tokens"],

@@ -126,8 +126,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     controller = VLMModel.from_pretrained(options.controller)
     ways = make_ways(controller, options)
     words = first_words(controller, options.prompt_tokens)
-    colours = ["red", "green", "blue", "yellow", "black"]
-    images = [Image.new("RGB", (192, 192), colours[step % 5]) for step in range(options.steps)]
+    colors = ["red", "green", "blue", "yellow", "black"]
+    images = [Image.new("RGB", (192, 192), colors[step % 5]) for step in range(options.steps)]
     names = list(ways)
     seconds: dict[str, list[list[float]]] = {name: [] for name in names}
     produced: dict[str, list[list[int]]] = {}
@@ -147,7 +147,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     return {"seconds": seconds, "produced": produced, "rounds": number + 1}
 
 
-def summarise(measured: dict[str, Any]) -> dict[str, Any]:
+def summarize(measured: dict[str, Any]) -> dict[str, Any]:
     """Time against the reference, below 1 is faster: medians over the rounds, of whole runs and of all steps but the
     first."""
     total, later = (
@@ -170,7 +170,7 @@ def main(argv: list[str]) -> int:
     use_threads(options.threads)
     before = machine(threads=torch.get_num_threads(), device=best_device())
     measured = measure(options)
-    summary = summarise(measured)
+    summary = summarize(measured)
     details = {
         "sizes": {name: getattr(options, name) for name in ("controller", "prompt_tokens", "steps", "new_tokens")},
         "rounds": measured["rounds"],

@@ -34,7 +34,7 @@ def make_encoder(family: str, template: str) -> ChatEncoder:
     return ChatEncoder(processor)
 
 
-def labelled(encoder: ChatEncoder, row: dict) -> list[str]:
+def labeled(encoder: ChatEncoder, row: dict) -> list[str]:
     """Text of each stretch of labels."""
     labels = TrajectoryCollator(encoder)([row])["labels"][0].tolist()
     text = encoder.tokenizer.decode([encoder.tokenizer.pad_token_id if i == IGNORE else i for i in labels])
@@ -62,7 +62,7 @@ def test_released_templates_can_be_trained_on(family, template, before, end, tmp
     encoder = make_encoder(family, (TEMPLATES / f"{template}.jinja").read_text())
     check_family(encoder, [ROW])
     texts = [m["content"][0]["text"] for m in ROW["messages"] if m["role"] == "assistant"]
-    assert labelled(encoder, ROW) == [before + text + end for text in texts]
+    assert labeled(encoder, ROW) == [before + text + end for text in texts]
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ def assistant_texts(row) -> list[str]:
     return [m["content"][0]["text"] for m in row["messages"] if m["role"] == "assistant"]
 
 
-def labelled_pieces(batch, row: int) -> list[list[int]]:
-    """Runs of labelled ids of a row."""
+def labeled_pieces(batch, row: int) -> list[list[int]]:
+    """Runs of labeled ids of a row."""
     pieces, previous = [], IGNORE
     for label in batch["labels"][row].tolist():
         if label != IGNORE:
@@ -44,13 +44,13 @@ def labelled_pieces(batch, row: int) -> list[list[int]]:
 def test_labels_are_the_produced_turns_with_their_end(encoder, rows):
     batch = TrajectoryCollator(encoder)(list(rows))
     for number, row in enumerate(rows):
-        pieces = labelled_pieces(batch, number)
+        pieces = labeled_pieces(batch, number)
         texts = [encoder.tokenizer.decode(piece) for piece in pieces]
         assert texts == [text + "<|im_end|>" for text in assistant_texts(row)]
-    labelled = batch["labels"] != IGNORE
-    assert torch.equal(batch["labels"][labelled], batch["input_ids"][labelled])
+    labeled = batch["labels"] != IGNORE
+    assert torch.equal(batch["labels"][labeled], batch["input_ids"][labeled])
     assert not (batch["labels"] == encoder.tokenizer.convert_tokens_to_ids("<image>")).any()
-    assert not labelled[batch["attention_mask"] == 0].any()
+    assert not labeled[batch["attention_mask"] == 0].any()
 
 
 @pytest.mark.parametrize("chosen", [[0], [1], [2], [3], [0, 1, 2, 3], [0, 0]])
@@ -75,7 +75,7 @@ def test_plain_text_with_pictures_is_read_as_trl_reads_it(encoder):
     texts = [("system", "Be brief."), ("user", "What are they?"), ("assistant", "red and blue")]
     row = {
         "messages": [{"role": role, "content": text} for role, text in texts],
-        "images": [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue")],
+        "images": [Image.new("RGB", (40, 30), color) for color in ("red", "blue")],
     }
     ours = TrajectoryCollator(encoder)([row])
     stock = DataCollatorForVisionLanguageModeling(encoder.processor, assistant_only_loss=True)([row])
@@ -112,7 +112,7 @@ def test_a_row_is_cut_at_whole_steps(encoder):
         length = batch["input_ids"].shape[1]
         assert length == (len(whole.ids) if limit == len(whole.ids) else ends[steps - 1]) <= limit
         assert batch["input_ids"][0].tolist() == whole.ids[:length]
-        assert len(labelled_pieces(batch, 0)) == steps
+        assert len(labeled_pieces(batch, 0)) == steps
         assert batch["pixel_values"].shape[1] == pictures
         assert collator.cut_rows == ({row["id"]: 4 - steps} if steps < 4 else {})
 
@@ -155,9 +155,9 @@ def test_produced_ids_win_over_their_text(encoder):
     row = make_row(9, output_ids=[spelled, None])
     assert assistant_texts(row)[0] == text
     assert spelled[:-1] != encoder.tokenizer(text, add_special_tokens=False)["input_ids"]
-    [first, second] = labelled_pieces(TrajectoryCollator(encoder)(make_dataset([row])), 0)
+    [first, second] = labeled_pieces(TrajectoryCollator(encoder)(make_dataset([row])), 0)
     assert first == spelled
-    assert second == labelled_pieces(TrajectoryCollator(encoder)([plain]), 0)[1]
+    assert second == labeled_pieces(TrajectoryCollator(encoder)([plain]), 0)[1]
 
 
 def test_ids_are_not_used_where_turns_and_steps_differ(encoder):
@@ -168,7 +168,7 @@ def test_ids_are_not_used_where_turns_and_steps_differ(encoder):
         {"role": "user", "content": [{"type": "text", "text": "Now proceed and carry out this plan."}]},
     ]
     row["messages"] = [*row["messages"][:2], *plan, *row["messages"][2:]]
-    pieces = labelled_pieces(TrajectoryCollator(encoder)([row]), 0)
+    pieces = labeled_pieces(TrajectoryCollator(encoder)([row]), 0)
     assert [encoder.tokenizer.decode(p) for p in pieces] == [t + "<|im_end|>" for t in assistant_texts(row)]
 
 
@@ -232,19 +232,19 @@ def test_a_picture_of_its_own_ends_the_prefix(encoder):
     assert batch["segment_bounds"][0] == ids.image_spans[0][0]
 
 
-def labelled_turns(encoder, row, **settings) -> list[str]:
+def labeled_turns(encoder, row, **settings) -> list[str]:
     """Text of each stretch of labels."""
     batch = TrajectoryCollator(encoder, **settings)([row])
-    return [encoder.tokenizer.decode(piece) for piece in labelled_pieces(batch, 0)]
+    return [encoder.tokenizer.decode(piece) for piece in labeled_pieces(batch, 0)]
 
 
 def test_only_clean_or_last_steps_have_labels(encoder):
     row = make_row(5, brought=[0, 0])
     row["steps"][1]["error"] = "NameError: x"
     texts = [text + "<|im_end|>" for text in assistant_texts(row)]
-    assert labelled_turns(encoder, row) == texts
-    assert labelled_turns(encoder, row, train_on="clean") == [texts[0], texts[2]]
-    assert labelled_turns(encoder, row, train_on="last") == [texts[2]]
+    assert labeled_turns(encoder, row) == texts
+    assert labeled_turns(encoder, row, train_on="clean") == [texts[0], texts[2]]
+    assert labeled_turns(encoder, row, train_on="last") == [texts[2]]
     # What is not trained on is still read.
     whole, last = (TrajectoryCollator(encoder, train_on=kind)([row])["input_ids"] for kind in ("all", "last"))
     assert torch.equal(whole, last)
@@ -254,7 +254,7 @@ def test_the_last_step_is_the_last_one_that_is_left(encoder):
     row = make_row(5, brought=[0, 0])
     end = TrajectoryCollator(encoder).encode(row).turns[1][1]
     texts = assistant_texts(row)
-    assert labelled_turns(encoder, row, train_on="last", max_length=end) == [texts[1] + "<|im_end|>"]
+    assert labeled_turns(encoder, row, train_on="last", max_length=end) == [texts[1] + "<|im_end|>"]
 
 
 @pytest.mark.parametrize("packing", ["none", "shared_prefix"])
@@ -272,7 +272,7 @@ def test_weights_of_steps_follow_their_tokens(encoder, packing):
     assert len(expected) == int((batch["labels"] != IGNORE).sum())
     weighted["step_weights"] = [0, 1]
     assert "loss_weights" not in TrajectoryCollator(encoder)([weighted])
-    assert labelled_turns(encoder, weighted) == [assistant_texts(weighted)[1] + "<|im_end|>"]
+    assert labeled_turns(encoder, weighted) == [assistant_texts(weighted)[1] + "<|im_end|>"]
     weighted["step_weights"] = [1]
     with pytest.raises(InputError, match="has 2 assistant turns, but 1 step_weights"):
         TrajectoryCollator(encoder)([weighted])

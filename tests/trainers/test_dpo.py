@@ -1,4 +1,4 @@
-"""Preference tuning: what a pair becomes, what is optimised, and `t3 dpo` as a user calls it."""
+"""Preference tuning: what a pair becomes, what is optimized, and `t3 dpo` as a user calls it."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_a_row_that_is_no_pair_or_too_long_is_named(encoder, tmp_path, change, m
         PreferenceCollator(encoder, max_length=None if change else 40)([{**row, **change}])
 
 
-# What is optimised
+# What is optimized
 
 
 def test_the_loss_is_that_of_dpo_against_the_model_without_its_adapter(tiny_vlm, dataset, tmp_path):

@@ -12,7 +12,7 @@ from trainers.collators import IGNORE, TrajectoryCollator
 from trainers.show_mask import mask_as_text, pieces, title
 
 
-def test_marked_text_is_what_is_labelled(encoder):
+def test_marked_text_is_what_is_labeled(encoder):
     collator = TrajectoryCollator(encoder)
     row = make_row(4, attached=2, brought=[1, 0], system_prompt="word " * 200)
     conversation = collator.encode(row)

@@ -11,7 +11,7 @@ from .shared_models import hub_model, load_once, loading
 
 
 # The processors of these models need torchvision. What they do to a picture is what this one does: resize to a square
-# and normalise, with the sizes and means of the same `preprocessor_config.json`.
+# and normalize, with the sizes and means of the same `preprocessor_config.json`.
 _IMAGE_PROCESSOR = "ViTImageProcessorPil"
 
 # Settings of automatic masks in the release of SAM 2: points per side and call, least predicted overlap, least

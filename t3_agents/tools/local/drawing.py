@@ -28,23 +28,23 @@ _KINDS = {
     **{"disc": "circle", "disk": "circle", "dot": "circle", "ring": "ring", "oval": "ellipse", "box": "square"},
 }
 _SCALES = {"tiny": 0.25, "small": 0.45, "big": 0.9, "large": 0.9, "huge": 1.0}
-_COLOUR = "|".join(sorted(ImageColor.colormap, key=len, reverse=True))
+_COLOR = "|".join(sorted(ImageColor.colormap, key=len, reverse=True))
 _KIND = "|".join(_KINDS)
 _SHAPE = re.compile(
     rf"\b(?:(?P<count>\d+|{'|'.join(_NUMBERS)})\s+)?"
-    rf"(?P<looks>(?:(?:{'|'.join(_SCALES)}|(?:light|dark)\s?(?:{_COLOUR})|{_COLOUR}|filled|solid|plain)[\s,]+)*)"
+    rf"(?P<looks>(?:(?:{'|'.join(_SCALES)}|(?:light|dark)\s?(?:{_COLOR})|{_COLOR}|filled|solid|plain)[\s,]+)*)"
     rf"(?P<kind>{_KIND})(?:e?s)?\b",
     re.IGNORECASE,
 )
 _GROUND = re.compile(
-    rf"\b(?:on|with|over|against)\s+(?:an?\s+|the\s+)?(?:plain\s+|solid\s+)?(?P<on>{_COLOUR})"
-    rf"(?:\s+(?:background|ground|canvas|paper))?\b|\b(?P<of>{_COLOUR})\s+(?:background|ground|canvas|poster|card|sign|"
+    rf"\b(?:on|with|over|against)\s+(?:an?\s+|the\s+)?(?:plain\s+|solid\s+)?(?P<on>{_COLOR})"
+    rf"(?:\s+(?:background|ground|canvas|paper))?\b|\b(?P<of>{_COLOR})\s+(?:background|ground|canvas|poster|card|sign|"
     rf"banner|label|button)\b",
     re.IGNORECASE,
 )
 _INK = re.compile(
-    rf"\b(?:(?:in|with)\s+(?:big\s+|large\s+|bold\s+)?(?P<after>{_COLOUR})(?:\s+(?:letters|ink|font|text))?|"
-    rf"(?P<before>{_COLOUR})\s+(?:text|letters|words|title|caption))\b",
+    rf"\b(?:(?:in|with)\s+(?:big\s+|large\s+|bold\s+)?(?P<after>{_COLOR})(?:\s+(?:letters|ink|font|text))?|"
+    rf"(?P<before>{_COLOR})\s+(?:text|letters|words|title|caption))\b",
     re.IGNORECASE,
 )
 # A place is a column and a row of a 3 x 3 grid.
@@ -76,10 +76,10 @@ _FILLER = set(
 
 @dataclass(frozen=True)
 class _Item:
-    """One shape to draw: kind, colour, share of its cell (0-1) and its place in the grid (column, row), if any."""
+    """One shape to draw: kind, color, share of its cell (0-1) and its place in the grid (column, row), if any."""
 
     kind: str
-    colour: str
+    color: str
     scale: float
     place: tuple[int, int] | None
 
@@ -206,9 +206,9 @@ def _items(text: str, ground: str) -> tuple[list[_Item], str]:
     for match, place in groups:
         count = (match.group("count") or "a").lower()
         looks = match.group("looks").lower()
-        colour = re.search(rf"((?:light|dark)\s?)?\b({_COLOUR})\b", looks)
-        name = re.sub(r"\s", "", colour.group(0)) if colour else _contrast(ground)
-        name = name if name in ImageColor.colormap else colour.group(2)
+        color = re.search(rf"((?:light|dark)\s?)?\b({_COLOR})\b", looks)
+        name = re.sub(r"\s", "", color.group(0)) if color else _contrast(ground)
+        name = name if name in ImageColor.colormap else color.group(2)
         scale = next((value for word, value in _SCALES.items() if word in looks), 0.7)
         number = int(count) if count.isdigit() else _NUMBERS[count]
         items += [_Item(_KINDS[match.group("kind").lower()], name, scale, place)] * min(number, _MAX_SHAPES + 1)
@@ -276,13 +276,13 @@ def _shape(item: _Item, canvas: ImageDraw.ImageDraw, middle: tuple[float, float]
     down = across * (0.55 if item.kind in ("ellipse", "rectangle") else 1)
     box = (x - across, y - down, x + across, y + down)
     if item.kind in ("circle", "ellipse"):
-        canvas.ellipse(box, fill=item.colour)
+        canvas.ellipse(box, fill=item.color)
     elif item.kind == "ring":
-        canvas.ellipse(box, outline=item.colour, width=max(2, round(radius / 5)))
+        canvas.ellipse(box, outline=item.color, width=max(2, round(radius / 5)))
     elif item.kind in ("square", "rectangle"):
-        canvas.rectangle(box, fill=item.colour)
+        canvas.rectangle(box, fill=item.color)
     elif item.kind == "line":
-        canvas.line((x - radius, y, x + radius, y), fill=item.colour, width=max(2, round(radius / 12)))
+        canvas.line((x - radius, y, x + radius, y), fill=item.color, width=max(2, round(radius / 12)))
     else:
         corners = _CORNERS[item.kind]
         points = []
@@ -290,4 +290,4 @@ def _shape(item: _Item, canvas: ImageDraw.ImageDraw, middle: tuple[float, float]
             angle = 2 * math.pi * corner / corners - math.pi / 2
             reach = radius * (0.42 if item.kind == "star" and corner % 2 else 1)
             points.append((x + reach * math.cos(angle), y + reach * math.sin(angle)))
-        canvas.polygon(points, fill=item.colour)
+        canvas.polygon(points, fill=item.color)

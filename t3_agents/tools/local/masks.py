@@ -109,7 +109,7 @@ def _cut(image: Image.Image, box: Sequence[int]):
     labels[y1:y2, x1:x2] = cv2.GC_PR_FGD
     mask = np.zeros((image.height, image.width), bool)
     outside, inside = (labels == cv2.GC_BGD).sum(), (labels == cv2.GC_PR_FGD).sum()
-    # Five colours are mixed on each side; with less than a few pixels there is nothing to tell apart.
+    # Five colors are mixed on each side; with less than a few pixels there is nothing to tell apart.
     if min(outside, inside) < 32:
         return mask
     models = np.zeros((1, 65)), np.zeros((1, 65))

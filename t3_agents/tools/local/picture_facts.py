@@ -13,13 +13,13 @@ from t3_agents.errors import T3Error
 
 from ..facedetection import find_faces
 from ..ocr import Word, find_words, join_rows
-from .shapes import COLOUR_NAMES, KIND_NAMES, PEOPLE, Box, Drawing, Shape, chosen, covered, measure
+from .shapes import COLOR_NAMES, KIND_NAMES, PEOPLE, Box, Drawing, Shape, chosen, covered, measure
 from .text import content_words, stem
 
 
 # Stems of the words whose meaning the answers cover.
 _UNDERSTOOD = {
-    *COLOUR_NAMES,
+    *COLOR_NAMES,
     *KIND_NAMES,
     *PEOPLE,
     *map(
@@ -36,7 +36,7 @@ class Findings:
 
     Args:
         size (`tuple`): width and height in pixels.
-        drawing (`Drawing`): colours, and whether it is a flat drawing.
+        drawing (`Drawing`): colors, and whether it is a flat drawing.
         shapes (`tuple[Shape, ...]`): shapes of a drawing that are no letters.
         words (`tuple[Word, ...]`): text.
         faces (`tuple`, *optional*): boxes of faces; `None` where they could not be looked for.
@@ -64,13 +64,13 @@ def look(image: Image.Image) -> Findings:
 
 
 def describe(findings: Findings) -> str:
-    """Size, colours, shapes, faces and text of a picture, one line each."""
+    """Size, colors, shapes, faces and text of a picture, one line each."""
     width, height = findings.size
-    colours = ", ".join(f"{name} {share:.0%}" for name, share in findings.drawing.colours[:5] if share >= 0.005)
+    colors = ", ".join(f"{name} {share:.0%}" for name, share in findings.drawing.colors[:5] if share >= 0.005)
     shapes = "not counted, this is a photo and no flat drawing"
     if findings.drawing.flat:
         shapes = _counted(findings.shapes) or "none"
-    lines = [f"Size: {width} x {height} pixels.", f"Colours: {colours}.", f"Shapes: {shapes}."]
+    lines = [f"Size: {width} x {height} pixels.", f"Colours: {colors}.", f"Shapes: {shapes}."]
     if findings.faces is None:
         lines.append(f"Faces: not counted ({findings.no_faces})")
     else:
@@ -81,7 +81,7 @@ def describe(findings: Findings) -> str:
 
 
 def answer(question: str, findings: Findings) -> str | None:
-    """A sentence that answers a question about counts, colours, places, sizes or presence of what can be measured.
+    """A sentence that answers a question about counts, colors, places, sizes or presence of what can be measured.
 
     Args:
         question (`str`): in English.
@@ -98,10 +98,10 @@ def answer(question: str, findings: Findings) -> str | None:
     if names & PEOPLE:
         return None if findings.faces is None else _about_faces(asked, findings.faces, findings.size)
     about_shapes = bool(names & KIND_NAMES.keys())
-    if about_shapes or (names & COLOUR_NAMES.keys() and _asks_count(asked)):
+    if about_shapes or (names & COLOR_NAMES.keys() and _asks_count(asked)):
         return _about_shapes(asked, names, findings)
     if re.search(r"\bcolou?rs?\b", asked):
-        return f"Mainly {', '.join(name for name, share in findings.drawing.colours[:3] if share >= 0.05)}."
+        return f"Mainly {', '.join(name for name, share in findings.drawing.colors[:3] if share >= 0.05)}."
     if re.search(r"\b(size|resolution|dimensions?|how (wide|tall|high|large|big))\b", asked):
         return f"The picture is {findings.size[0]} pixels wide and {findings.size[1]} pixels high."
     return None
@@ -150,8 +150,8 @@ def _counted(shapes: Sequence[Shape]) -> str:
 def _placed(name: str, box: Box, size: tuple[int, int]) -> str:
     """A thing, the part of the picture that its middle lies in, and its box."""
     column, row = (box[0] + box[2]) * 3 // (2 * size[0]), (box[1] + box[3]) * 3 // (2 * size[1])
-    where = f"{('top', 'middle', 'bottom')[min(2, row)]} {('left', 'centre', 'right')[min(2, column)]}"
-    return f"{name} at the {where.replace('middle centre', 'centre')} {list(box)}"
+    where = f"{('top', 'middle', 'bottom')[min(2, row)]} {('left', 'center', 'right')[min(2, column)]}"
+    return f"{name} at the {where.replace('middle center', 'center')} {list(box)}"
 
 
 def is_lettering(box: Box, text_boxes: Sequence[Box]) -> bool:

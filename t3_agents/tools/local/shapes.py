@@ -1,4 +1,4 @@
-"""What can be measured in a picture without a model: colours, and shapes on flat drawings."""
+"""What can be measured in a picture without a model: colors, and shapes on flat drawings."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from t3_agents.errors import needs_extra
 
 Box = tuple[int, int, int, int]
 
-COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink", "brown", "black", "gray", "white")
+COLORS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink", "brown", "black", "gray", "white")
 KINDS = tuple("circle ellipse triangle square rectangle diamond pentagon hexagon star line shape".split())
 
-# Words, as stems, for kinds of shapes, colours and people.
+# Words, as stems, for kinds of shapes, colors and people.
 KIND_NAMES = {
     **{kind: (kind,) for kind in KINDS},
     **dict.fromkeys(("disc", "disk", "dot", "ball"), ("circle",)),
@@ -25,7 +25,7 @@ KIND_NAMES = {
     "oval": ("ellipse",),
     **dict.fromkeys(("shape", "object", "figure", "region", "area", "thing"), KINDS),
 }
-COLOUR_NAMES = {**{colour: colour for colour in COLOURS}, "grey": "gray", "violet": "purple", "magenta": "pink"}
+COLOR_NAMES = {**{color: color for color in COLORS}, "grey": "gray", "violet": "purple", "magenta": "pink"}
 PEOPLE = frozenset("face person people man men woman women human head child children boy girl".split())
 
 # Upper hue bounds in degrees.
@@ -34,9 +34,9 @@ _HUES = (
     *((260, "blue"), (305, "purple"), (340, "pink"), (361, "red")),
 )
 
-# Colours closer than this (Euclidean, RGB 0-255) count as one, which absorbs JPEG noise.
-_SAME_COLOUR = 48
-_MAX_COLOURS = 16
+# Colors closer than this (Euclidean, RGB 0-255) count as one, which absorbs JPEG noise.
+_SAME_COLOR = 48
+_MAX_COLORS = 16
 # Pictures are reduced to this side (pixels) before they are measured.
 _SIDE = 1200
 
@@ -47,18 +47,18 @@ class Shape:
 
     Args:
         kind (`str`): one of `KINDS`.
-        colour (`str`): one of `COLOURS`.
+        color (`str`): one of `COLORS`.
         box (`tuple`): x1, y1, x2, y2 in pixels.
         outline (`tuple`): its corners as (x, y) in pixels, in order.
     """
 
     kind: str
-    colour: str
+    color: str
     box: Box
     outline: tuple[tuple[int, int], ...] = field(repr=False)
 
     def __str__(self) -> str:
-        return f"{self.colour} {self.kind}"
+        return f"{self.color} {self.kind}"
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,13 @@ class Drawing:
     """Measurements of one picture.
 
     Args:
-        flat (`bool`): whether it is a drawing of even colours, not a photo; shapes are looked for in drawings only.
-        colours (`tuple`): colour names with their shares of the area (0-1), the largest first.
+        flat (`bool`): whether it is a drawing of even colors, not a photo; shapes are looked for in drawings only.
+        colors (`tuple`): color names with their shares of the area (0-1), the largest first.
         shapes (`tuple[Shape, ...]`): from top to bottom.
     """
 
     flat: bool
-    colours: tuple[tuple[str, float], ...]
+    colors: tuple[tuple[str, float], ...]
     shapes: tuple[Shape, ...]
 
 
@@ -84,16 +84,14 @@ def covered(inner: Sequence[int], outer: Sequence[int]) -> float:
 
 
 def chosen(shapes: Sequence[Shape], names: Set[str]) -> list[Shape]:
-    """The shapes whose kind and colour are among some words (stems); words that name neither do not count."""
+    """The shapes whose kind and color are among some words (stems); words that name neither do not count."""
     kinds = {kind for name in names for kind in KIND_NAMES.get(name, ())}
-    colours = {COLOUR_NAMES[name] for name in names & COLOUR_NAMES.keys()}
-    return [
-        shape for shape in shapes if (not kinds or shape.kind in kinds) and (not colours or shape.colour in colours)
-    ]
+    colors = {COLOR_NAMES[name] for name in names & COLOR_NAMES.keys()}
+    return [shape for shape in shapes if (not kinds or shape.kind in kinds) and (not colors or shape.color in colors)]
 
 
-def colour_name(rgb) -> str:
-    """English name of an RGB colour (0-255)."""
+def color_name(rgb) -> str:
+    """English name of an RGB color (0-255)."""
     hue, saturation, value = colorsys.rgb_to_hsv(*(float(channel) / 255 for channel in rgb))
     if value < 0.16:
         return "black"
@@ -108,7 +106,7 @@ def colour_name(rgb) -> str:
 
 
 def measure(image: Image.Image) -> Drawing:
-    """Colours and shapes of an RGB picture.
+    """Colors and shapes of an RGB picture.
 
     Raises:
         MissingExtraError: when OpenCV is not installed.
@@ -118,24 +116,24 @@ def measure(image: Image.Image) -> Drawing:
         import numpy as np
 
     scale = min(1.0, _SIDE / max(image.size))
-    # Nearest keeps a drawing's colours pure.
+    # Nearest keeps a drawing's colors pure.
     size = [max(1, round(side * scale)) for side in image.size]
     pixels = np.asarray(image.resize(size, Image.Resampling.NEAREST) if scale < 1 else image)
     flat = _is_flat(pixels)
-    labels, centres = _main_colours(pixels)
+    labels, centers = _main_colors(pixels)
     shares: dict[str, float] = {}
-    for index, centre in enumerate(centres):
-        name = colour_name(centre)
+    for index, center in enumerate(centers):
+        name = color_name(center)
         shares[name] = shares.get(name, 0.0) + float((labels == index).mean())
-    colours = tuple(sorted(shares.items(), key=lambda item: -item[1]))
+    colors = tuple(sorted(shares.items(), key=lambda item: -item[1]))
     if not flat:
-        return Drawing(False, colours, ())
+        return Drawing(False, colors, ())
 
     border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     background = np.bincount(border + 1).argmax() - 1
     found: list[tuple[float, Shape]] = []
     smallest = max(40, 0.0004 * labels.size)
-    for index, centre in enumerate(centres):
+    for index, center in enumerate(centers):
         if index == background:
             continue
         mask = (labels == index).astype(np.uint8)
@@ -148,12 +146,12 @@ def measure(image: Image.Image) -> Drawing:
                 continue
             box = tuple(round(side / scale) for side in (x, y, x + width, y + height))
             outline = tuple((round(px / scale), round(py / scale)) for px, py in contour[:, 0].tolist())
-            found.append((width * height, Shape(_kind(contour), colour_name(centre), box, outline)))
-    return Drawing(True, colours, tuple(_without_outlines(found)))
+            found.append((width * height, Shape(_kind(contour), color_name(center), box, outline)))
+    return Drawing(True, colors, tuple(_without_outlines(found)))
 
 
 def _is_flat(pixels) -> bool:
-    """Most neighbouring pixels of a drawing are equal, even after JPEG (over 60 %); of photos it is 1-5 %."""
+    """Most neighboring pixels of a drawing are equal, even after JPEG (over 60 %); of photos it is 1-5 %."""
     import numpy as np
 
     if min(pixels.shape[:2]) < 2:
@@ -163,30 +161,30 @@ def _is_flat(pixels) -> bool:
     return float((steps == 0).mean()) > 0.5
 
 
-def _main_colours(pixels):
-    """Index of the nearest main colour for each pixel (-1: none), and the main colours, the most frequent first."""
+def _main_colors(pixels):
+    """Index of the nearest main color for each pixel (-1: none), and the main colors, the most frequent first."""
     import numpy as np
 
     bins = (pixels >> 3).astype(np.int32)
     codes = (bins[..., 0] << 10) | (bins[..., 1] << 5) | bins[..., 2]
     counts = np.bincount(codes.ravel(), minlength=1 << 15)
-    centres: list = []
+    centers: list = []
     for code in counts.argsort()[::-1]:
-        if counts[code] < max(20, 0.0005 * codes.size) and centres or len(centres) == _MAX_COLOURS:
+        if counts[code] < max(20, 0.0005 * codes.size) and centers or len(centers) == _MAX_COLORS:
             break
-        centre = pixels[codes == code].mean(axis=0)
-        if all(np.linalg.norm(centre - other) > _SAME_COLOUR for other in centres):
-            centres.append(centre)
+        center = pixels[codes == code].mean(axis=0)
+        if all(np.linalg.norm(center - other) > _SAME_COLOR for other in centers):
+            centers.append(center)
     nearest = np.full(1 << 15, -1, dtype=np.int32)
     used = np.flatnonzero(counts)
     values = np.stack([(used >> 10) & 31, (used >> 5) & 31, used & 31], axis=1) * 8 + 4
-    distances = np.linalg.norm(values[:, None, :] - np.array(centres)[None], axis=2)
-    nearest[used] = np.where(distances.min(axis=1) < _SAME_COLOUR * 1.2, distances.argmin(axis=1), -1)
-    return nearest[codes], centres
+    distances = np.linalg.norm(values[:, None, :] - np.array(centers)[None], axis=2)
+    nearest[used] = np.where(distances.min(axis=1) < _SAME_COLOR * 1.2, distances.argmin(axis=1), -1)
+    return nearest[codes], centers
 
 
 def _is_fringe(labels, index: int, box: Box) -> bool:
-    """Whether a thin region lies between two others: a mixed colour at an edge, or the border of a filled shape."""
+    """Whether a thin region lies between two others: a mixed color at an edge, or the border of a filled shape."""
     import cv2
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Speech to text: recordings are cut into chunks at quiet places, and each chunk is recognised."""
+"""Speech to text: recordings are cut into chunks at quiet places, and each chunk is recognized."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _SILENCE = 0.003
 # One decoder serves the agents of all threads.
 _sphinx = threading.Lock()
 
-Recogniser = Callable[[Any], str]
+Recognizer = Callable[[Any], str]
 
 
-def transcript(path: str | Path, seconds: float, recognise: Recogniser) -> Iterator[Line]:
+def transcript(path: str | Path, seconds: float, recognize: Recognizer) -> Iterator[Line]:
     """Lines of what is said in a recording, with the time of each chunk where there are several.
 
     Args:
         path (`str` or `Path`): samples, 16-bit little-endian mono at 16 kHz.
         seconds (`float`): length of the whole recording, of which the samples may be the start.
-        recognise (`Callable`): text of a chunk, a float array in [-1, 1].
+        recognize (`Callable`): text of a chunk, a float array in [-1, 1].
     """
     import numpy as np
 
     samples = np.fromfile(path, dtype="<i2").astype(np.float32) / 32767
     chunks = list(split(samples))
-    texts = [(start, recognise(chunk).strip()) for start, chunk in chunks if np.abs(chunk).max() >= _SILENCE]
+    texts = [(start, recognize(chunk).strip()) for start, chunk in chunks if np.abs(chunk).max() >= _SILENCE]
     spoken = [(start, text) for start, text in texts if text]
     if not spoken:
         yield Line("No speech was recognised in it.")
@@ -69,7 +69,7 @@ def split(samples: Any) -> Iterator[tuple[float, Any]]:
         yield start / SAMPLE_RATE, samples[start:]
 
 
-def pocketsphinx_recogniser() -> Recogniser:
+def pocketsphinx_recognizer() -> Recognizer:
     """English speech with the model inside the pocketsphinx package.
 
     Raises:
@@ -79,7 +79,7 @@ def pocketsphinx_recogniser() -> Recogniser:
         from pocketsphinx import Decoder
     decoder = load_once(("pocketsphinx",), lambda: Decoder(samprate=SAMPLE_RATE, loglevel="FATAL"))
 
-    def recognise(samples: Any) -> str:
+    def recognize(samples: Any) -> str:
         import numpy as np
 
         with _sphinx:
@@ -89,13 +89,13 @@ def pocketsphinx_recogniser() -> Recogniser:
             hypothesis = decoder.hyp()
         return hypothesis.hypstr if hypothesis else ""
 
-    return recognise
+    return recognize
 
 
-def whisper_recogniser(hub: HubModel) -> Recogniser:
+def whisper_recognizer(hub: HubModel) -> Recognizer:
     """Speech with Whisper or another model of transformers that turns sound features into text."""
 
-    def recognise(samples: Any) -> str:
+    def recognize(samples: Any) -> str:
         import torch
 
         inputs = hub.processor(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt", return_attention_mask=True)
@@ -107,4 +107,4 @@ def whisper_recogniser(hub: HubModel) -> Recogniser:
             raise InputError(f"The speech model of this tool failed: {reason}") from error
         return hub.processor.batch_decode(ids, skip_special_tokens=True)[0]
 
-    return recognise
+    return recognize

@@ -14,7 +14,7 @@ from .records import Job, Line, Picture, Record, Sound
 
 
 SAMPLE_RATE = 16000
-"""Samples a second that recognisers of speech take."""
+"""Samples a second that recognizers of speech take."""
 
 _MAX_SIDE = 1280
 _FRAMES = 4
@@ -71,7 +71,7 @@ def _frames(job: Job, film: Any, stream: Any, seconds: float) -> Iterator[Record
 
 
 def _film_sound(film: Any) -> Iterator[Any]:
-    """Sound of a film in the form in which speech is recognised; it ends where it cannot be decoded further."""
+    """Sound of a film in the form in which speech is recognized; it ends where it cannot be decoded further."""
     import av
     import numpy as np
 

@@ -122,8 +122,8 @@ def test_an_answer_that_is_no_unicode_harms_nothing(tmp_path):
 
 def test_files_and_pictures_are_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name, colour in (("red.png", "red"), ("blue.png", "blue")):
-        Image.new("RGB", (8, 8), colour).save(name)
+    for name, color in (("red.png", "red"), ("blue.png", "blue")):
+        Image.new("RGB", (8, 8), color).save(name)
     # Sources and output are relative; code steps change the working directory meanwhile.
     tasks = [Task.create(f"Which colour has {name}?", [File.from_path(name)]) for name in ("red.png", "blue.png")]
     script = [turn("print(len('files'))"), turn("final_answer('red')")]

@@ -16,7 +16,7 @@ from tests.helpers.conversations import stock_ids, talk
 from tests.helpers.families import FAMILIES, GROUPED, make_family
 
 
-PICTURES = [Image.new("RGB", size, colour) for size, colour in (((40, 30), "red"), ((30, 64), "blue"))]
+PICTURES = [Image.new("RGB", size, color) for size, color in (((40, 30), "red"), ((30, 64), "blue"))]
 TURNS = ["What is shown in the picture?", "Observation: 12.50 euros were paid.", "Go on."]
 NOT_REUSED = [*GROUPED, "window"]
 

@@ -136,8 +136,8 @@ def test_everything_has_a_name_and_ids_are_single(page):
             assert element["attrs"]["href"][1:] in ids
     assert all(image["attrs"]["alt"] for image in page.all("img"))
     assert page.elements[0]["attrs"]["lang"] == "en"
-    labelled = [element["text"].strip().split()[0] for element in page.all("label")]
-    assert labelled == ["outcome", "error", "text"]
+    labeled = [element["text"].strip().split()[0] for element in page.all("label")]
+    assert labeled == ["outcome", "error", "text"]
 
 
 def test_equal_pictures_are_kept_once(page):

@@ -91,7 +91,7 @@ def test_bar_chart(make):
     text = text_of(image)
     assert all(word in text for word in ("Fruit", "apples", "pears", "plums"))
     # The bars have the heights of their numbers.
-    bars = [shape for shape in measure(image).shapes if shape.colour == "blue"]
+    bars = [shape for shape in measure(image).shapes if shape.color == "blue"]
     heights = [bar.box[3] - bar.box[1] for bar in sorted(bars, key=lambda bar: bar.box[0])]
     assert len(bars) == 3 and heights[1] / heights[0] == pytest.approx(5 / 3, rel=0.05)
     assert heights[2] / heights[0] == pytest.approx(2 / 3, rel=0.05)

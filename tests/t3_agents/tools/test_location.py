@@ -24,7 +24,7 @@ def near(box, expected, pixels=4):
     return all(abs(a - b) <= pixels for a, b in zip(box, expected, strict=True))
 
 
-def test_shapes_by_kind_and_colour(tool, attach, shapes):
+def test_shapes_by_kind_and_color(tool, attach, shapes):
     path = attach(shapes)
     (square,) = tool("red square", path)
     assert near(square, [210, 20, 270, 80]) and all(type(side) is int for side in square)

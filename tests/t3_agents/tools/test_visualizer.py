@@ -4,7 +4,7 @@ from PIL import Image, ImageDraw
 from t3_agents.errors import InputError
 from t3_agents.hub.wheel_weights import PartError
 from t3_agents.tools.facedetection import find_faces
-from t3_agents.tools.local.shapes import colour_name, measure
+from t3_agents.tools.local.shapes import color_name, measure
 from t3_agents.tools.ocr import Word, join_rows
 from t3_agents.tools.visualizer import Visualizer
 
@@ -125,8 +125,8 @@ def test_rows_follow_the_height_of_the_words():
         ((0, 0, 128), "blue"),
     ],
 )
-def test_colour_names(rgb, name):
-    assert colour_name(rgb) == name
+def test_color_names(rgb, name):
+    assert color_name(rgb) == name
 
 
 @pytest.mark.parametrize("quality", [60, 95])

@@ -87,7 +87,7 @@ class TestTurns:
     )
     @pytest.mark.parametrize("pictures", [0, 2])
     def test_are_the_same_with_fewer_calls(self, loaded, settings, pictures):
-        images = [Image.new("RGB", (96, 64), colour) for colour in ("red", "blue")[:pictures]]
+        images = [Image.new("RGB", (96, 64), color) for color in ("red", "blue")[:pictures]]
         plain = VLMModel(loaded.model, loaded.processor, max_drafted_tokens=0)
         expected, calls = write(plain, self.texts, images, **settings)
         guessing = VLMModel(loaded.model, loaded.processor)
