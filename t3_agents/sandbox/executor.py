@@ -133,10 +133,7 @@ class SandboxExecutor(PythonExecutor):
         try:
             before = self.workspace.measure()
             self._at_first = before if self._at_first is None else self._at_first
-            try:
-                self._begin()
-            except SandboxEnded as error:
-                raise SandboxNotReady(str(error)) from None
+            self._begin()
             sandbox, result = self._sandbox, None
             try:
                 result = self._run(code_action, seconds)
@@ -189,7 +186,10 @@ class SandboxExecutor(PythonExecutor):
         """A process that is ready for a step."""
         self._start()
         if not self._begun:
-            self._sandbox.begin()
+            try:
+                self._sandbox.begin()
+            except SandboxEnded as error:
+                raise SandboxNotReady(str(error)) from None
             self._begun = True
             self._unsent = [self._tools_message(), {"variables": self._variables, "images": self._images}]
         while self._unsent:

@@ -273,7 +273,7 @@ class Sandbox:
             SandboxEnded: when it ran while it was to stand still.
         """
         standing, self._standing = self._standing, None
-        if standing is not None and self._turns() != standing:
+        if standing is not None and self._turns() != standing and self.is_alive():
             raise SandboxEnded("it ran while it was to stand still")
         self.signal(signal.SIGCONT)
 

@@ -88,6 +88,7 @@ def check_everything(tmp_path: Path, num_tasks: int, kills: int) -> None:
     assert check_run(tmp_path / "killed", num_tasks) == whole
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_keeps_the_same_rows(tmp_path):
     check_everything(tmp_path, num_tasks=24, kills=2)
 
