@@ -1,4 +1,4 @@
-"""Packing: which rows share one long row, and the positions of their tokens; `segment_attention.py` keeps them apart.
+"""Packing: which rows share one long row, and the positions of their tokens; `attention.py` keeps them apart.
 
 A packed row is `[prefix | body 1 | body 2 | ...]`. A token attends to the prefix and, causally, to its own body;
 positions of every body go on where the prefix ends. It is the same function of the same tokens as one row per
@@ -18,7 +18,7 @@ from torch.utils.data import Sampler
 from transformers import PreTrainedModel
 
 from t3_agents.models.encoding import Conversation
-from t3_agents.models.families import is_multi_modal, reason_against_slots
+from t3_agents.models.families import is_multi_modal, reason_against_continuous_batching
 
 
 # Which rows go together
@@ -187,7 +187,7 @@ def position_ids(model: PreTrainedModel, inputs: dict[str, Any]) -> torch.Tensor
 
 def packing_refusal(model: PreTrainedModel) -> str | None:
     """Why rows of a model cannot be packed exactly, or `None` when they can."""
-    reason = reason_against_slots(model)
+    reason = reason_against_continuous_batching(model)
     if reason is None and not model._can_set_attn_implementation():
         return f"{type(model).__name__} does not let its attention be replaced"
     return reason

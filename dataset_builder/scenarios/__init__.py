@@ -5,10 +5,10 @@ from pathlib import Path
 
 import yaml
 
-from .base import Move, Scenario, ScenarioTask, make_task, split_of
+from .base import ProgramStep, Scenario, ScenarioTask, make_task, split_of
 
 
-__all__ = ["SCENARIOS", "Move", "Scenario", "ScenarioTask", "make_task", "split_of"]
+__all__ = ["SCENARIOS", "ProgramStep", "Scenario", "ScenarioTask", "make_task", "split_of"]
 
 
 def _family(name: str, made_by: str, **words: object) -> Scenario:

@@ -49,7 +49,7 @@ _ARITHMETIC: dict[str, Callable[..., Any]] = {
 
 
 @dataclass(frozen=True)
-class Move:
+class ProgramStep:
     """One turn of a program.
 
     Args:
@@ -71,11 +71,11 @@ class ScenarioTask:
 
     Args:
         task ([`~t3_agents.task.Task`]): with a known answer and the expected tools.
-        program (`tuple[Move, ...]`): the moves; the last one calls `final_answer`.
+        program (`tuple[ProgramStep, ...]`): the moves; the last one calls `final_answer`.
     """
 
     task: Task
-    program: tuple[Move, ...]
+    program: tuple[ProgramStep, ...]
 
 
 class Scenario(ABC):
@@ -133,7 +133,7 @@ class Scenario(ABC):
             answer (`str`): the known answer.
             moves (`tuple[str, str]`): thought and code of every turn.
         """
-        program = tuple(Move(thought, code) for thought, code in moves)
+        program = tuple(ProgramStep(thought, code) for thought, code in moves)
         tools = tuple(tool for move in program for tool in called_tools(move.code, TOOL_NAMES))
         task = Task.create(query, files, ground_truth=answer, tools=tools, domain=self.domain)
         return ScenarioTask(task, program)
@@ -221,7 +221,7 @@ def program_problems(made: ScenarioTask, tools: Collection[str] | None = None) -
     return problems + _code_problems(task, program, tools)
 
 
-def _code_problems(task: Task, program: Sequence[Move], tools: Collection[str] | None) -> list[str]:
+def _code_problems(task: Task, program: Sequence[ProgramStep], tools: Collection[str] | None) -> list[str]:
     problems = []
     called = [tool for move in program for tool in called_tools(move.code, TOOL_NAMES)]
     if called != list(task.tools):

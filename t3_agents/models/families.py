@@ -46,7 +46,7 @@ def base_model(model: Any) -> PreTrainedModel:
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
-def reason_against_slots(model: Any) -> str | None:
+def reason_against_continuous_batching(model: Any) -> str | None:
     """Why keys and values of this model cannot be kept, joined and continued one by one; `None` when they can."""
     model = base_model(model)
     name, config = type(model).__name__, model.config.get_text_config()

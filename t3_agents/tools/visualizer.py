@@ -60,10 +60,10 @@ class Visualizer(WorkspaceTool):
             # A page is its text; a photo with some lettering in it is not.
             if not (question or "").strip() or _TEXT.search(question) or measure(image).flat:
                 return shorten("\n".join(rows), self.max_chars)
-        findings = look(image)
-        direct = answer(question or "", findings)
+        facts = look(image)
+        direct = answer(question or "", facts)
         lines = [direct] if direct else []
-        lines += [describe(findings), "Anything else in it cannot be told by this tool."]
+        lines += [describe(facts), "Anything else in it cannot be told by this tool."]
         return shorten("\n".join(lines), self.max_chars)
 
 

@@ -19,7 +19,7 @@ from ..encoding import ChatEncoder
 from ..families import Positions
 from .kv_cache import PrefixTree, SlotCache
 from .prompt_lookup import DraftTable, draft
-from .ragged_attention import RaggedBatch, slot_attention
+from .ragged_attention import RaggedBatch, ragged_attention
 from .request import Request
 from .stop_strings import StopStrings
 
@@ -118,7 +118,7 @@ class _Row:
         return len(produced) >= self.max_new_tokens or produced[-1] in self.ends or self.stops.end(produced)
 
 
-class SlotDecoder:
+class ContinuousBatchingDecoder:
     """Decodes greedily or by sampling, with the logits processors of stock `generate`.
 
     Args:
@@ -269,7 +269,7 @@ class SlotDecoder:
         self, batch: RaggedBatch, ids: list[int], position_ids: torch.Tensor, **inputs: Any
     ) -> torch.Tensor:
         """Logits of shape `(tokens, vocabulary)`."""
-        with slot_attention(self.model.config.get_text_config()):
+        with ragged_attention(self.model.config.get_text_config()):
             logits = self.model(
                 input_ids=torch.tensor([ids], device=batch.device),
                 position_ids=position_ids,

@@ -46,21 +46,21 @@ class Engine:
         max_cached_tokens: int = 32768,
         max_drafted_tokens: int = 12,
     ):
-        from ..families import Positions, reason_against_slots
-        from .continuous_batching import SlotDecoder
-        from .static_batching import WaveDecoder
+        from ..families import Positions, reason_against_continuous_batching
+        from .continuous_batching import ContinuousBatchingDecoder
+        from .static_batching import StaticBatchingDecoder
 
         self.model = model
         self.encoder = encoder
-        reason = reason_against_slots(model)
+        reason = reason_against_continuous_batching(model)
         if reason:
             logger.warning(
                 "%s: keys and values are not kept between turns, and a request waits until the running batch is done.",
                 reason,
             )
-            self.decoder = WaveDecoder(model, encoder, max_batch_size)
+            self.decoder = StaticBatchingDecoder(model, encoder, max_batch_size)
         else:
-            self.decoder = SlotDecoder(
+            self.decoder = ContinuousBatchingDecoder(
                 model, encoder, Positions(model), max_batch_size, max_cached_tokens, max_drafted_tokens
             )
         self._condition = threading.Condition()

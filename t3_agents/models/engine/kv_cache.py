@@ -254,7 +254,7 @@ class _SlotLayer(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write new keys and values; returns the whole buffers, for [`slot_attention`]."""
+        """Write new keys and values; returns the whole buffers, for [`ragged_attention`]."""
         self.allocate(key_states, value_states)
         batch = self.slots.batch
         for room, states in zip(self.rooms, (key_states[0], value_states[0]), strict=True):

@@ -122,7 +122,7 @@ class RaggedBatch:
 
 
 @contextmanager
-def slot_attention(text_config: Any) -> Iterator[None]:
+def ragged_attention(text_config: Any) -> Iterator[None]:
     """Let a language model attend to rows of a [`SlotCache`] meanwhile.
 
     Args:
@@ -136,7 +136,7 @@ def slot_attention(text_config: Any) -> Iterator[None]:
         text_config._attn_implementation = before
 
 
-def _slot_attention(
+def _ragged_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -224,5 +224,5 @@ def _slot_mask(*args: Any, attention_mask: torch.Tensor | None = None, **kwargs:
     return None if attention_mask is None else sdpa_mask(*args, attention_mask=attention_mask, **kwargs)
 
 
-AttentionInterface.register(ATTENTION, _slot_attention)
+AttentionInterface.register(ATTENTION, _ragged_attention)
 AttentionMaskInterface.register(ATTENTION, _slot_mask)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class WaveDecoder:
+class StaticBatchingDecoder:
     """Runs requests of equal settings together, padded on the left; each ends at its own stop strings and length.
 
     Args:

@@ -31,7 +31,7 @@ _UNDERSTOOD = {
 
 
 @dataclass(frozen=True)
-class Findings:
+class PictureFacts:
     """Measurements of one picture.
 
     Args:
@@ -51,7 +51,7 @@ class Findings:
     no_faces: str = ""
 
 
-def look(image: Image.Image) -> Findings:
+def look(image: Image.Image) -> PictureFacts:
     """Measure an RGB picture."""
     words, drawing = find_words(image), measure(image)
     boxes = tuple(word.box for word in words)
@@ -60,32 +60,32 @@ def look(image: Image.Image) -> Findings:
         faces, problem = tuple(tuple(box) for box in find_faces(image)), ""
     except T3Error as error:
         faces, problem = None, str(error)
-    return Findings(image.size, drawing, shapes, words, faces, problem)
+    return PictureFacts(image.size, drawing, shapes, words, faces, problem)
 
 
-def describe(findings: Findings) -> str:
+def describe(facts: PictureFacts) -> str:
     """Size, colors, shapes, faces and text of a picture, one line each."""
-    width, height = findings.size
-    colors = ", ".join(f"{name} {share:.0%}" for name, share in findings.drawing.colors[:5] if share >= 0.005)
+    width, height = facts.size
+    colors = ", ".join(f"{name} {share:.0%}" for name, share in facts.drawing.colors[:5] if share >= 0.005)
     shapes = "not counted, this is a photo and no flat drawing"
-    if findings.drawing.flat:
-        shapes = _counted(findings.shapes) or "none"
+    if facts.drawing.flat:
+        shapes = _counted(facts.shapes) or "none"
     lines = [f"Size: {width} x {height} pixels.", f"Colours: {colors}.", f"Shapes: {shapes}."]
-    if findings.faces is None:
-        lines.append(f"Faces: not counted ({findings.no_faces})")
+    if facts.faces is None:
+        lines.append(f"Faces: not counted ({facts.no_faces})")
     else:
-        lines.append(f"Faces: {len(findings.faces)}.")
-    rows = join_rows(findings.words)
+        lines.append(f"Faces: {len(facts.faces)}.")
+    rows = join_rows(facts.words)
     lines.append(f"Text: {' / '.join(rows)}" if rows else "No readable text.")
     return "\n".join(lines)
 
 
-def answer(question: str, findings: Findings) -> str | None:
+def answer(question: str, facts: PictureFacts) -> str | None:
     """A sentence that answers a question about counts, colors, places, sizes or presence of what can be measured.
 
     Args:
         question (`str`): in English.
-        findings (`Findings`): of the picture.
+        facts (`PictureFacts`): of the picture.
 
     Returns:
         `str`, *optional*: `None` where the question is about something else.
@@ -96,14 +96,14 @@ def answer(question: str, findings: Findings) -> str | None:
         return None
     names = {stem(word) for word in re.findall(r"[^\W\d_]+", asked)}
     if names & PEOPLE:
-        return None if findings.faces is None else _about_faces(asked, findings.faces, findings.size)
+        return None if facts.faces is None else _about_faces(asked, facts.faces, facts.size)
     about_shapes = bool(names & KIND_NAMES.keys())
     if about_shapes or (names & COLOR_NAMES.keys() and _asks_count(asked)):
-        return _about_shapes(asked, names, findings)
+        return _about_shapes(asked, names, facts)
     if re.search(r"\bcolou?rs?\b", asked):
-        return f"Mainly {', '.join(name for name, share in findings.drawing.colors[:3] if share >= 0.05)}."
+        return f"Mainly {', '.join(name for name, share in facts.drawing.colors[:3] if share >= 0.05)}."
     if re.search(r"\b(size|resolution|dimensions?|how (wide|tall|high|large|big))\b", asked):
-        return f"The picture is {findings.size[0]} pixels wide and {findings.size[1]} pixels high."
+        return f"The picture is {facts.size[0]} pixels wide and {facts.size[1]} pixels high."
     return None
 
 
@@ -123,17 +123,17 @@ def _about_faces(asked: str, faces: Sequence[Box], size: tuple[int, int]) -> str
     return None
 
 
-def _about_shapes(asked: str, names: set[str], findings: Findings) -> str | None:
-    if not findings.drawing.flat:
+def _about_shapes(asked: str, names: set[str], facts: PictureFacts) -> str | None:
+    if not facts.drawing.flat:
         return "This is a photo; shapes are told apart in flat drawings only."
-    found = chosen(findings.shapes, names)
+    found = chosen(facts.shapes, names)
     what = _counted(found)
     if _asks_count(asked):
         return f"{len(found)}: {what}." if found else "0: there is none."
     if re.search(r"\bcolou?rs?\b", asked) and found:
         return f"{', '.join(str(shape) for shape in found[:12])}."
     if re.search(r"\bwhere\b|\bposition|\blocat", asked) and found:
-        return f"{', '.join(_placed(str(shape), shape.box, findings.size) for shape in found[:12])}."
+        return f"{', '.join(_placed(str(shape), shape.box, facts.size) for shape in found[:12])}."
     if re.search(r"\b(size|wide|tall|high|large|big|width|height)\b", asked) and found:
         sizes = [f"{shape} {x2 - x1} x {y2 - y1} pixels" for shape in found[:12] for x1, y1, x2, y2 in [shape.box]]
         return f"{', '.join(sizes)}."

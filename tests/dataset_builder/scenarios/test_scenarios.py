@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dataset_builder import DOMAINS
-from dataset_builder.scenarios import SCENARIOS, Move, ScenarioTask, make_task
+from dataset_builder.scenarios import SCENARIOS, ProgramStep, ScenarioTask, make_task
 from dataset_builder.scenarios.base import TOOL_NAMES, program_problems
 from dataset_builder.scenarios.families.vision_only import PATH, QUESTIONS
 from dataset_builder.scenarios.solving import make_agent, solve
@@ -26,7 +26,7 @@ BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 each_family = pytest.mark.parametrize("scenario", SCENARIOS, ids=list(BY_NAME))
 
 
-def with_move(made: ScenarioTask, position: int, move: Move) -> ScenarioTask:
+def with_move(made: ScenarioTask, position: int, move: ProgramStep) -> ScenarioTask:
     """The same task with another move in its program."""
     program = list(made.program)
     program[position] = move
@@ -114,19 +114,19 @@ def test_programs_are_checked_without_running(tmp_path):
     first, last = made.program
     path = made.task.files[0].path
 
-    def problems(position: int, move: Move) -> str:
+    def problems(position: int, move: ProgramStep) -> str:
         return " ".join(program_problems(with_move(made, position, move)))
 
-    assert "does not compile" in problems(0, Move(first.thought, "print("))
-    assert "the task expects ['visualizer']" in problems(0, Move(first.thought, f'print(open("{path}"))'))
-    assert "files/other.png" in problems(0, Move(first.thought, 'print(visualizer("files/other.png", "x"))'))
-    assert "never uses" in problems(0, Move(first.thought, 'print(visualizer("x", "x"))'))
-    assert "not one line" in problems(0, Move("", first.code))
-    assert "known to be right" in problems(1, Move(last.thought, 'final_answer("wrong")'))
-    assert "known to be right" in problems(1, Move(last.thought, 'if False:\n    final_answer("1")'))
-    assert "does not call final_answer" in problems(1, Move(last.thought, "print(1)"))
-    assert "by itself" in problems(1, Move(last.thought, "final_answer(boxes)"))
-    assert "before the last one" in problems(0, Move(first.thought, first.code + "\nfinal_answer(1)"))
+    assert "does not compile" in problems(0, ProgramStep(first.thought, "print("))
+    assert "the task expects ['visualizer']" in problems(0, ProgramStep(first.thought, f'print(open("{path}"))'))
+    assert "files/other.png" in problems(0, ProgramStep(first.thought, 'print(visualizer("files/other.png", "x"))'))
+    assert "never uses" in problems(0, ProgramStep(first.thought, 'print(visualizer("x", "x"))'))
+    assert "not one line" in problems(0, ProgramStep("", first.code))
+    assert "known to be right" in problems(1, ProgramStep(last.thought, 'final_answer("wrong")'))
+    assert "known to be right" in problems(1, ProgramStep(last.thought, 'if False:\n    final_answer("1")'))
+    assert "does not call final_answer" in problems(1, ProgramStep(last.thought, "print(1)"))
+    assert "by itself" in problems(1, ProgramStep(last.thought, "final_answer(boxes)"))
+    assert "before the last one" in problems(0, ProgramStep(first.thought, first.code + "\nfinal_answer(1)"))
     assert "There is no tool visualizer" in " ".join(program_problems(made, tools=["facedetection"]))
     assert "not known" in " ".join(program_problems(replace(made, task=replace(made.task, ground_truth=None))))
     assert "none of the domains" in " ".join(
@@ -222,7 +222,7 @@ ASKS_THE_WRONG_TOOL = 'print(visualizer("{path}", "owner"))'
 def test_a_program_that_does_not_solve_its_task_is_dropped(name, position, code, reasons, well_formed, tmp_path):
     made = make_task(BY_NAME[name], 0, 0, tmp_path)
     code = code.replace("{path}", made.task.files[0].path)
-    verdicts = solve(with_move(made, position, Move("I try it.", code))).verification
+    verdicts = solve(with_move(made, position, ProgramStep("I try it.", code))).verification
     assert not verdicts["trajectory"]["passed"] and verdicts["query_file"]["passed"] == well_formed
     assert all(reason in " ".join(verdicts["trajectory"]["reasons"]) for reason in reasons)
 

@@ -11,7 +11,7 @@ from t3_agents.agent.agent import T3Agent
 from t3_agents.agent.rollout import rollout
 from t3_agents.errors import InputError
 from t3_agents.evaluation.run import run_tasks
-from t3_agents.models.engine.continuous_batching import SlotDecoder
+from t3_agents.models.engine.continuous_batching import ContinuousBatchingDecoder
 from t3_agents.models.scripted import ScriptedModel
 from t3_agents.models.vlm import VLMModel
 from t3_agents.task import Task
@@ -39,7 +39,7 @@ class Stuck(ScriptedModel):
         return super().generate(messages, *args, **kwargs)
 
 
-class OnceFull(SlotDecoder):
+class OnceFull(ContinuousBatchingDecoder):
     """Runs out of memory once, while more than `rows` requests run together."""
 
     def __init__(self, engine, rows):

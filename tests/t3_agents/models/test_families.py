@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from t3_agents.models.engine.continuous_batching import SlotDecoder
-from t3_agents.models.engine.static_batching import WaveDecoder
-from t3_agents.models.families import reason_against_slots
+from t3_agents.models.engine.continuous_batching import ContinuousBatchingDecoder
+from t3_agents.models.engine.static_batching import StaticBatchingDecoder
+from t3_agents.models.families import reason_against_continuous_batching
 from t3_agents.models.vlm import VLMModel
 from tests.helpers import in_threads
 from tests.helpers.conversations import stock_ids, talk
@@ -53,7 +53,9 @@ def make_model(family):
 @pytest.mark.parametrize("images", [[], PICTURES[:1], PICTURES], ids=len)
 def test_every_turn_is_that_of_stock_transformers(make_model, family, images):
     model = make_model()
-    assert isinstance(model.engine.decoder, WaveDecoder if family in NOT_REUSED else SlotDecoder)
+    assert isinstance(
+        model.engine.decoder, StaticBatchingDecoder if family in NOT_REUSED else ContinuousBatchingDecoder
+    )
     answers = talk(model, TURNS, images)
     for number, answer in enumerate(answers):
         assert list(answer.output_ids) == stock_ids(model, answer.input_ids, images[: number + 1])
@@ -85,5 +87,5 @@ def test_an_adapter_changes_nothing_about_the_family(make_model):
     from peft import LoraConfig, get_peft_model
 
     model = make_model().model
-    before = reason_against_slots(model)
-    assert reason_against_slots(get_peft_model(model, LoraConfig(target_modules=["q_proj"]))) == before
+    before = reason_against_continuous_batching(model)
+    assert reason_against_continuous_batching(get_peft_model(model, LoraConfig(target_modules=["q_proj"]))) == before

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from t3_agents.interruption import InterruptedTurn, Interruption
-from t3_agents.models.engine.continuous_batching import SlotDecoder
+from t3_agents.models.engine.continuous_batching import ContinuousBatchingDecoder
 from t3_agents.models.engine.engine import Engine
 from t3_agents.models.engine.request import Request
 from t3_agents.models.vlm import VLMModel
@@ -162,7 +162,7 @@ class TestKeptPrefixes:
         assert again.cached_tokens == len(again.keys) - 1
 
 
-class FullMemory(SlotDecoder):
+class FullMemory(ContinuousBatchingDecoder):
     """Runs out of memory in given calls of the model, counted from 0."""
 
     def __init__(self, engine, *failing, error=None):

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from t3_agents.models.engine.prompt_lookup import DraftTable, draft
-from t3_agents.models.engine.ragged_attention import RaggedBatch, _attend_together, _slot_attention
+from t3_agents.models.engine.ragged_attention import RaggedBatch, _attend_together, _ragged_attention
 from t3_agents.models.engine.request import Request
 from t3_agents.models.vlm import VLMModel
 
@@ -142,11 +142,11 @@ class TestAttention:
     def test_row_by_row_and_together_as_on_an_accelerator(self, tensors):
         batch, module = RaggedBatch(self.rows, torch.device("cpu")), torch.nn.Module()
         module.num_key_value_groups = 3
-        by_row, _ = _slot_attention(module, *tensors, None, ragged=batch, scaling=0.3)
+        by_row, _ = _ragged_attention(module, *tensors, None, ragged=batch, scaling=0.3)
         for output in (by_row, _attend_together(*tensors, batch, 0.3)):
             torch.testing.assert_close(output, self.expected(*tensors))
 
     def test_what_it_does_not_compute_is_refused(self, tensors):
         batch = RaggedBatch(self.rows, torch.device("cpu"))
         with pytest.raises(ValueError, match="by row"):
-            _slot_attention(torch.nn.Module(), *tensors, None, ragged=batch, softcap=30.0)
+            _ragged_attention(torch.nn.Module(), *tensors, None, ragged=batch, softcap=30.0)
