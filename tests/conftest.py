@@ -42,3 +42,8 @@ def make_picture(tmp_path):
         return path
 
     return make_picture
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first, so that no worker is left alone with one at the end."""
+    items.sort(key=lambda item: item.path.name not in ("test_quickstart.py", "test_whole_way.py"))

@@ -83,6 +83,7 @@ def test_build_gives_a_dataset_that_loads(built, tmp_path):
     assert DatasetCard.load(built / "README.md").data.license == "apache-2.0"
 
 
+@pytest.mark.slow
 def test_killed_build_goes_on_and_gives_the_same_dataset(built, tmp_path):
     output = tmp_path / "run"
     # In the middle of the first family, in the middle of a later one, and while the dataset is written.

@@ -278,6 +278,7 @@ def test_last_checkpoint_is_the_newest_complete_one(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-9"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_from_its_last_checkpoint(recipe, tmp_path):
     """`kill -9` in the middle: the same command ends with the weights of a run that was never stopped."""
     recipe, folder = {**recipe, "num_train_epochs": 3}, tmp_path / "run"

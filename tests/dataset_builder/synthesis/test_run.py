@@ -98,6 +98,7 @@ def test_300_tasks_with_every_fault_and_kills(tmp_path):
     check_everything(tmp_path, num_tasks=300, kills=6)
 
 
+@pytest.mark.slow
 def test_ctrl_c_finishes_what_is_under_way_and_the_next_run_the_rest(tmp_path):
     folder = tmp_path / "run"
     with teacher_server("--latency", "0.2") as url:

@@ -75,7 +75,7 @@ def test_questions_about_a_drawing(tool, attach, shapes, question, start):
     [
         ("How many people are there?", "1 face (people whose face is not seen"),
         ("Is there a person in the picture?", "Yes, 1 face."),
-        ("Where is the face?", "1 face: at the centre ["),
+        ("Where is the face?", "1 face: at the center ["),
         ("How many circles are there?", "This is a photo"),
         ("What is this?", "Size: 512 x 600 pixels."),
         ("How many people wear glasses?", "Size: 512 x 600 pixels."),
