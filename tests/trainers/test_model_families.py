@@ -134,7 +134,7 @@ def test_ids_labels_pixels_and_loss_are_those_of_the_stock_collator(family, tmp_
         for name, value in theirs.items():
             assert torch.equal(ours[name], value), name
         loss = trainer.compute_loss(trainer.model, ours).item()
-        assert loss == pytest.approx(trainer.model(**theirs).loss.item(), rel=1e-5)  # theirs is in single precision
+        assert loss == pytest.approx(trainer.model(**theirs).loss.item(), rel=1e-4)  # theirs is in single precision
         if row["images"]:  # other pixels are another loss
             other = trainer.compute_loss(trainer.model, {**ours, "pixel_values": -ours["pixel_values"]}).item()
             assert abs(other - loss) > 1e-6 * loss
