@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Generic
 
 from PIL import Image
-from smolagents.models import ChatMessage, MessageRole, Model
+from smolagents.models import ChatMessage, remove_content_after_stop_sequences
 from smolagents.monitoring import TokenUsage
 
-from t3_agents.errors import InputError
 from t3_agents.media import data_url, encode_image, to_rgb
-from t3_agents.models.endpoint import Endpoint, EndpointError, RefusedRequest, tokens_of, wire_messages
+from t3_agents.models.endpoint import Endpoint, EndpointError, RefusedRequest, tokens_of
+from t3_agents.models.messages import TextModel, wire_messages
 
 from .replies import ReplyError, Schema, json_schema, parse_reply
 from .usage import Ledger, Prices, Usage
@@ -247,7 +247,7 @@ class EndpointTeacher(Teacher):
         return name.startswith(self.name) or name in self.other_models
 
 
-class TeacherModel(Model):
+class TeacherModel(TextModel):
     """A teacher as the controller of an agent: its turns share the teacher's connection, limits and ledger.
 
     Args:
@@ -257,34 +257,23 @@ class TeacherModel(Model):
     """
 
     def __init__(self, teacher: Teacher, stage: str, max_tokens: int = 1024):
-        super().__init__(model_id=teacher.name)
+        super().__init__(teacher.name)
         self.teacher = teacher
         self.stage = stage
         self.max_tokens = max_tokens
 
-    def generate(
-        self,
-        messages: list[ChatMessage | dict],
-        stop_sequences: list[str] | None = None,
-        response_format: dict[str, str] | None = None,
-        tools_to_call_from: list[Any] | None = None,
-        **kwargs: Any,
-    ) -> ChatMessage:
-        """Write the next turn, up to the first stop string.
+    def write(
+        self, messages: list[ChatMessage | dict], stop_sequences: list[str], settings: dict[str, Any]
+    ) -> tuple[str, TokenUsage, None]:
+        """As in [`~t3_agents.models.messages.TextModel`].
 
         Raises:
-            InputError: when structured output or tool calls are asked for.
             EndpointError: when no turn can be had.
             BudgetSpent: when the run may use no more.
         """
-        if response_format or tools_to_call_from:
-            raise InputError("A teacher writes plain text turns: use it with code agents.")
-        stops = stop_sequences or []
-        completion = self.teacher.complete(self.stage, messages, stop=stops, max_tokens=self.max_tokens)
-        places = [place for stop in stops if (place := completion.text.find(stop)) >= 0]
-        text = completion.text[: min(places)] if places else completion.text
-        usage = TokenUsage(completion.usage.input_tokens, completion.usage.output_tokens)
-        return ChatMessage(role=MessageRole.ASSISTANT, content=text, token_usage=usage)
+        completion = self.teacher.complete(self.stage, messages, stop=stop_sequences, max_tokens=self.max_tokens)
+        text = remove_content_after_stop_sequences(completion.text, stop_sequences)
+        return text, TokenUsage(completion.usage.input_tokens, completion.usage.output_tokens), None
 
 
 def _with_cut(reason: str, completion: Completion) -> str:

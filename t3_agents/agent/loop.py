@@ -24,7 +24,7 @@ from .. import tracing
 from ..errors import InputError
 from ..interruption import InterruptedTurn, Interruption, interruptible
 from ..media import encode_image
-from ..models.vlm import Generation, VLMModel, to_chat
+from ..models.messages import Generation, to_chat
 from ..sandbox import PAPER_IMPORTS, SandboxError, SandboxExecutor, SandboxLimits, require_sandbox
 from ..sandbox.local import TimedExecutor
 from ..task import File, Task
@@ -421,7 +421,7 @@ class TaskAgent(CodeAgent):
         """Where a trajectory of this agent comes from, JSON-safe."""
         return {
             "controller": self.model.model_id or type(self.model).__name__,
-            "revision": self.model.revision if isinstance(self.model, VLMModel) else None,
+            "revision": getattr(self.model, "revision", None),
             "toolbox": [
                 {"name": tool.name, "version": tool.version if isinstance(tool, WorkspaceTool) else None}
                 for tool in self.tools.values()

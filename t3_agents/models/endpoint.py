@@ -7,15 +7,13 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
-from PIL import Image
-from smolagents.models import ChatMessage
 
 from ..errors import InputError, T3Error
 from ..interruption import Interruption, current_interruption
@@ -343,35 +341,3 @@ def tokens_of(reply: dict[str, Any]) -> tuple[int, int] | None:
         return None
     read, written = (usage.get(name) for name in ("prompt_tokens", "completion_tokens"))
     return read if isinstance(read, int) else 0, written if isinstance(written, int) else 0
-
-
-def role_and_parts(message: ChatMessage | dict) -> tuple[str, list[dict[str, Any]]]:
-    """Who writes a message, as chat templates name them, and a list of its parts."""
-    role, content = (message[n] if isinstance(message, dict) else getattr(message, n) for n in ("role", "content"))
-    role = str(getattr(role, "value", role))
-    role = {"tool-call": "assistant", "tool-response": "user"}.get(role, role)
-    return role, list(content) if isinstance(content, list) else [{"type": "text", "text": content or ""}]
-
-
-def wire_messages(
-    messages: Sequence[ChatMessage | dict], url_of: Callable[[Image.Image], str]
-) -> list[dict[str, Any]]:
-    """Messages as the protocol has them; neighbors of one role are joined, as templates want it.
-
-    Args:
-        messages (`Sequence[ChatMessage]`): `role`, and `content` that is text or parts; pictures are
-            `{"type": "image", "image": PIL image}`.
-        url_of (`Callable`): the data URL of a picture.
-    """
-    wired: list[dict[str, Any]] = []
-    for message in messages:
-        role, parts = role_and_parts(message)
-        parts = [
-            {"type": "image_url", "image_url": {"url": url_of(part["image"])}} if part["type"] == "image" else part
-            for part in parts
-        ]
-        if wired and wired[-1]["role"] == role:
-            wired[-1]["content"] += parts
-        else:
-            wired.append({"role": role, "content": parts})
-    return wired

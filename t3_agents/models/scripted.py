@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from smolagents.models import ChatMessage, MessageRole, Model
+from smolagents.models import ChatMessage
 from smolagents.monitoring import TokenUsage
 
 from ..errors import InputError
+from .messages import TextModel
 
 
-class ScriptedModel(Model):
+class ScriptedModel(TextModel):
     """Replays given turns, one per call: the model behind trajectories whose program is known, and behind tests.
 
     Args:
@@ -21,15 +22,14 @@ class ScriptedModel(Model):
     """
 
     def __init__(self, outputs: list[str]):
-        super().__init__(model_id="scripted")
+        super().__init__("scripted")
         self.outputs = list(outputs)
         self.position = 0
 
-    def generate(
-        self, messages: list[ChatMessage | dict], stop_sequences: list[str] | None = None, **kwargs: Any
-    ) -> ChatMessage:
+    def write(
+        self, messages: list[ChatMessage | dict], stop_sequences: list[str], settings: dict[str, Any]
+    ) -> tuple[str, TokenUsage, None]:
         if self.position >= len(self.outputs):
             raise InputError(f"The script has {len(self.outputs)} turns and was asked for one more.")
-        text = self.outputs[self.position]
         self.position += 1
-        return ChatMessage(role=MessageRole.ASSISTANT, content=text, token_usage=TokenUsage(0, 0))
+        return self.outputs[self.position - 1], TokenUsage(0, 0), None

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from smolagents.models import ChatMessage, MessageRole, Model
+from smolagents.models import ChatMessage, remove_content_after_stop_sequences
 from smolagents.monitoring import TokenUsage
 
 from ..errors import InputError
 from ..media import data_url, encode_image
-from ..tracing import model_call, record_usage
-from .endpoint import BrokenReply, Endpoint, EndpointError, RefusedRequest, WrongEndpoint, tokens_of, wire_messages
+from .endpoint import BrokenReply, Endpoint, EndpointError, RefusedRequest, WrongEndpoint, tokens_of
+from .messages import TextModel, wire_messages
 
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ MAX_CONCURRENCY = 64
 """Turns under way at a time; fewer while the server is overloaded."""
 
 
-class ServerModel(Model):
+class ServerModel(TextModel):
     """A vision-language model behind vLLM, SGLang, `transformers serve` or another OpenAI-compatible server.
 
     Pictures go as data URLs. Turns are streamed, so that one ends at its stop string, also where the server knows
@@ -63,55 +63,16 @@ class ServerModel(Model):
         unknown = sorted(set(generation) - set(SETTINGS))
         if unknown:
             raise InputError(f"A server takes no setting {', '.join(unknown)}; it takes {', '.join(SETTINGS)}.")
+        super().__init__(model_id, do_sample=do_sample, **generation, max_new_tokens=max_new_tokens)
         self.knows_stops = True
-        self.generation = {"do_sample": do_sample, **generation, "max_new_tokens": max_new_tokens}
-        super().__init__(model_id=model_id)
         self.endpoint = Endpoint(api_base, api_key, request_time_limit, MAX_CONCURRENCY, max_retries)
         self.model_id = model_id or self._listed_model()
 
-    def generate(
-        self,
-        messages: list[ChatMessage | dict],
-        stop_sequences: list[str] | None = None,
-        response_format: dict[str, str] | None = None,
-        tools_to_call_from: list[Any] | None = None,
-        **kwargs: Any,
-    ) -> ChatMessage:
-        """Write the next turn.
-
-        Args:
-            messages (`list[ChatMessage]`): the conversation; content parts `{"type": "image", "image": PIL image}` are
-                seen.
-            stop_sequences (`list[str]`, *optional*): strings that end the turn.
-            kwargs: generation settings for this call.
-
-        Returns:
-            `ChatMessage`: `content` without the stop sequence. Where the server does not stop by itself, the turn is
-                cut here before the server tells its tokens: those written are counted, those read are unknown and 0.
-
-        Raises:
-            InputError: when structured output or tool calls are asked for, the context is full, or the server cannot
-                be used; the message says why.
-            InterruptedTurn: when the run in this thread is cancelled or out of time, see [`interruptible`].
-        """
-        if response_format or tools_to_call_from:
-            raise InputError(
-                "ServerModel writes plain text turns: use it with code agents, without structured outputs."
-            )
-        settings = {**self.generation, **kwargs}
-        with model_call(self.model_id, settings) as span:
-            try:
-                content, usage = self._turn(messages, stop_sequences or [], settings)
-            except EndpointError as error:
-                too_long = any(words in str(error) for words in ("context", "too long"))
-                start = f"The conversation is too long for `{self.model_id}`: " if too_long else ""
-                raise InputError(f"{start}{error}") from error
-            record_usage(span, content, usage.input_tokens, usage.output_tokens)
-        return ChatMessage(role=MessageRole.ASSISTANT, content=content, token_usage=usage)
-
-    def _turn(
+    def write(
         self, messages: list[ChatMessage | dict], stop_sequences: list[str], settings: dict[str, Any]
-    ) -> tuple[str, TokenUsage]:
+    ) -> tuple[str, TokenUsage, None]:
+        """As in [`TextModel`]. Where the server does not stop by itself, the turn is cut here before the server tells
+        its tokens: those written are counted, those read are unknown and 0."""
         settings = dict(settings)
         if not settings.pop("do_sample"):
             settings["temperature"] = 0
@@ -122,15 +83,20 @@ class ServerModel(Model):
             "stream_options": {"include_usage": True},
             **settings,
         }
-        if stop_sequences and self.knows_stops:
-            try:
-                return self._read({**request, "stop": stop_sequences}, stop_sequences)
-            except BrokenReply as error:
-                # `transformers serve` 5.23 takes stop strings but fails on them with pictures' processors; here they
-                # are looked for anyway.
-                logger.info("The server fails on stop strings (%s); they are kept from it.", error)
-                self.knows_stops = False
-        return self._read(request, stop_sequences)
+        try:
+            if stop_sequences and self.knows_stops:
+                try:
+                    return *self._read({**request, "stop": stop_sequences}, stop_sequences), None
+                except BrokenReply as error:
+                    # `transformers serve` 5.23 takes stop strings but fails on them with pictures' processors; here
+                    # they are looked for anyway.
+                    logger.info("The server fails on stop strings (%s); they are kept from it.", error)
+                    self.knows_stops = False
+            return *self._read(request, stop_sequences), None
+        except EndpointError as error:
+            too_long = any(words in str(error) for words in ("context", "too long"))
+            start = f"The conversation is too long for `{self.model_id}`: " if too_long else ""
+            raise InputError(f"{start}{error}") from error
 
     def _read(self, request: dict[str, Any], stop_sequences: list[str]) -> tuple[str, TokenUsage]:
         """Text up to the first stop string, and what was used."""
@@ -145,11 +111,10 @@ class ServerModel(Model):
                     continue
                 text += written
                 pieces += 1
-                places = [place for stop in stop_sequences if (place := text.find(stop)) >= 0]
-                if places:
-                    text = text[: min(places)]
+                if any(stop in text for stop in stop_sequences):
                     break
         # A server sends what was used last; after a cut, or from one that sends nothing, pieces stand for tokens.
+        text = remove_content_after_stop_sequences(text, stop_sequences)
         return text, TokenUsage(*(tokens or (0, pieces)))
 
     def _listed_model(self) -> str:

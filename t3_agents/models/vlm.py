@@ -2,48 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-from smolagents.models import ChatMessage, MessageRole, Model, remove_content_after_stop_sequences
+from smolagents.models import ChatMessage, remove_content_after_stop_sequences
 from smolagents.monitoring import TokenUsage
 
 from ..errors import InputError
 from ..hub.repos import download_model
 from ..hub.safe_loading import check_folder, check_repo_id, read_json
 from ..interruption import current_interruption
-from ..tracing import model_call, record_usage
 from .device import best_device
 from .embedded import EMBEDDED, embedded_controller
 from .encoding import ChatEncoder
-from .endpoint import role_and_parts
 from .engine.engine import Engine
 from .engine.request import Request
+from .messages import Generation, TextModel, split_messages
 
 
-@dataclass(frozen=True)
-class Generation:
-    """What a local model produced, in `ChatMessage.raw`; of earlier turns only `output_ids` counts.
-
-    Args:
-        text (`str`): the whole turn, stop sequence included.
-        output_ids (`tuple[int, ...]`): the produced ids, end-of-turn token included if it came.
-        input_ids (`tuple[int, ...]`): the ids that the model saw.
-        cached_tokens (`int`): how many of them were taken over from earlier calls.
-        batch_size (`int`): calls of concurrent agents that ran together with this one at most, itself included.
-    """
-
-    text: str
-    output_ids: tuple[int, ...]
-    input_ids: tuple[int, ...] = field(default=(), repr=False)
-    cached_tokens: int = field(default=0, compare=False)
-    batch_size: int = field(default=1, compare=False)
-
-
-class VLMModel(Model):
+class VLMModel(TextModel):
     """A vision-language model of transformers, optionally with a PEFT adapter, as a smolagents model.
 
     Pictures in messages reach the model as pixels. Greedy by default; with `do_sample=True` a `seed` makes a run
@@ -75,11 +52,10 @@ class VLMModel(Model):
         max_drafted_tokens: int = 12,
         **generation: Any,
     ):
-        super().__init__(model_id=model_id)
+        super().__init__(model_id, **{"do_sample": False, **generation, "max_new_tokens": max_new_tokens})
         self.model = model.eval()
         self.processor = processor
         self.revision = revision
-        self.generation = {"do_sample": False, **generation, "max_new_tokens": max_new_tokens}
         self.encoder = ChatEncoder(processor)
         self.engine = Engine(self.model, self.encoder, max_batch_size, max_cached_tokens, max_drafted_tokens)
 
@@ -152,45 +128,17 @@ class VLMModel(Model):
         except TemplateError as error:
             raise InputError(f"The chat template of `{name}` cannot be used: {error.message}") from error
 
-    def generate(
-        self,
-        messages: list[ChatMessage | dict],
-        stop_sequences: list[str] | None = None,
-        response_format: dict[str, str] | None = None,
-        tools_to_call_from: list[Any] | None = None,
-        **kwargs: Any,
-    ) -> ChatMessage:
-        """Write the next turn.
-
-        Args:
-            messages (`list[ChatMessage]`): the conversation; content parts `{"type": "image", "image": PIL image}` are
-                seen.
-            stop_sequences (`list[str]`, *optional*): strings that end the turn.
-            kwargs: `generate` settings for this call.
-
-        Returns:
-            `ChatMessage`: `content` without the stop sequence, as smolagents expects; `raw` is a [`Generation`] with
-                the whole turn and its ids.
-
-        Raises:
-            InputError: when structured output or tool calls are asked for, or the context is full.
-            InterruptedTurn: when the run in this thread is cancelled or out of time, see [`interruptible`].
-        """
-        if response_format or tools_to_call_from:
-            raise InputError("VLMModel writes plain text turns: use it with code agents, without structured outputs.")
-        plain, images, output_ids = _split_messages(messages)
+    def write(
+        self, messages: list[ChatMessage | dict], stop_sequences: list[str], settings: dict[str, Any]
+    ) -> tuple[str, TokenUsage, Generation]:
+        plain, images, output_ids = split_messages(messages)
         conversation = self.encoder.encode(plain, images, output_ids, add_generation_prompt=True)
-        stops = tuple(stop_sequences or ())
-        request = Request(conversation, stops, {**self.generation, **kwargs}, current_interruption())
-        with model_call(self.model_id, request.settings) as span:
-            produced = self.engine.generate(request)
-            text = self.encoder.decode(produced)
-            usage = TokenUsage(input_tokens=len(conversation.ids), output_tokens=len(produced))
-            together = request.cached_tokens, request.batch_size
-            record_usage(span, text, usage.input_tokens, usage.output_tokens, *together)
-        raw = Generation(text, tuple(produced), tuple(conversation.ids), *together)
-        content = remove_content_after_stop_sequences(text, stop_sequences)
-        return ChatMessage(role=MessageRole.ASSISTANT, content=content, raw=raw, token_usage=usage)
+        request = Request(conversation, tuple(stop_sequences), settings, current_interruption())
+        produced = self.engine.generate(request)
+        text, read = self.encoder.decode(produced), tuple(conversation.ids)
+        usage = TokenUsage(input_tokens=len(read), output_tokens=len(produced))
+        raw = Generation(text, tuple(produced), read, request.cached_tokens, request.batch_size)
+        return remove_content_after_stop_sequences(text, stop_sequences), usage, raw
 
     def save_pretrained(self, folder: str | Path) -> dict[str, Any]:
         """Write weights and processor.
@@ -273,45 +221,3 @@ def _check_fit(folder: Path, model: Any) -> None:
         raise InputError(
             f"The adapter in {folder.name} is for another model: {type(model).__name__} has no module `{strange[0]}`."
         )
-
-
-def to_chat(
-    messages: Iterable[dict[str, Any]],
-    pictures: Iterable[Image.Image],
-    output_ids: Iterable[Sequence[int] | None] = (),
-) -> list[ChatMessage]:
-    """Rendered messages in the form that smolagents' models take.
-
-    Args:
-        messages (`Iterable[dict]`): what [`render_messages`] gave.
-        pictures (`Iterable[Image]`): one for each image placeholder, in order.
-        output_ids (`Iterable`, *optional*): per assistant turn the ids that the model produced, `None` where unknown.
-    """
-    remaining, known, chat = iter(pictures), iter(output_ids), []
-    for message in messages:
-        content = [
-            {"type": "image", "image": next(remaining)} if part["type"] == "image" else part
-            for part in message["content"]
-        ]
-        ids = next(known, None) if message["role"] == "assistant" else None
-        raw = None if ids is None else Generation(text="", output_ids=tuple(ids))
-        chat.append(ChatMessage(role=MessageRole(message["role"]), content=content, raw=raw))
-    return chat
-
-
-def _split_messages(
-    messages: list[ChatMessage | dict],
-) -> tuple[list[dict[str, Any]], list[Image.Image], list[tuple[int, ...] | None]]:
-    """Messages with placeholders, their pictures, and per assistant turn the ids that were produced (where known)."""
-    plain, images, output_ids = [], [], []
-    for message in messages:
-        role, parts = role_and_parts(message)
-        images += [part["image"] for part in parts if part["type"] == "image"]
-        if plain and plain[-1]["role"] == role:
-            plain[-1]["content"] += parts
-            continue
-        plain.append({"role": role, "content": parts})
-        if role == "assistant":
-            raw = getattr(message, "raw", None)
-            output_ids.append(raw.output_ids if isinstance(raw, Generation) else None)
-    return plain, images, output_ids

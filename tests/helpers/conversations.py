@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from smolagents.models import ChatMessage, MessageRole
 
-from t3_agents.models.vlm import Generation, VLMModel
+from t3_agents.models.messages import Generation
+from t3_agents.models.vlm import VLMModel
 
 
 def user(text: str, *images: Image.Image) -> ChatMessage:

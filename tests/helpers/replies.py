@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dataset_builder.synthesis.teacher import Completion, Teacher
-from t3_agents.models.endpoint import wire_messages
+from t3_agents.models.messages import wire_messages
 
 
 class Replies(Teacher):

@@ -103,8 +103,8 @@ def test_a_file_gets_a_line_per_span(tmp_path):
     finally:
         stop_tracing()
     spans = [json.loads(line) for line in (tmp_path / "deep/spans.jsonl").read_text().splitlines()]
-    assert [s["name"] for s in spans] == ["Step 1", "T3Agent.run_task"]
-    assert spans[1]["attributes"]["output.value"] == "ü"
+    assert [s["name"] for s in spans] == ["generate", "Step 1", "T3Agent.run_task"]
+    assert spans[2]["attributes"]["output.value"] == "ü"
 
 
 def test_a_collector_gets_them(tmp_path):

@@ -10,7 +10,8 @@ from smolagents.models import ChatMessage, MessageRole
 
 from t3_agents.errors import InputError
 from t3_agents.models.engine.request import Request
-from t3_agents.models.vlm import Generation, VLMModel
+from t3_agents.models.messages import Generation
+from t3_agents.models.vlm import VLMModel
 from tests.helpers import in_threads
 from tests.helpers.conversations import stock_ids, talk, user
 

@@ -1,0 +1,167 @@
+"""Messages between agents and models: a conversation as models take it, and a turn of plain text as the reply."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image
+from smolagents.models import ChatMessage, MessageRole, Model
+from smolagents.monitoring import TokenUsage
+
+from ..errors import InputError
+from ..tracing import model_call, record_usage
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What a local model produced, in `ChatMessage.raw`; of earlier turns only `output_ids` counts.
+
+    Args:
+        text (`str`): the whole turn, stop sequence included.
+        output_ids (`tuple[int, ...]`): the produced ids, end-of-turn token included if it came.
+        input_ids (`tuple[int, ...]`): the ids that the model saw.
+        cached_tokens (`int`): how many of them were taken over from earlier calls.
+        batch_size (`int`): calls of concurrent agents that ran together with this one at most, itself included.
+    """
+
+    text: str
+    output_ids: tuple[int, ...]
+    input_ids: tuple[int, ...] = field(default=(), repr=False)
+    cached_tokens: int = field(default=0, compare=False)
+    batch_size: int = field(default=1, compare=False)
+
+
+class TextModel(Model):
+    """A smolagents model that writes plain text turns, for code agents.
+
+    Args:
+        model_id (`str`, *optional*): name for records and logs.
+        generation: settings of every call.
+    """
+
+    def __init__(self, model_id: str | None = None, **generation: Any):
+        super().__init__(model_id=model_id)
+        self.generation = generation
+
+    @abstractmethod
+    def write(
+        self, messages: list[ChatMessage | dict], stop_sequences: list[str], settings: dict[str, Any]
+    ) -> tuple[str, TokenUsage, Generation | None]:
+        """The text of the next turn up to the first stop sequence, what was used, and the ids where they are known.
+
+        Args:
+            messages (`list[ChatMessage]`), stop_sequences (`list[str]`): as in [`~TextModel.generate`].
+            settings (`dict`): of this call.
+        """
+
+    def generate(
+        self,
+        messages: list[ChatMessage | dict],
+        stop_sequences: list[str] | None = None,
+        response_format: dict[str, str] | None = None,
+        tools_to_call_from: list[Any] | None = None,
+        **kwargs: Any,
+    ) -> ChatMessage:
+        """Write the next turn.
+
+        Args:
+            messages (`list[ChatMessage]`): the conversation; content parts `{"type": "image", "image": PIL image}` are
+                seen.
+            stop_sequences (`list[str]`, *optional*): strings that end the turn.
+            kwargs: generation settings for this call.
+
+        Returns:
+            `ChatMessage`: `content` without the stop sequence, as smolagents expects; `raw` is a [`Generation`] with
+                the whole turn and its ids where the model runs here.
+
+        Raises:
+            InputError: when structured output or tool calls are asked for, the context is full, or the model cannot be
+                used; the message says why.
+            InterruptedTurn: when the run in this thread is cancelled or out of time, see [`interruptible`].
+        """
+        if response_format or tools_to_call_from:
+            name = type(self).__name__
+            raise InputError(f"{name} writes plain text turns: use it with code agents, without structured outputs.")
+        settings = {**self.generation, **kwargs}
+        with model_call(self.model_id, settings) as span:
+            text, usage, raw = self.write(messages, stop_sequences or [], settings)
+            together = (raw.cached_tokens, raw.batch_size) if raw else ()
+            record_usage(span, raw.text if raw else text, usage.input_tokens, usage.output_tokens, *together)
+        return ChatMessage(role=MessageRole.ASSISTANT, content=text, raw=raw, token_usage=usage)
+
+
+def to_chat(
+    messages: Iterable[dict[str, Any]],
+    pictures: Iterable[Image.Image],
+    output_ids: Iterable[Sequence[int] | None] = (),
+) -> list[ChatMessage]:
+    """Rendered messages in the form that smolagents' models take.
+
+    Args:
+        messages (`Iterable[dict]`): what [`render_messages`] gave.
+        pictures (`Iterable[Image]`): one for each image placeholder, in order.
+        output_ids (`Iterable`, *optional*): per assistant turn the ids that the model produced, `None` where unknown.
+    """
+    remaining, known, chat = iter(pictures), iter(output_ids), []
+    for message in messages:
+        content = [
+            {"type": "image", "image": next(remaining)} if part["type"] == "image" else part
+            for part in message["content"]
+        ]
+        ids = next(known, None) if message["role"] == "assistant" else None
+        raw = None if ids is None else Generation(text="", output_ids=tuple(ids))
+        chat.append(ChatMessage(role=MessageRole(message["role"]), content=content, raw=raw))
+    return chat
+
+
+def split_messages(
+    messages: list[ChatMessage | dict],
+) -> tuple[list[dict[str, Any]], list[Image.Image], list[tuple[int, ...] | None]]:
+    """Messages with placeholders, their pictures, and per assistant turn the ids that were produced (where known)."""
+    plain, images, output_ids = [], [], []
+    for message in messages:
+        role, parts = role_and_parts(message)
+        images += [part["image"] for part in parts if part["type"] == "image"]
+        if plain and plain[-1]["role"] == role:
+            plain[-1]["content"] += parts
+            continue
+        plain.append({"role": role, "content": parts})
+        if role == "assistant":
+            raw = getattr(message, "raw", None)
+            output_ids.append(raw.output_ids if isinstance(raw, Generation) else None)
+    return plain, images, output_ids
+
+
+def role_and_parts(message: ChatMessage | dict) -> tuple[str, list[dict[str, Any]]]:
+    """Who writes a message, as chat templates name them, and a list of its parts."""
+    role, content = (message[n] if isinstance(message, dict) else getattr(message, n) for n in ("role", "content"))
+    role = str(getattr(role, "value", role))
+    role = {"tool-call": "assistant", "tool-response": "user"}.get(role, role)
+    return role, list(content) if isinstance(content, list) else [{"type": "text", "text": content or ""}]
+
+
+def wire_messages(
+    messages: Sequence[ChatMessage | dict], url_of: Callable[[Image.Image], str]
+) -> list[dict[str, Any]]:
+    """Messages as the protocol has them; neighbors of one role are joined, as templates want it.
+
+    Args:
+        messages (`Sequence[ChatMessage]`): `role`, and `content` that is text or parts; pictures are
+            `{"type": "image", "image": PIL image}`.
+        url_of (`Callable`): the data URL of a picture.
+    """
+    wired: list[dict[str, Any]] = []
+    for message in messages:
+        role, parts = role_and_parts(message)
+        parts = [
+            {"type": "image_url", "image_url": {"url": url_of(part["image"])}} if part["type"] == "image" else part
+            for part in parts
+        ]
+        if wired and wired[-1]["role"] == role:
+            wired[-1]["content"] += parts
+        else:
+            wired.append({"role": role, "content": parts})
+    return wired
