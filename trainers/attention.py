@@ -1,4 +1,4 @@
-"""Attention of a packed row: of the prefix, and of each body to the prefix and to itself.
+"""A packed row in the model: attention of the prefix and of each body to the prefix and itself, and positions.
 
 Registered with transformers as one more attention of a language model. On a GPU it is FlexAttention over blocks; on a
 CPU the prefix is attended to by all bodies in one call, and the parts are put together by their log-sum-exp.
@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import create_selective_checkpoint_contexts
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, PreTrainedModel, TrainerCallback
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from t3_agents.models.families import is_multi_modal
 
 
 ATTENTION = "t3_segments"
@@ -203,6 +206,17 @@ def keep_attention() -> tuple[Any, Any]:
     return create_selective_checkpoint_contexts([torch.ops.t3_agents.attention_by_part.default])
 
 
+class KeepAttention(TrainerCallback):
+    """With gradient checkpointing, keeps the attention of packed rows instead of computing it twice."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        # Not by the training arguments: some loggers write them as JSON, which has no functions.
+        if args.gradient_checkpointing:
+            model.gradient_checkpointing_enable(
+                gradient_checkpointing_kwargs={"use_reentrant": False, "context_fn": keep_attention}
+            )
+
+
 def attention_by_blocks(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -281,3 +295,33 @@ AttentionMaskInterface.register(ATTENTION, _segment_mask)
 def use_segment_attention(model: PreTrainedModel) -> None:
     """Let the language model of a vision-language model attend by segment; its vision tower stays as it is."""
     model.set_attn_implementation({"text_config": ATTENTION})
+
+
+def position_ids(model: PreTrainedModel, inputs: dict[str, Any]) -> torch.Tensor:
+    """Positions of a packed row: each body continues where the prefix ends.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]): without adapter; families with multi-modal positions compute theirs.
+        inputs (`dict`): `input_ids` of shape `(1, length)`, `segment_bounds`, for multi-modal positions also
+            `mm_token_type_ids`, `image_grid_thw` and `segment_images`, the number of pictures of prefix and bodies.
+
+    Returns:
+        `Tensor` of shape `(1, length)`, or `(3, 1, length)` for multi-modal positions.
+    """
+    ids, bounds = inputs["input_ids"], inputs["segment_bounds"]
+    prefix = bounds[0]
+    if not is_multi_modal(model.config.get_text_config()):
+        pieces = [torch.arange(prefix), *(torch.arange(prefix, prefix + b - a) for a, b in pairwise(bounds))]
+        return torch.cat(pieces)[None].to(ids.device)
+    types, grids = inputs["mm_token_type_ids"], inputs.get("image_grid_thw")
+    shared, *own = inputs["segment_images"]
+    pieces, seen = [], shared
+    for (start, end), count in zip(pairwise(bounds), own, strict=True):
+        chosen = torch.cat([torch.arange(prefix), torch.arange(start, end)]).to(ids.device)
+        pictures = torch.cat([grids[:shared], grids[seen : seen + count]]) if shared + count else None
+        positions, _ = model.model.get_rope_index(
+            ids[:, chosen], mm_token_type_ids=types[:, chosen], image_grid_thw=pictures
+        )
+        pieces.append(positions[:, :, prefix:] if pieces else positions)
+        seen += count
+    return torch.cat(pieces, dim=2)

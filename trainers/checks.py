@@ -6,10 +6,11 @@ import json
 import logging
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
@@ -19,12 +20,19 @@ from transformers import PreTrainedModel
 
 from t3_agents.errors import InputError
 from t3_agents.models.encoding import ChatEncoder, Conversation
+from t3_agents.models.families import reason_against_continuous_batching
 from t3_agents.storage import write_atomic
 
 from .attention import use_segment_attention
-from .collators import LongRowError, TrajectoryCollator, known_output_ids, row_name
+from .collators import (
+    LongRowError,
+    TrajectoryCollator,
+    common_length,
+    known_output_ids,
+    row_name,
+    shareable_length,
+)
 from .config import TrajectoryConfig
-from .packing import LengthIndex, PrefixGroups, group_by_length, pack_rows, packing_refusal, shareable_length
 from .show_mask import print_mask
 from .trainer import at_least_single, supervised_logits
 
@@ -158,9 +166,8 @@ def packing_problem(
         collator ([`TrajectoryCollator`]): of the run.
         rows (`Sequence[dict]`): rows of the dataset that fit.
     """
-    refusal = packing_refusal(model)
-    if refusal:
-        return refusal
+    if reason := reason_against_continuous_batching(model):
+        return reason
     before = model.config.get_text_config()._attn_implementation
     packed = TrajectoryCollator(collator.encoder, collator.max_length, "shared_prefix")
     alone = TrajectoryCollator(collator.encoder, collator.max_length)
@@ -230,3 +237,88 @@ def measure_rows(
         record = {"key": key, "cut": collator.cut_rows, "skipped": collator.skipped_rows, **asdict(index)}
         write_atomic(cache, json.dumps(record) + "\n")
     return index
+
+
+# Which rows go together
+
+
+@dataclass
+class LengthIndex:
+    """Lengths of a dataset's rows, measured once.
+
+    Args:
+        lengths (`list[int]`): tokens of each row; 0 for a row that is left out.
+        groups (`list[int]`): per row, the number of the prefix group that it belongs to.
+        prefixes (`list[int]`): tokens that all rows of a group begin with, by group.
+    """
+
+    lengths: list[int]
+    groups: list[int]
+    prefixes: list[int]
+
+    def without_skipped(self) -> LengthIndex:
+        """The index of the rows that are left when those that were left out are gone."""
+        kept = [row for row, length in enumerate(self.lengths) if length]
+        return LengthIndex([self.lengths[row] for row in kept], [self.groups[row] for row in kept], self.prefixes)
+
+
+class PrefixGroups:
+    """Finds the rows that begin alike, one row at a time.
+
+    A row joins the group with which it has most tokens in common, if the group keeps at least half of its prefix by
+    it; else it opens a group of its own.
+    """
+
+    def __init__(self) -> None:
+        self.prefixes: list[list[Any]] = []
+
+    def add(self, prefix: list[Any]) -> int:
+        """Number of the group of a row.
+
+        Args:
+            prefix (`list`): what the row may share: keys of its tokens before the first produced one.
+        """
+        common = [common_length(kept, prefix) for kept in self.prefixes]
+        best = max(range(len(common)), key=common.__getitem__, default=None)
+        if best is None or 2 * common[best] < len(self.prefixes[best]):
+            self.prefixes.append(prefix)
+            return len(self.prefixes) - 1
+        self.prefixes[best] = self.prefixes[best][: common[best]]
+        return best
+
+
+def pack_rows(index: LengthIndex, pack_length: int, share_prefix: bool) -> list[list[int]]:
+    """Rows of each pack: first-fit decreasing within each prefix group.
+
+    Args:
+        index ([`LengthIndex`]): lengths of the rows.
+        pack_length (`int`): tokens that a pack may have.
+        share_prefix (`bool`): count the prefix of a group once per pack.
+
+    Returns:
+        `list[list[int]]`: row numbers by pack. A row longer than `pack_length` has a pack of its own.
+    """
+    packs = []
+    for group, prefix in enumerate(index.prefixes if share_prefix else [0]):
+        rows = [row for row in range(len(index.lengths)) if not share_prefix or index.groups[row] == group]
+        bodies = {row: index.lengths[row] - prefix for row in rows}
+        room = np.zeros(0, dtype=np.int64)
+        bins: list[list[int]] = []
+        for row in sorted(rows, key=lambda row: -bodies[row]):
+            fitting = np.flatnonzero(room >= bodies[row])
+            if fitting.size:
+                chosen = int(fitting[0])
+            else:
+                chosen = len(bins)
+                bins.append([])
+                room = np.append(room, pack_length - prefix)
+            bins[chosen].append(row)
+            room[chosen] -= bodies[row]
+        packs += bins
+    return packs
+
+
+def group_by_length(index: LengthIndex, batch_size: int) -> list[list[int]]:
+    """Batches of rows of similar length, so that little is padding."""
+    rows = sorted(range(len(index.lengths)), key=lambda row: -index.lengths[row])
+    return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]

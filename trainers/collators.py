@@ -1,5 +1,9 @@
-"""Rows to model inputs, with the ids that agents run with: [`TrajectoryCollator`] for rows of the MM-Traj dataset,
-[`PreferenceCollator`] for pairs of next steps."""
+"""Rows of the MM-Traj dataset to model inputs, with the ids that agents run with.
+
+A packed row is `[prefix | body 1 | body 2 | ...]`. A token attends to the prefix and, causally, to its own body;
+positions of every body continue where the prefix ends. It is the same function of the same tokens as one row per
+trajectory, without padding and with a prefix that all share computed once; `attention.py` keeps the bodies apart.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,6 @@ from PIL import Image
 from t3_agents.errors import InputError
 from t3_agents.media import decode_image, to_rgb
 from t3_agents.models.encoding import ChatEncoder, Conversation, image_key
-
-from .packing import shared_prefix
 
 
 IGNORE = -100
@@ -37,7 +39,7 @@ class TrajectoryCollator:
         max_length (`int`, *optional*): tokens that a row may have. Longer rows lose whole steps at their end, never
             part of a step or a picture.
         packing (`str`, *optional*, defaults to `"none"`): `none` pads the rows of a batch, `packed` and
-            `shared_prefix` put them into one row, see `packing.py`: `segment_bounds` holds the length of the prefix
+            `shared_prefix` put them into one row: `segment_bounds` holds the length of the prefix
             (0 when `packed`) and the end of each body, `segment_images` the number of pictures of each.
         train_on (`str`, *optional*, defaults to `"all"`): steps that have labels: `all`, `clean` (those without an
             error) or `last`.
@@ -115,7 +117,7 @@ class TrajectoryCollator:
         name, messages, images = row_name(row), row["messages"], row.get("images") or []
         if images and all(isinstance(message["content"], str) for message in messages):
             messages = _with_placeholders(messages, len(images))
-        conversation = _encode(self.encoder, row, messages, known_output_ids(row))
+        conversation = encode_row(self.encoder, row, messages, known_output_ids(row))
         if self.max_length is not None and len(conversation.ids) > self.max_length:
             conversation = self._cut(conversation, name)
         self._choose_turns(conversation, row)
@@ -192,7 +194,7 @@ def row_name(row: dict[str, Any]) -> str:
     return str(row.get("id", "without id"))
 
 
-def _encode(
+def encode_row(
     encoder: ChatEncoder, row: dict[str, Any], messages: Sequence[dict[str, Any]], output_ids: Any
 ) -> Conversation:
     """Messages of a row with its pictures, which are decoded already or given as `{"bytes": ...}`."""
@@ -250,56 +252,23 @@ def _tensors(conversation: Conversation, start: int) -> tuple[torch.Tensor, torc
     return ids[start:], torch.where(torch.tensor(conversation.produced), ids, IGNORE)[start:]
 
 
-class PreferenceCollator:
-    """Collates pairs for TRL's DPOTrainer with the encoder that agents run with.
+def common_length(first: Sequence[Any], second: Sequence[Any]) -> int:
+    """Number of items that two sequences begin with in common."""
+    # Halving compares slices, which is much faster than item by item.
+    low, high = 0, min(len(first), len(second))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if first[low:middle] == second[low:middle] else (low, middle - 1)
+    return low
 
-    TRL's own collator for pictures re-tokenizes what the model produced, counts what the chat template writes after a
-    turn as part of the answer, and lets words in a file open a turn; see `tests/trainers/test_dpo.py`.
 
-    A row needs `prompt` (messages), `images` (of its placeholders), `chosen` and `rejected` (one assistant turn each);
-    `id` is used in errors, `output_ids` where the produced ids are known, see [`rejection_sampling.step_pairs`].
+def shareable_length(conversation: Conversation) -> int:
+    """Tokens at the start of a conversation that a prefix may hold: all before the one that predicts the first
+    produced token."""
+    return max(0, min([turn[0] - 1 for turn in conversation.turns] + [len(conversation.ids) - 1]))
 
-    Args:
-        encoder ([`ChatEncoder`]): of the model's processor.
-        max_length (`int`, *optional*): tokens that a prompt with one of its turns may have.
 
-    Raises:
-        InputError: when called with a row that is longer, whose turns are no single assistant turn, or whose pictures
-            do not fit its placeholders; the message names the row.
-    """
-
-    def __init__(self, encoder: ChatEncoder, max_length: int | None = None):
-        self.max_length = max_length
-        self._rows = TrajectoryCollator(encoder, pixel_cache_mb=0)  # batches are random, so none comes again
-
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """A batch: all chosen turns, then all rejected ones.
-
-        Returns:
-            `dict`: `input_ids`, `attention_mask` and `completion_mask` of shape `(2 * pairs, length)`, where the last
-                one marks the tokens that the model produced, and the inputs of the pictures.
-        """
-        batch = self._rows.pad([self.encode(row, side) for side in ("chosen", "rejected") for row in rows])
-        batch["completion_mask"] = (batch.pop("labels") != IGNORE).long()
-        return batch
-
-    def encode(self, row: dict[str, Any], side: str) -> Conversation:
-        """Token ids of the prompt and one of its turns, with that turn alone as produced.
-
-        Args:
-            row (`dict`): a pair.
-            side (`str`): `chosen` or `rejected`.
-        """
-        turn, known = row[side], row.get("output_ids")
-        if [message["role"] for message in turn] != ["assistant"]:
-            raise InputError(f"Row {row_name(row)}: `{side}` has to be one assistant turn.")
-        output_ids = [*known["prompt"], known[side]] if known else None
-        conversation = _encode(self._rows.encoder, row, [*row["prompt"], *turn], output_ids)
-        if self.max_length is not None and len(conversation.ids) > self.max_length:
-            raise InputError(
-                f"Row {row_name(row)} has {len(conversation.ids)} tokens with its {side} turn, beyond "
-                f"max_length={self.max_length}: raise max_length, or leave the row out of the dataset."
-            )
-        for start, end in conversation.turns[:-1]:
-            conversation.produced[start:end] = [False] * (end - start)
-        return conversation
+def shared_prefix(conversations: Sequence[Conversation]) -> int:
+    """Number of tokens, pictures compared by their pixels, that all conversations begin with."""
+    first, *others = [conversation.keys()[: shareable_length(conversation)] for conversation in conversations]
+    return min((common_length(first, other) for other in others), default=0)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from accelerate.data_loader import BatchSamplerShard
 from accelerate.utils import DistributedType
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from transformers import TrainerCallback
 
 from t3_agents.errors import InputError
-
-from .packing import BatchOrder
 
 
 if TYPE_CHECKING:
@@ -24,6 +24,33 @@ if TYPE_CHECKING:
 def is_sharded() -> bool:
     """Whether the weights of the model are split over the processes."""
     return any(os.environ.get(name) == "true" for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"))
+
+
+class BatchOrder(Sampler[list[int]]):
+    """Given batches in an order of its own for each epoch, the same on every process.
+
+    Args:
+        batches (`list[list[int]]`): row numbers by batch.
+        seed (`int`): of the order.
+        multiple_of (`int`, *optional*, defaults to 1): number of processes; the first batches come twice to fill up.
+    """
+
+    def __init__(self, batches: list[list[int]], seed: int, multiple_of: int = 1):
+        self.batches = batches
+        self.seed = seed
+        self.multiple_of = multiple_of
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.batches) // self.multiple_of) * self.multiple_of
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.batches))
+        for number in range(len(self)):
+            yield self.batches[order[number % len(order)]]
 
 
 class OrderByEpoch(TrainerCallback):

@@ -10,16 +10,19 @@ The command is `t3 dpo`, since TRL has one command per method as well (`trl sft`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from t3_agents.errors import InputError
+from t3_agents.models.encoding import ChatEncoder, Conversation
 
+from .collators import IGNORE, TrajectoryCollator, encode_row, row_name
 from .config import PreferenceConfig
-from .sft import tune_and_show
 
 
 if TYPE_CHECKING:
+    import torch
     from datasets import Dataset
     from transformers import PreTrainedModel, ProcessorMixin
     from trl import DPOTrainer
@@ -70,9 +73,6 @@ def build_preference_trainer(
     """
     from trl import DPOConfig, DPOTrainer
 
-    from t3_agents.models.encoding import ChatEncoder
-
-    from .collators import PreferenceCollator
     from .trainer import new_trainer
 
     missing = [name for name in COLUMNS if name not in train_dataset.column_names]
@@ -93,8 +93,65 @@ def build_preference_trainer(
     )
 
 
+class PreferenceCollator:
+    """Collates pairs for TRL's DPOTrainer with the encoder that agents run with.
+
+    TRL's own collator for pictures re-tokenizes what the model produced, counts what the chat template writes after a
+    turn as part of the answer, and lets words in a file open a turn; see `tests/trainers/test_dpo.py`.
+
+    A row needs `prompt` (messages), `images` (of its placeholders), `chosen` and `rejected` (one assistant turn each);
+    `id` is used in errors, `output_ids` where the produced ids are known, see [`rejection_sampling.step_pairs`].
+
+    Args:
+        encoder ([`ChatEncoder`]): of the model's processor.
+        max_length (`int`, *optional*): tokens that a prompt with one of its turns may have.
+
+    Raises:
+        InputError: when called with a row that is longer, whose turns are no single assistant turn, or whose pictures
+            do not fit its placeholders; the message names the row.
+    """
+
+    def __init__(self, encoder: ChatEncoder, max_length: int | None = None):
+        self.max_length = max_length
+        self._rows = TrajectoryCollator(encoder, pixel_cache_mb=0)  # batches are random, so none comes again
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """A batch: all chosen turns, then all rejected ones.
+
+        Returns:
+            `dict`: `input_ids`, `attention_mask` and `completion_mask` of shape `(2 * pairs, length)`, where the last
+                one marks the tokens that the model produced, and the inputs of the pictures.
+        """
+        batch = self._rows.pad([self.encode(row, side) for side in ("chosen", "rejected") for row in rows])
+        batch["completion_mask"] = (batch.pop("labels") != IGNORE).long()
+        return batch
+
+    def encode(self, row: dict[str, Any], side: str) -> Conversation:
+        """Token ids of the prompt and one of its turns, with that turn alone as produced.
+
+        Args:
+            row (`dict`): a pair.
+            side (`str`): `chosen` or `rejected`.
+        """
+        turn, known = row[side], row.get("output_ids")
+        if [message["role"] for message in turn] != ["assistant"]:
+            raise InputError(f"Row {row_name(row)}: `{side}` has to be one assistant turn.")
+        output_ids = [*known["prompt"], known[side]] if known else None
+        conversation = encode_row(self._rows.encoder, row, [*row["prompt"], *turn], output_ids)
+        if self.max_length is not None and len(conversation.ids) > self.max_length:
+            raise InputError(
+                f"Row {row_name(row)} has {len(conversation.ids)} tokens with its {side} turn, beyond "
+                f"max_length={self.max_length}: raise max_length, or leave the row out of the dataset."
+            )
+        for start, end in conversation.turns[:-1]:
+            conversation.produced[start:end] = [False] * (end - start)
+        return conversation
+
+
 def main(config: PreferenceConfig) -> int:
     """`t3 dpo`: tune, print a table."""
+    from .loading import tune_and_show
+
     return tune_and_show(
         config,
         tune_on_pairs,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t3_agents.errors import InputError
-from t3_agents.reports import TRAINING_FILE
 
 from .config import TrajectoryConfig, TuningConfig
 
@@ -74,10 +72,11 @@ def build_trainer(
 
     from t3_agents.models.encoding import ChatEncoder
 
+    from .attention import KeepAttention
     from .checks import plan_batches
     from .collators import TrajectoryCollator
     from .distributed import OrderByEpoch, split_language_model_only
-    from .trainer import KeepAttention, TrajectoryTrainer, new_trainer
+    from .trainer import TrajectoryTrainer, new_trainer
 
     if len(train_dataset) == 0:
         raise InputError(f"The split `{config.dataset_train_split}` has no rows to train on.")
@@ -110,6 +109,8 @@ def build_trainer(
 
 def main(config: TrajectoryConfig) -> int:
     """`t3 train`: tune, print a table."""
+    from .loading import tune_and_show
+
     if config.show_mask:
         from .show_mask import show_masks
 
@@ -128,37 +129,6 @@ def main(config: TrajectoryConfig) -> int:
             "seconds": ("train_seconds", ".0f"),
         },
     )
-
-
-def tune_and_show(config: Any, tune: Callable[[Any], Path], columns: dict[str, tuple[str, str]]) -> int:
-    """What the commands that tune have in common: print a table and push the agent, where the recipe says so.
-
-    Args:
-        config ([`TuningConfig`]): the recipe.
-        tune (`Callable`): tunes by the recipe, and returns the folder of the agent.
-        columns (`dict`): of the table, by header: a number of the summary in `train.json`, and its format.
-    """
-    from accelerate import PartialState
-
-    from t3_agents.hub.upload import Push
-    from t3_agents.models.device import use_fastest_num_threads
-    from t3_agents.reports.tables import NOTHING, Table, print_tables
-
-    if config.push_to_hub:
-        Push(Path(config.output_dir), config.hub_model_id)  # a wrong name is said before the training
-    use_fastest_num_threads()
-    agent = tune(config)
-    if not PartialState().is_main_process:
-        return 0
-    summary = json.loads((Path(config.output_dir) / TRAINING_FILE).read_text())["summary"]
-    cells = [NOTHING if summary[name] is None else format(summary[name], form) for name, form in columns.values()]
-    print_tables(Table("", [*columns, "agent"], [[*cells, str(agent)]]))
-    if config.push_to_hub:
-        from t3_agents.cli import main as command
-
-        dataset = [] if Path(config.dataset_name).exists() else ["--dataset", config.dataset_name]
-        return command(["push", "agent", config.output_dir, config.hub_model_id, *dataset])
-    return 0
 
 
 if __name__ == "__main__":  # `accelerate launch -m trainers.sft`

@@ -19,12 +19,11 @@ from trl import SFTTrainer, get_peft_config
 from t3_agents.errors import InputError
 from t3_agents.progress import WorkProgress
 
-from .attention import keep_attention
+from .attention import position_ids
 from .collators import IGNORE
 from .config import TuningConfig
-from .distributed import check_pictures
+from .distributed import BatchOrder, check_pictures
 from .loading import MarkComplete
-from .packing import BatchOrder, position_ids
 
 
 M_MMAP_THRESHOLD = -3
@@ -113,7 +112,8 @@ class TrajectoryTrainer(SFTTrainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         inputs = dict(inputs)
-        check_pictures(self.accelerator, inputs, bool(self.modules_to_save))
+        if self.accelerator.num_processes > 1:
+            check_pictures(self.accelerator, inputs, bool(self.modules_to_save))
         weights = inputs.pop("loss_weights", None)
         logits, wanted = supervised_logits(model, self._plain_model(model), inputs)
         losses = cross_entropy(at_least_single(logits), wanted, reduction="none")
@@ -265,14 +265,3 @@ class ShowProgress(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.progress.stop()
-
-
-class KeepAttention(TrainerCallback):
-    """With gradient checkpointing, keeps the attention of packed rows instead of computing it twice."""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        # Not by the training arguments: some loggers write them as JSON, which has no functions.
-        if args.gradient_checkpointing:
-            model.gradient_checkpointing_enable(
-                gradient_checkpointing_kwargs={"use_reentrant": False, "context_fn": keep_attention}
-            )

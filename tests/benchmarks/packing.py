@@ -98,10 +98,9 @@ def make_plan(controller: str, rows: list[Row], pack_length: int, folder: str) -
 
     from t3_agents.models.vlm import VLMModel
     from trainers.attention import keep_attention
-    from trainers.checks import measure_rows
+    from trainers.checks import measure_rows, pack_rows
     from trainers.collators import TrajectoryCollator
     from trainers.config import TrajectoryConfig
-    from trainers.packing import pack_rows
     from trainers.sft import build_trainer
 
     recipe = yaml.safe_load(RECIPE.read_text())

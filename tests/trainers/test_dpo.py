@@ -22,9 +22,9 @@ from t3_agents.trajectory import Trajectory
 from tests.helpers.tiny_vlm import make_step, turn
 from tests.helpers.training_rows import SAME, SYSTEM_PROMPT, fill_adapter, picture
 from tests.helpers.training_runs import weight_difference, weights
-from trainers.collators import PreferenceCollator, TrajectoryCollator
+from trainers.collators import TrajectoryCollator
 from trainers.config import PreferenceConfig
-from trainers.dpo import build_preference_trainer, tune_on_pairs
+from trainers.dpo import PreferenceCollator, build_preference_trainer, tune_on_pairs
 from trainers.loading import COMPLETE, load_rows, merge_adapter, save_tuned
 from trainers.rejection_sampling import step_pairs, write_pairs
 

@@ -9,10 +9,10 @@ import pytest
 
 from t3_agents.errors import InputError
 from tests.helpers.training_rows import make_dataset, make_row, make_trainer
-from trainers.checks import measure_rows
-from trainers.collators import LongRowError, TrajectoryCollator
+from trainers.checks import LengthIndex, PrefixGroups, group_by_length, measure_rows, pack_rows
+from trainers.collators import LongRowError, TrajectoryCollator, common_length
 from trainers.config import TrajectoryConfig
-from trainers.packing import BatchOrder, LengthIndex, PrefixGroups, common_length, group_by_length, pack_rows
+from trainers.distributed import BatchOrder
 
 
 def test_common_length():

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from t3_agents.errors import InputError
 from t3_agents.models.encoding import ChatEncoder
+from t3_agents.models.families import reason_against_continuous_batching
 from tests.helpers.families import FAMILIES, GROUPED, make_family
 from tests.helpers.training_rows import (
     PACKING,
@@ -26,7 +27,6 @@ from tests.helpers.training_rows import (
 from trainers.attention import use_segment_attention
 from trainers.collators import IGNORE, TrajectoryCollator
 from trainers.config import TrajectoryConfig
-from trainers.packing import packing_refusal
 from trainers.sft import build_trainer
 from trainers.trainer import supervised_logits
 
@@ -170,7 +170,7 @@ def test_a_family_that_cannot_be_packed_is_grouped_by_length(family, reason, tmp
     with caplog.at_level(logging.WARNING):
         trainer = make_trainer(family, tmp_path, rows, packing="shared_prefix", per_device_train_batch_size=2)
     assert f"Rows are grouped by length instead of packed: {reason}." in caplog.text
-    assert packing_refusal(trainer.model.get_base_model()) == reason
+    assert reason_against_continuous_batching(trainer.model.get_base_model()) == reason
     assert trainer.data_collator.packing == "none"
     lengths = [len(trainer.data_collator.encode(row).ids) for row in make_dataset(rows)]
     assert [sorted(lengths[i] for i in batch) for batch in trainer.batches] == [

@@ -11,6 +11,7 @@ from torch._dynamo.utils import counters
 from torch.nn.attention.flex_attention import create_block_mask
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
+from t3_agents.models.families import reason_against_continuous_batching
 from tests.helpers.training_rows import (
     SAME,
     SAME_SHARED,
@@ -28,7 +29,6 @@ from trainers.attention import (
     segment_block_mask,
 )
 from trainers.collators import IGNORE
-from trainers.packing import packing_refusal
 from trainers.trainer import head_at
 
 
@@ -269,4 +269,4 @@ def test_sliding_windows_are_refused(family, settings):
     heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
     config = getattr(transformers, f"{family}Config")(**sizes, **heads, **settings)
     model = transformers.AutoModelForCausalLM.from_config(config)
-    assert packing_refusal(model) == f"{type(model).__name__} has layers without full attention"
+    assert reason_against_continuous_batching(model) == f"{type(model).__name__} has layers without full attention"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from t3_agents.models.families import reason_against_continuous_batching
 from tests.helpers import ROOT
 from tests.helpers.families import make_family
 from tests.helpers.training_rows import make_dataset, make_row
 from trainers.config import TrajectoryConfig
-from trainers.packing import packing_refusal
 from trainers.sft import build_trainer
 
 
@@ -44,8 +44,9 @@ def test_a_recipe_adapts_query_key_and_value_of_the_language_model_only(recipe, 
     names = [name for name, _ in model.named_modules()]
     assert any("vis" in name and name.split(".")[-1] in ("q_proj", "qkv") for name in names)
     config = TrajectoryConfig(output_dir=str(tmp_path / "run"), **read(recipe))
+    can_pack = reason_against_continuous_batching(model) is None
     # A recipe says what its family comes to anyway.
-    assert config.packing == (packing_refusal(model) is None) == (config.train_sampling_strategy == "random")
+    assert config.packing == can_pack == (config.train_sampling_strategy == "random")
     trainer = build_trainer(config, model, processor, make_dataset([make_row(1), make_row(2)]))
     trained = {name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad}
     kinds = {"linear_attention": ["linear_attn.in_proj_qkv"]}
