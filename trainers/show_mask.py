@@ -13,6 +13,7 @@ from transformers import AutoProcessor
 from t3_agents.errors import InputError
 from t3_agents.models.embedded import EMBEDDED, embedded_controller
 from t3_agents.models.encoding import ChatEncoder, Conversation
+from t3_agents.reports.markdown import visible
 from t3_agents.storage import write_atomic
 
 from .collators import TrajectoryCollator, row_name
@@ -21,6 +22,7 @@ from .loading import load_rows, training_run
 
 
 MASK_FILE = "mask.html"
+_POLICY = """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">"""
 EDGE_TOKENS = 60
 """Tokens that are shown at either end of a stretch without loss."""
 
@@ -69,12 +71,12 @@ def title(name: str, conversation: Conversation) -> str:
 def mask_as_text(encoder: ChatEncoder, conversation: Conversation) -> Text:
     """The row for a terminal."""
     styles = {"trained": "black on green", "picture": "white on blue", "cut": "italic dim", "read": "dim"}
-    return Text.assemble(*((piece.text, styles[piece.kind]) for piece in pieces(encoder, conversation)))
+    return Text.assemble(*((visible(piece.text), styles[piece.kind]) for piece in pieces(encoder, conversation)))
 
 
 def print_mask(console: Console, encoder: ChatEncoder, name: str, conversation: Conversation) -> None:
     """Print a row with a line about it."""
-    console.rule(title(name, conversation))
+    console.rule(Text(visible(title(name, conversation))))
     console.print(mask_as_text(encoder, conversation))
 
 
@@ -100,5 +102,5 @@ def show_masks(config: TrajectoryConfig) -> None:
         console = Console(record=True)
         for row in dataset.select(range(min(config.show_mask, len(dataset)))):
             print_mask(console, collator.encoder, row_name(row), collator.encode(row))
-        write_atomic(folder / MASK_FILE, console.export_html())
+        write_atomic(folder / MASK_FILE, console.export_html().replace("<head>", f"<head>\n{_POLICY}", 1))
         console.print(f"The same as a page: {folder / MASK_FILE}")

@@ -12,6 +12,7 @@ from typing import Any
 
 from t3_agents.errors import InputError, MissingExtraError, T3Error
 from t3_agents.progress import LINE_SECONDS
+from t3_agents.reports.markdown import visible
 from t3_agents.storage import SETTINGS_FILE, RunFolder, write_atomic
 
 from .config import SCENARIOS, InspectConfig, StatusConfig, SynthConfig
@@ -121,14 +122,13 @@ def inspect(config: InspectConfig) -> int:
         InputError: when the run has no such candidate.
     """
     from rich.console import Console
-    from rich.markup import escape
 
     from .story import tell
 
     console = Console(soft_wrap=True)
     for title, text in tell(_run_of(config.run), config.id):
-        console.print(f"[bold]{escape(title)}[/bold]")
-        console.print(escape(text), highlight=False)
+        console.print(visible(title), style="bold", markup=False)
+        console.print(visible(text), markup=False, highlight=False)
     return 0
 
 

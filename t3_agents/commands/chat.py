@@ -13,6 +13,7 @@ from ..agent.config import AgentOptions
 from ..errors import T3Error, needs_extra
 from ..task import File, Task
 from ..trajectory import Trajectory
+from .guard import Guard
 from .run import DEFAULT_AGENT, load
 
 
@@ -120,5 +121,9 @@ def _shown(number: int, step: Step) -> str:
 
 def main(config: ChatConfig) -> int:
     """`t3 chat`: load the agent and serve the app until it is interrupted."""
-    build_app(load(config)).launch(server_name=config.host, server_port=config.port)
+    app = build_app(load(config))
+    from starlette.middleware import Middleware
+
+    guarded = {"middleware": [Middleware(Guard, host=config.host)]}
+    app.launch(server_name=config.host, server_port=config.port, share=False, app_kwargs=guarded)
     return 0

@@ -21,6 +21,7 @@ from ..models.device import best_device
 from ..models.embedded import EMBEDDED, embedded_controller
 from ..models.server import SERVED_NAME
 from ..models.vlm import VLMModel
+from . import guard
 
 
 Server = Literal["vllm", "sglang", "transformers"]
@@ -110,11 +111,12 @@ def command_of(server: str, weights: Weights, host: str, port: int) -> tuple[lis
         host (`str`), port (`int`): where to listen.
     """
     address = ["--host", host, "--port", str(port)]
+    guarded = [sys.executable, "-m", guard.__name__, host]
     if server == "transformers":
         # CPUs without bf16 units run it some 50 times slower than fp32.
         dtype = ["--dtype", "float32"] if best_device() == "cpu" else []
-        command = [sys.executable, "-m", "transformers.cli.transformers", "serve", weights.model, *dtype]
-        return [*command, *address], weights.model
+        command = ["transformers.cli.transformers", "serve", weights.model, *dtype]
+        return [*guarded, *command, *address], weights.model
     if server == "vllm":
         start, adapters = ["vllm.entrypoints.openai.api_server", "--model"], ["--enable-lora", "--lora-modules"]
         if weights.adapter:
@@ -125,7 +127,7 @@ def command_of(server: str, weights: Weights, host: str, port: int) -> tuple[lis
     named = ["--served-model-name", SERVED_NAME]
     if weights.adapter:
         named = [*adapters, f"{SERVED_NAME}={weights.adapter}"]
-    return [sys.executable, "-m", *start, weights.model, *revision, *address, *named], SERVED_NAME
+    return [*guarded, *start, weights.model, *revision, *address, *named], SERVED_NAME
 
 
 def merged(weights: Weights, folder: Path) -> Weights:

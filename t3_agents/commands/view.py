@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import InputError, T3Error
 from ..options import Positional
 from ..storage import write_atomic
+from .guard import refusal
 
 
 HOST = "127.0.0.1"
@@ -94,8 +95,9 @@ def make_server(render: Callable[[], str], port: int = 0) -> tuple[ThreadingHTTP
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.headers.get("Host") not in (f"{HOST}:{self.server.server_port}",):
-                self._answer(403, "This address is not served.")
+            reason = refusal(self.headers.items(), HOST)
+            if reason:
+                self._answer(403, reason)
             elif self.path != path:
                 self._answer(404, "There is no such page.")
             else:

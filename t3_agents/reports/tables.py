@@ -64,9 +64,9 @@ def print_tables(*tables: Table | None, console: Any = None) -> None:
     from rich.text import Text
 
     for each in filter(None, tables):
-        grid = Grid(title=Text(each.title) if each.title else None, title_justify="left")
+        grid = Grid(title=Text(visible(each.title)) if each.title else None, title_justify="left")
         for place, name in enumerate(each.header):
-            grid.add_column(Text(name), justify="right" if place >= len(each.header) - each.right else "left")
+            grid.add_column(Text(visible(name)), justify="right" if place >= len(each.header) - each.right else "left")
         for row in each.rows:
             grid.add_row(*(Text(visible(cell)) for cell in row))
         (console or Console()).print(grid)

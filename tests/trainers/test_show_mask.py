@@ -35,7 +35,9 @@ def test_marked_text_is_what_is_labeled(encoder):
 
 def test_the_command_prints_rows_and_writes_a_page(tiny_vlm, tmp_path, capsys):
     rows = [make_row(1), make_row(2), make_row(3)]
-    rows[0]["messages"][1]["content"][-1]["text"] += "<script>alert(1)</script>"
+    hostile = "[link=javascript:alert(1)]x[/link][/b]</pre><script>alert(1)</script>\x1b]8;;http://evil.example\x07"
+    rows[0]["messages"][1]["content"][-1]["text"] += hostile
+    rows[1]["id"] = "[link=javascript:1]<script>[/b]"
     data = write_dataset(tmp_path / "data_mask", rows)
     arguments = ["--dataset_name", str(data), "--output_dir", str(tmp_path / "run")]
     arguments += ["--model_name_or_path", str(tiny_vlm)]
@@ -44,5 +46,6 @@ def test_the_command_prints_rows_and_writes_a_page(tiny_vlm, tmp_path, capsys):
     assert output.count("trained on") == 2 and "[picture, " in output and "final_answer('red 2')" in output
     page = (tmp_path / "run" / "mask.html").read_text()
     assert page.count("trained on") == 2 and "final_answer(&#x27;red 2&#x27;)" in page
-    assert "<script" not in page and "&lt;script&gt;" in page
+    assert "<script" not in page and page.count("&lt;script&gt;") == 2 and "<a " not in page
+    assert "default-src 'none'" in page and "\x1b]8" not in output + page and "\\u001b]8" in page
     assert not list((tmp_path / "run").glob("checkpoint-*"))

@@ -14,6 +14,7 @@ from t3_agents.models.scripted import ScriptedModel
 from t3_agents.tools.image_generator import ImageGenerator
 from tests.helpers import free_port, wait_for_page
 from tests.helpers.tiny_vlm import turn
+from tests.t3_agents.commands.test_guard import status_of
 
 
 def test_a_question_with_a_picture_is_answered_step_by_step(make_picture):
@@ -59,6 +60,18 @@ def test_the_command_serves_the_app(tiny_vlm, tmp_path):
     process = subprocess.Popen(command, env={**os.environ, "GRADIO_ANALYTICS_ENABLED": "False"})
     try:
         assert b"gradio" in wait_for_page(process, f"http://127.0.0.1:{port}/")
+        for path in (
+            "/",
+            "/config",
+            "/gradio_api/upload",
+            "/gradio_api/queue/join",
+            "/gradio_api/queue/data",
+            "/none",
+        ):
+            for method in ("GET", "POST"):
+                assert status_of(port, method, path) != 403
+                assert status_of(port, method, path, Host="evil.example") == 403
+                assert status_of(port, method, path, Origin="http://evil.example") == 403
     finally:
         process.kill()
         process.wait()

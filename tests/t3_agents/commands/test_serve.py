@@ -153,7 +153,7 @@ class TestChoosing:
         command, name = command_of("vllm", Weights("org/whole"), "0.0.0.0", 77)
         assert " ".join(command).endswith(f"--host 0.0.0.0 --port 77 --served-model-name {SERVED_NAME}")
         command, name = command_of("transformers", Weights("/agent"), "localhost", 1)
-        assert command[3:5] == ["serve", "/agent"] and name == "/agent"
+        assert command[5:7] == ["serve", "/agent"] and name == "/agent"
 
     def test_weights_of_agents_and_controllers(self, tiny_vlm, tmp_path):
         assert weights_of(str(tiny_vlm)) == Weights(str(tiny_vlm))

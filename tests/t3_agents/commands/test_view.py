@@ -67,7 +67,7 @@ def test_the_page_is_served_to_this_machine_alone(served):
     assert answer.headers["Cache-Control"] == "no-store"
     port = urlsplit(served).port
     assert get(served, Host=f"evil.example:{port}")[0].status == 403
-    assert get(served, Host="127.0.0.1")[0].status == 403
+    assert get(served, Origin="https://evil.example")[0].status == 403
     for path in ("/", "/favicon.ico", "/../settings.json", "/%2e%2e/settings.json", urlsplit(served).path + "x"):
         answer, body = get(served, path)
         assert answer.status == 404 and "colour" not in body
