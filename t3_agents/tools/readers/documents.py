@@ -9,6 +9,7 @@ from ...errors import needs_extra
 from ...media import media_type_of
 from .records import READ_SECONDS, Job, Line, Reader
 from .tables import row_text
+from .texts import text_of
 
 
 # What kreuzberg writes before each page: a control sign that is in no text.
@@ -60,8 +61,20 @@ def document_lines(content: str) -> Iterator[Line]:
         header = header or row
 
 
+def read_html(job: Job) -> Iterator[Line]:
+    """A web page in the character set that it declares."""
+    text, notes = text_of(job)
+    yield from notes
+    yield from html_lines(text)
+
+
 def html_lines(page: str) -> Iterator[Line]:
     """Lines of a web page that is at hand as text."""
     with needs_extra("kreuzberg", "tools", "Reading documents"):
         import kreuzberg
-    yield from document_lines(kreuzberg.extract_bytes_sync(page.encode(), "text/html").content)
+    config = kreuzberg.ExtractionConfig(use_cache=False, output_format="markdown")
+    # It decodes as the page declares, which is already done.
+    page = (
+        re.sub(r"(<meta[^>]{1,200}?charset\s*=\s*[\"']?)[\w.:-]+", r"\1utf-8", page[:4096], flags=re.I) + page[4096:]
+    )
+    yield from document_lines(kreuzberg.extract_bytes_sync(page.encode(), "text/html", config=config).content)

@@ -11,7 +11,7 @@ from pathlib import Path
 from ...errors import InputError
 from ...media import PICTURES, ZIPPED, is_picture_type, kind_in_zip, kind_of, media_type_of, suffix_of
 from .containers import read_archive, read_mail
-from .documents import document_reader
+from .documents import document_reader, read_html
 from .media import read_sound, read_video, save_picture
 from .records import UNPACKED_BYTES, Job, Reader, Record
 from .slides import read_slides
@@ -22,7 +22,7 @@ from .texts import is_binary, read_json, read_notebook, read_text, read_xml
 READS = "pdf, docx, xlsx, pptx, odt, epub, csv, json, xml, html, txt, source code, eml, zip, wav, mp3, flac and mp4"
 """What the tool reads, for messages."""
 
-_DOCUMENTS = {"pdf", "docx", "pptx", "html", "htm", "odt", "rtf", "epub", "doc", "xls", "ppt", "ods"}
+_DOCUMENTS = {"pdf", "docx", "pptx", "odt", "rtf", "epub", "doc", "xls", "ppt", "ods"}
 _SOUNDS = {"wav", "mp3", "flac", "ogg"}
 # Sound that only the video reader decodes.
 _FILMED_SOUNDS = {"m4a", "aac", "wma", "opus"}
@@ -63,7 +63,11 @@ def reader_for(job: Job) -> Reader:
         "json": read_json,
         "ipynb": read_notebook,
         "xml": read_xml,
+        "html": read_html,
+        "htm": read_html,
         "eml": partial(read_mail, read=read_inside),
+        "mht": partial(read_mail, read=read_inside),
+        "mhtml": partial(read_mail, read=read_inside),
     }
     return readers.get(suffix, read_text)
 

@@ -11,11 +11,15 @@ import numpy as np
 import openpyxl
 import pytest
 from fpdf import FPDF
+from openpyxl.comments import Comment
+from openpyxl.styles import Color, PatternFill
+from openpyxl.worksheet.formula import ArrayFormula
 from PIL import Image
 from pptx import Presentation
 from pptx.util import Inches
 
 from t3_agents.errors import InputError
+from t3_agents.media import encode_image
 from t3_agents.tools.inspect_file_as_text import InspectFileAsText
 from tests.helpers import broken_files
 
@@ -131,9 +135,118 @@ def test_text_formats(tool, put, name, content, expected):
     assert tool(put(content.encode(), name)) == expected
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
-def test_encodings(tool, put, encoding):
-    assert tool(put("naïve café, 5 €".encode(encoding), "t.txt")) == "naïve café, 5 €"
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "iso2022_jp"])
+def test_encodings_that_show_themselves(tool, put, encoding):
+    words = "東京, 5" if encoding == "iso2022_jp" else "naïve café, 5 €"
+    assert tool(put(words.encode(encoding), "t.txt")) == words
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [
+        ("cp1252", "naïve café, 5 €"),
+        ("cp1252", "20°C ± 1"),
+        ("cp1250", "město,Dvořák,Plzeň,Šťastný"),
+        ("cp1251", "Название,Цена\nХлеб,45"),
+        ("koi8-r", "Мы выехали утром."),
+        ("cp866", "Имя,Город\nИван,Казань"),
+        ("cp1253", "Όνομα,Πόλη\nΜαρία,Πάτρα"),
+        ("cp1254", "Ayşe,İstanbul\nÇağrı,Iğdır"),
+        ("cp1255", "שם,עיר\nדוד,חיפה"),
+        ("cp1256", "الاسم,المدينة\nمحمد,القاهرة"),
+        ("cp932", "商品,価格\nりんご,120"),
+        ("euc-kr", "이름,도시\n김철수,서울"),
+        ("big5", "姓名,城市\n王小明,台北"),
+        ("gb18030", "姓名,城市\n李华,上海"),
+    ],
+)
+@pytest.mark.parametrize("name", ["t.txt", "t.csv"])
+def test_encodings_that_are_found_are_said(tool, put, encoding, words, name):
+    text, _, note = tool(put(words.encode(encoding), name)).rpartition("\n[")
+    assert text.replace('"', "") == words if name == "t.txt" else text.startswith(words[:4])
+    assert "read as" in note and "confidence" in note
+
+
+DECLARED = {
+    "t.html": '<html><head><meta charset="{}"></head><body><p>{}</p></body></html>',
+    "u.html": '<html><head><meta http-equiv="Content-Type" content="text/html; charset={}"></head><p>{}</p></html>',
+    "t.xml": '<?xml version="1.0" encoding="{}"?><a>{}</a>',
+    "t.py": "#!/usr/bin/python\n# -*- coding: {} -*-\nname = '{}'",
+    "t.css": '@charset "{}";\n/* {} */',
+    "t.eml": "Subject: x\nContent-Type: text/plain; charset={}\nContent-Transfer-Encoding: 8bit\n\n{}\n",
+}
+
+
+@pytest.mark.parametrize("name", DECLARED)
+@pytest.mark.parametrize(
+    ("declared", "encoding", "words"),
+    [
+        ("windows-1251", "cp1251", "Да"),
+        ("Shift_JIS", "cp932", "東京"),
+        ("cp-850", "cp850", "Größe"),
+        ("x", "utf-8", "é"),
+    ],
+)
+def test_declared_encodings(tool, put, name, declared, encoding, words):
+    text = tool(put(DECLARED[name].format(declared, words).encode(encoding), name))
+    assert words in text and ("no known character set" in text) == (declared == "x")
+
+
+def test_bytes_that_are_no_text(tool, put):
+    text = tool(put("Malmö,Łódź,Zoë\n".encode() + b"x\xffy", "t.txt"))
+    assert text.startswith("Malmö,Łódź,Zoë\nx�y\n[") and "1 in all" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "question", "expected"),
+    [
+        ('id,address\n7,"Unit 7\nHarbour Road"\n', None, "id,address\n7,Unit 7 Harbour Road"),
+        ("sep=|\na|b\n1|2\n", "1", "a,b\n1,2"),
+        ("Sales 2026\n\nitem;price, net\nLamp;1,50\nDesk;2,50\n", "lamp", 'item,"price, net"\nLamp,"1,50"'),
+        ("Sales;;\nitem;qty;price\nLamp;1;2\n", "lamp", "item,qty,price\nLamp,1,2"),
+        ("year,2025,2025\nplace,Q1,Q2\nOslo,1,2\n", "oslo", "year,2025,2025\nplace,Q1,Q2\nOslo,1,2"),
+        ("name,note\nLamp,big; red\nDesk,old; green\n", "desk", "name,note\nDesk,old; green"),
+    ],
+)
+def test_tables_as_programs_write_them(tool, put, content, question, expected):
+    assert tool(put(content.encode(), "t.csv"), question) == expected
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(1234567890.123, None), (98765432109.87, None), (4006381333931.0, "4006381333931"), (0.1 + 0.2, "0.3")]
+    + [(0.1234567890123456, None), (1e-7, "1e-07"), (2**53 - 1.0, "9007199254740991"), (-5.0, "-5")],
+)
+def test_numbers_in_full(tool, put, tmp_path, number, text):
+    book = openpyxl.Workbook()
+    book.active.append(["number", number])
+    book.save(tmp_path / "n.xlsx")
+    assert tool(put(tmp_path / "n.xlsx")).endswith(f",{text or number}")
+    digits = "1234567890123456789.10"
+    assert tool(put(f'{{"a": {digits}}}'.encode(), "n.json")) == f"a: {digits}"
+
+
+def test_what_a_workbook_shows_beside_its_values(tool, put, tmp_path):
+    book = openpyxl.Workbook()
+    sheet = book.active
+    for row in [["Sales 2026"], ["Region", 2025, None, "change"], [None, "Q1", "Q2"], ["North", 1, 2], [None, 3, 4]]:
+        sheet.append(row)
+    for area in ("A1:D1", "A2:A3", "B2:C2", "A4:A5"):
+        sheet.merge_cells(area)
+    sheet["B4"].fill = sheet["C5"].fill = PatternFill("solid", fgColor="FFFF0000")
+    sheet["B5"].fill = PatternFill("solid", fgColor=Color(theme=4, tint=0.6))
+    sheet["D4"] = ArrayFormula("D4", "=SUM(B4:C4*2)")
+    sheet["D5"].comment = Comment("check with Ann", "Bo")
+    book.create_sheet("Old").sheet_state = "hidden"
+    book["Old"].append(["gone"])
+    book.save(tmp_path / "w.xlsx")
+    path = put(tmp_path / "w.xlsx")
+    labels = "Sheet Sheet:\nRegion,2025,2025,change\nRegion,Q1,Q2"
+    assert tool(path, "How many in the North?") == f"{labels}\nNorth,1,2,=SUM(B4:C4*2)\nNorth,3,4"
+    text = tool(path)
+    assert text.startswith("Sheet Sheet:\nSales 2026\nRegion,") and "Sheet Old (hidden):\ngone" in text
+    assert "2 cells filled red (#FF0000): B4, C5" in text and "1 cells filled blue" in text
+    assert "Comment at D5: check with Ann" in text
 
 
 def test_html(tool, put):
@@ -305,3 +418,18 @@ def test_missing_extra_names_the_extra():
     from t3_agents.errors import MissingExtraError
 
     assert "t3-agents[tools]" in str(MissingExtraError("kreuzberg", "tools", "Reading documents"))
+
+
+def test_mails_in_mails_and_their_words(tool, put):
+    inner = email.message.EmailMessage()
+    inner["Subject"] = "Gate"
+    inner.set_content("Gate B12")
+    inner.add_attachment(b"a;b\n1;2\n", maintype="text", subtype="csv", filename="seats.csv")
+    mail = email.message.EmailMessage()
+    mail["Subject"] = "=?uft-8?q?Caf=C3=A9?="
+    mail.set_content("<p>See below, <b>Ann</b></p>", subtype="html")
+    mail.add_related(encode_image(Image.new("RGB", (8, 8), "red")), maintype="image", subtype="png", cid="<1>")
+    mail.add_attachment(inner)
+    text = tool(put(mail.as_bytes().replace(b'charset="utf-8"', b"charset=utf8mb4"), "m.eml"))
+    for part in ("Subject: Café", "See below, **Ann**", "Gate B12", "seats.csv:\na,b\n1,2", "Picture outputs/m_1.png"):
+        assert part in text
