@@ -12,8 +12,9 @@ from .base import WorkspaceTool
 from .hub_models.shared_models import CONTROLLER, ask, choose_model, hub_model
 from .local.speech import Recognizer, pocketsphinx_recognizer, transcript, whisper_recognizer
 from .local.text import content_words, cut_at_word
+from .ocr import find_words, join_rows
 from .readers.process import read_file
-from .readers.records import Job, Line, Picture, Record
+from .readers.records import Job, Line, Picture, Record, Scan
 
 
 class InspectFileAsText(WorkspaceTool):
@@ -38,6 +39,9 @@ class InspectFileAsText(WorkspaceTool):
 
     max_sound_seconds = 180
     """Sound that is transcribed of one file; pocketsphinx takes about two thirds of a recording's time on one core."""
+
+    max_scanned_pages = 10
+    """Pages without text that are read with OCR, 1 to 3 seconds each."""
 
     max_chars: int = 1500
     max_megabytes: int = 64
@@ -67,18 +71,29 @@ class InspectFileAsText(WorkspaceTool):
         return pocketsphinx_recognizer()
 
     def _lines_of(self, records: list[Record], stem: str) -> Iterator[Line]:
-        room = float(self.max_sound_seconds)
+        room, scanned, unread = float(self.max_sound_seconds), [], []
         for record in records:
             if isinstance(record, Line):
                 yield record
             elif isinstance(record, Picture):
                 saved = self.save_image(decode_image(Path(record.path).read_bytes(), record.caption), stem)
                 yield Line(f"Picture {saved}: {record.caption} (look at it with visualizer)")
+            elif isinstance(record, Scan) and len(scanned) < self.max_scanned_pages:
+                scanned.append(record.place)
+                page = decode_image(Path(record.path).read_bytes(), record.place)
+                yield from map(Line, join_rows(find_words(page)) or [f"({record.place} shows no text)"])
+            elif isinstance(record, Scan):
+                unread.append(record.place)
             elif room <= 0:
                 yield Line(f"[a recording of {record.seconds:.0f} seconds was not transcribed]", is_note=True)
             else:
                 room -= record.seconds
                 yield from transcript(record.path, record.seconds, self.recognizer())
+        if scanned:
+            places = ", ".join(scanned)
+            yield Line(f"[scanned, so read with OCR, which makes mistakes: {places}]", is_note=True)
+        if unread:
+            yield Line(f"[scanned and not read: {len(unread)} more pages, from {unread[0]} on]", is_note=True)
 
 
 class HubInspectFileAsText(InspectFileAsText):

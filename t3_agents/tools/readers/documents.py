@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+from xml.etree import ElementTree
 
 from ...errors import needs_extra
 from ...media import media_type_of
 from .records import READ_SECONDS, Job, Line, Reader
-from .tables import row_text
+from .slides import chart_lines
+from .tables import row_text, table_lines
 from .texts import text_of
 
 
-# What kreuzberg writes before each page: a control sign that is in no text.
-_PAGE = "\x1epage {page_num}\x1e"
+_STRICT = re.compile(rb"http://purl\.oclc\.org/ooxml/(\w+)/(\w+)")
+_COMPATIBILITY = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
 
 
 def document_reader(kind: str) -> Reader:
@@ -22,22 +27,82 @@ def document_reader(kind: str) -> Reader:
     def read(job: Job) -> Iterator[Line]:
         with needs_extra("kreuzberg", "tools", "Reading documents"):
             import kreuzberg
-        # Markdown keeps tables, but takes plain lines of a pdf for headings and joins the lines of a doc.
-        form = "plain" if kind in ("pdf", "doc") else "markdown"
-        pages = kreuzberg.PageConfig(insert_page_markers=True, marker_format=_PAGE) if kind == "pdf" else None
+        # Markdown keeps tables, but joins the lines of a doc.
+        form = "plain" if kind == "doc" else "markdown"
         config = kreuzberg.ExtractionConfig(
-            use_cache=False, disable_ocr=True, output_format=form, pages=pages, extraction_timeout_secs=READ_SECONDS
+            use_cache=False, disable_ocr=True, output_format=form, extraction_timeout_secs=READ_SECONDS
         )
         media_type = media_type_of(f"file.{kind}")
-        content = kreuzberg.extract_file_sync(job.path, mime_type=media_type, config=config).content
-        texts = content.split(_PAGE.format(page_num=1), 1)[-1]
-        for number, page in enumerate(re.split(_PAGE.format(page_num=r"\d+"), texts), 1):
-            # The only page of a document is not numbered.
-            if page is not texts and page.strip():
-                yield Line(f"Page {number}:", is_header=True)
-            yield from document_lines(page)
+        yield from document_lines(kreuzberg.extract_file_sync(job.path, mime_type=media_type, config=config).content)
 
     return read
+
+
+def read_docx(job: Job) -> Iterator[Line]:
+    """Headers, text, text boxes, tables, charts, footnotes and comments of a Word file."""
+    with needs_extra("docx2python", "tools", "Reading Word files"):
+        from docx2python import docx2python
+    with docx2python(job.path) as document:
+        for name in ("header", "body", "footer", "footnotes", "endnotes"):
+            title = "" if name in ("body", "footnotes", "endnotes") else f"{name.title()}: "
+            seen = set()
+            for table in getattr(document, f"{name}_pars"):
+                rows = [[[_words(paragraph) for paragraph in cell] for cell in row] for row in table]
+                if (
+                    any("tbl" in paragraph.lineage for row in table for cell in row for paragraph in cell)
+                    and not title
+                ):
+                    yield from table_lines([[" ".join(filter(None, cell)) for cell in row] for row in rows])
+                    continue
+                for line in (line for row in rows for cell in row for text in cell for line in text.split("\n")):
+                    # Each section has the same header again.
+                    if line.strip() and not (title and line in seen):
+                        seen.add(line)
+                        yield Line(f"{title}{line.strip()}")
+        for quoted, author, _, text in document.comments:
+            yield Line(f"Comment by {author} on {' '.join(quoted.split())!r}: {' '.join(text.split())}")
+    with zipfile.ZipFile(job.path) as archive:
+        names = sorted(archive.namelist())
+        for name in names:
+            if re.fullmatch(r"word/charts/chart\d+\.xml", name):
+                yield from chart_lines(ElementTree.fromstring(archive.read(name)))
+        pictures = sum(name.startswith("word/media/") for name in names)
+    if pictures:
+        yield Line(f"[it holds {pictures} pictures that were not read]", is_note=True)
+
+
+def _words(paragraph: Any) -> str:
+    """Text of a paragraph of docx2python, which marks pictures and notes with `----`."""
+    text = "".join(run.text for run in paragraph.runs)
+    text = re.sub(r"----(?:foot|end)note(\d+)----", r"[\1]", text)
+    text = re.sub(r"----(?:Image alt text---->(.*?)<)?----\S*?----|----\S+?----", r" \1 ", text, flags=re.DOTALL)
+    return re.sub(r"^\s*--\t", "- ", text).strip()
+
+
+def transitional(job: Job) -> Job:
+    """An office file with one form of everything, the names of which readers know.
+
+    Strict files (ISO 29500) have other namespaces; text boxes stand there a second time, for older programs.
+    """
+    with needs_extra("lxml", "tools", "Reading office files"):
+        from lxml import etree
+    path = job.new_file(".zip")
+    with zipfile.ZipFile(job.path) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as target:
+        for entry in source.infolist():
+            data = source.read(entry)
+            if entry.filename.endswith((".xml", ".rels")):
+                data = re.sub(
+                    rb"http://purl\.oclc\.org/ooxml/(\w+)/(\w+)",
+                    rb"http://schemas.openxmlformats.org/\1/2006/\2",
+                    data,
+                )
+            if b"Fallback>" in data and entry.filename.endswith(".xml"):
+                root = etree.fromstring(data)
+                for element in [*root.iter(f"{_COMPATIBILITY}Fallback")]:
+                    element.getparent().remove(element)
+                data = etree.tostring(root)
+            target.writestr(entry.filename, data)
+    return replace(job, path=str(path))
 
 
 def document_lines(content: str) -> Iterator[Line]:

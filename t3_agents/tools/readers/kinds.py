@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import mmap
+import re
 import zipfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from ...errors import InputError
-from ...media import PICTURES, ZIPPED, is_picture_type, kind_in_zip, kind_of, media_type_of, suffix_of
+from ...media import ENCRYPTED, PICTURES, ZIPPED, is_picture_type, kind_in_zip, kind_of, media_type_of, suffix_of
 from .containers import read_archive, read_mail
-from .documents import document_reader, read_html
+from .documents import document_reader, read_docx, read_html, transitional
 from .media import read_sound, read_video, save_picture
-from .records import UNPACKED_BYTES, Job, Reader, Record
+from .pdf import read_pdf
+from .records import UNPACKED_BYTES, Job, Line, Reader, Record
 from .slides import read_slides
-from .tables import read_csv, read_workbook
+from .tables import read_csv, read_workbook, read_xml_workbook
 from .texts import is_binary, read_json, read_notebook, read_text, read_xml
 
 
@@ -23,6 +25,7 @@ READS = "pdf, docx, xlsx, pptx, odt, epub, csv, json, xml, html, txt, source cod
 """What the tool reads, for messages."""
 
 _DOCUMENTS = {"pdf", "docx", "pptx", "odt", "rtf", "epub", "doc", "xls", "ppt", "ods"}
+_OFFICE = {"pdf", "docx", "xlsx", "pptx", "zip", "epub", "odt", "ods", "odp", "doc", "xls", "ppt"}
 _SOUNDS = {"wav", "mp3", "flac", "ogg"}
 # Sound that only the video reader decodes.
 _FILMED_SOUNDS = {"m4a", "aac", "wma", "opus"}
@@ -40,10 +43,16 @@ def reader_for(job: Job) -> Reader:
         start = stream.read(4096)
     if is_picture(name, start):
         raise InputError(f"{name} is a picture: use visualizer(image_path, question).")
-    kind = kind_of(start)
-    if kind in ("pdf", "rtf"):
+    kind = kind_of(start, suffix)
+    if kind == "pdf":
+        return partial(read_pdf, read=read_inside)
+    if kind == "rtf":
         return document_reader(kind)
-    if kind == "zip":
+    if kind in ("sevenzip", "rar"):
+        raise InputError(
+            f"{name} is a {suffix or kind} archive, which this tool cannot unpack: attach its files, or a zip."
+        )
+    if kind == "zip" or (suffix in _OFFICE or is_binary(start)) and zipfile.is_zipfile(job.path):
         return _zip_reader(job, suffix)
     if kind == "ole":
         return _compound_reader(job, suffix)
@@ -51,8 +60,10 @@ def reader_for(job: Job) -> Reader:
         return read_sound
     if kind in _VIDEOS or suffix in _VIDEOS | _FILMED_SOUNDS:
         return read_video
-    if suffix in ("pdf", "docx", "xlsx", "pptx", "zip", "epub", "odt", "ods", "odp", "doc", "xls", "ppt"):
+    if suffix in _OFFICE and (is_binary(start) or not _is_other_text(start)):
         raise InputError(f"{name} is no {suffix} file inside: it is damaged or has the wrong extension.")
+    if suffix in _OFFICE:
+        return _other_text(suffix, start)
     if is_binary(start):
         raise InputError(f"{name} is a binary file of unknown kind; this tool reads {READS}.")
     if suffix in _DOCUMENTS:
@@ -70,6 +81,29 @@ def reader_for(job: Job) -> Reader:
         "mhtml": partial(read_mail, read=read_inside),
     }
     return readers.get(suffix, read_text)
+
+
+def _is_other_text(start: bytes) -> bool:
+    """Whether a file under the name of an office document is a page, or a table as text."""
+    return re.search(rb"<(?:!doctype|\?xml|html|table|body|head)\b|\n.*[\t;,]", start, re.IGNORECASE) is not None
+
+
+def _other_text(suffix: str, start: bytes) -> Reader:
+    """A reader for what programs export under the name of an office document, and a note on what it is."""
+    if b"urn:schemas-microsoft-com:office:spreadsheet" in start:
+        what, read = "XML", read_xml_workbook
+    elif re.search(rb"<(?:!doctype html|html|table|body|head)\b", start, re.IGNORECASE):
+        what, read = "HTML", read_html
+    elif start.lstrip(b"\xef\xbb\xbf \r\n").startswith(b"<?xml"):
+        what, read = "XML", read_xml
+    else:
+        what, read = "text", read_csv if suffix in ("xls", "xlsx", "ods") else read_text
+
+    def reader(job: Job) -> Iterator[Record]:
+        yield from read(job)
+        yield Line(f"[{job.name} holds {what}, not {suffix}, and was read as such]", is_note=True)
+
+    return reader
 
 
 def read_inside(job: Job) -> Iterator[Record]:
@@ -93,8 +127,11 @@ def _zip_reader(job: Job, suffix: str) -> Reader:
         with zipfile.ZipFile(job.path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
             kind = kind_in_zip(archive)
+            manifest = archive.read("META-INF/manifest.xml") if "META-INF/manifest.xml" in archive.namelist() else b""
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError):
         raise InputError(f"{job.name} is damaged: it is no complete {suffix or 'zip'} file.") from None
+    if b"encryption-data" in manifest:
+        raise InputError(f"{job.name} is protected with a password: ask for a copy without one.")
     if kind == "opendocument":
         raise InputError(f"{job.name} is an OpenDocument file of a kind that this tool does not read: save it as pdf.")
     if kind == "zip":
@@ -104,15 +141,16 @@ def _zip_reader(job: Job, suffix: str) -> Reader:
     if unpacked > UNPACKED_BYTES:
         limit = UNPACKED_BYTES // 2**20
         raise InputError(f"{job.name} unpacks to {unpacked / 2**20:.0f} MB, more than the {limit} MB allowed.")
-    return {"xlsx": read_workbook, "pptx": read_slides}.get(kind) or document_reader(kind)
+    office = {"xlsx": read_workbook, "pptx": read_slides, "docx": read_docx}.get(kind)
+    return (lambda job: office(transitional(job))) if office else document_reader(kind)
 
 
 def _compound_reader(job: Job, suffix: str) -> Reader:
     """Files of older office programs, and newer ones with a password, which are kept in the same container."""
     with open(job.path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if content.find("EncryptedPackage".encode("utf-16-le")) >= 0:
+        if content.find(ENCRYPTED) >= 0:
             raise InputError(f"{job.name} is protected with a password: ask for a copy without one.")
-        inside = {"WordDocument": "doc", "Workbook": "xls", "PowerPoint Document": "ppt"}
+        inside = {"WordDocument": "doc", "Workbook": "xls", "PowerPoint Document": "ppt", "__substg1.0_": "msg"}
         kinds = [kind for stream_name, kind in inside.items() if content.find(stream_name.encode("utf-16-le")) >= 0]
     if not kinds and suffix in _DOCUMENTS:
         raise InputError(f"{job.name} is no {suffix} file inside: it is damaged or has the wrong extension.")

@@ -28,7 +28,7 @@ def read_sound(job: Job) -> Iterator[Record]:
     with soundfile.SoundFile(job.path) as sound:
         rate = sound.samplerate
         blocks = sound.blocks(_BLOCK_SECONDS * rate, dtype="float32", always_2d=True)
-        yield _save_sound(job, (resample(block.mean(axis=1), rate) for block in blocks), sound.frames / rate)
+        yield _save_sound(job, (resample(mixed(block), rate) for block in blocks), sound.frames / rate)
 
 
 def read_video(job: Job) -> Iterator[Record]:
@@ -40,7 +40,14 @@ def read_video(job: Job) -> Iterator[Record]:
         if film.streams.video:
             stream = film.streams.video[0]
             rate = f", {float(stream.average_rate):.3g} frames a second" if stream.average_rate else ""
-            yield Line(f"Video: {seconds:.1f} seconds, {stream.width} x {stream.height} pixels{rate}.")
+            stream.thread_type = "AUTO"
+            try:
+                first = next(film.decode(stream), None)
+            except av.FFmpegError:
+                first = None
+            turned = first is not None and first.rotation % 180 != 0
+            width, height = (stream.height, stream.width) if turned else (stream.width, stream.height)
+            yield Line(f"Video: {seconds:.1f} seconds, {width} x {height} pixels{rate}.")
             yield from _frames(job, film, stream, seconds)
         if not film.streams.audio:
             yield Line("It has no sound.")
@@ -54,7 +61,6 @@ def _frames(job: Job, film: Any, stream: Any, seconds: float) -> Iterator[Record
     """Frames at even distances; one that cannot be decoded is left out."""
     import av
 
-    stream.thread_type = "AUTO"
     last = -1.0
     for number in range(_FRAMES):
         wanted = seconds * (number + 0.5) / _FRAMES
@@ -65,7 +71,9 @@ def _frames(job: Job, film: Any, stream: Any, seconds: float) -> Iterator[Record
             continue
         if (frame.time or 0) > last:
             last = frame.time or 0
-            yield save_picture(job, frame.to_image(), f"frame at {clock(last)}")
+            # Phones write pictures as the sensor lies, and how to turn them.
+            image = frame.to_image().rotate(frame.rotation, expand=True)
+            yield save_picture(job, image, f"frame at {clock(last)}")
     if last < 0:
         yield Line("No frame of it can be decoded.")
 
@@ -75,13 +83,26 @@ def _film_sound(film: Any) -> Iterator[Any]:
     import av
     import numpy as np
 
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+    block = _BLOCK_SECONDS * SAMPLE_RATE
+    resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE, frame_size=block)
     try:
-        for frame in film.decode(film.streams.audio[0]):
+        for frame in [*film.decode(film.streams.audio[0]), None]:
             for part in resampler.resample(frame):
-                yield part.to_ndarray().reshape(-1).astype(np.float32)
+                yield mixed(part.to_ndarray().T).astype(np.float32)
     except av.FFmpegError:
         return
+
+
+def mixed(samples: Any) -> Any:
+    """One channel of several. In opposite phase they cancel each other, then the loudest counts.
+
+    Args:
+        samples (`array`): by time and channel.
+    """
+    import numpy as np
+
+    mean, loudness = samples.mean(axis=1), np.square(samples).mean(axis=0)
+    return mean if np.square(mean).mean() > 0.05 * loudness.max() else samples[:, int(loudness.argmax())]
 
 
 def _save_sound(job: Job, blocks: Iterable[Any], seconds: float) -> Sound:

@@ -58,6 +58,18 @@ class Picture(NamedTuple):
     caption: str
 
 
+class Scan(NamedTuple):
+    """A page that is a picture: its text is read by the tool, in its own process.
+
+    Args:
+        path (`str`): where its PNG lies in the scratch folder.
+        place (`str`): which page it is.
+    """
+
+    path: str
+    place: str
+
+
 class Sound(NamedTuple):
     """The sound of a file, decoded.
 
@@ -70,9 +82,9 @@ class Sound(NamedTuple):
     seconds: float
 
 
-Record = Line | Picture | Sound
+Record = Line | Picture | Scan | Sound
 
-_KINDS = {kind.__name__: kind for kind in (Line, Picture, Sound)}
+_KINDS = {kind.__name__: kind for kind in (Line, Picture, Scan, Sound)}
 
 
 def to_json(record: Record) -> str:

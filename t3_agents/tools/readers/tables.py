@@ -134,6 +134,20 @@ def read_workbook(job: Job) -> Iterator[Line]:
                 yield from _remarks(ElementTree.fromstring(archive.read(name)))
 
 
+def read_xml_workbook(job: Job) -> Iterator[Line]:
+    """All sheets of a workbook in Excel's XML of 2003."""
+    office = "{urn:schemas-microsoft-com:office:spreadsheet}"
+    for sheet in ElementTree.parse(job.path).iter(f"{office}Worksheet"):
+        rows = []
+        for row in sheet.iter(f"{office}Row"):
+            cells: list[str] = []
+            for cell in row.iter(f"{office}Cell"):
+                cells += [""] * (min(int(cell.get(f"{office}Index", 0)), _MAX_COLUMNS) - len(cells) - 1)
+                cells.append(" ".join("".join(data.itertext()) for data in cell.iter(f"{office}Data")))
+            rows.append(cells)
+        yield from table_lines(rows, f"Sheet {sheet.get(f'{office}Name')}:")
+
+
 def _remarks(part: Element) -> Iterator[Line]:
     """Comments with their cells, and the paragraphs of text boxes."""
     for element in part.iter():
