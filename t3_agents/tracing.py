@@ -8,7 +8,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,27 +93,35 @@ def _redactor() -> Redactor:
 
 
 @contextmanager
-def span(kind: str, name: str, attributes: dict[str, Any] | None = None) -> Iterator[Span]:
+def span(kind: str, name: str, attributes: dict[str, Any] | None = None, is_leaf: bool = False) -> Iterator[Span]:
     """A span around a block, below the one that this thread is in; an exception is recorded in it.
 
     Args:
         kind (`str`): `AGENT`, `CHAIN` or `LLM`.
         name (`str`): its name.
         attributes (`dict`, *optional*): what is known at its start.
+        is_leaf (`bool`, *optional*, defaults to `False`): no span comes below it, so that the block may be one of a
+            generator that hands out values in between.
     """
     provider = _provider
     if provider is None:
         yield Span()
         return
-    with provider.get_tracer("t3_agents").start_as_current_span(name) as recording:
+    tracer = provider.get_tracer("t3_agents")
+    with nullcontext(tracer.start_span(name)) if is_leaf else tracer.start_as_current_span(name) as recording:
         opened = Span(recording)
         opened.set({KIND: kind, **(attributes or {})})
-        yield opened
+        if not is_leaf:
+            yield opened
+            return
+        with recording:  # its end, and the exception that ended it
+            yield opened
 
 
 def model_call(model_id: str | None, settings: dict[str, Any]) -> Any:
     """The span of a model call; [`record_usage`] adds what is known at its end."""
-    return span("LLM", "generate", {MODEL: model_id, PARAMETERS: json.dumps(settings, default=str)})
+    about = {MODEL: model_id, PARAMETERS: json.dumps(settings, default=str)}
+    return span("LLM", "generate", about, is_leaf=True)
 
 
 def record_usage(

@@ -126,7 +126,7 @@ def render_messages(
     def say(role: str, images: int, text: str) -> None:
         content = [{"type": "image"} for _ in range(images)] + [{"type": "text", "text": text}]
         if messages and messages[-1]["role"] == role:
-            messages[-1]["content"] += content
+            add_parts(messages[-1]["content"], content)
         else:
             messages.append({"role": role, "content": content})
 
@@ -144,6 +144,17 @@ def render_messages(
         elif not step.is_final:
             say("user", len(step.images), step.observation_text())
     return messages
+
+
+def add_parts(parts: list[dict[str, Any]], more: Sequence[dict[str, Any]]) -> None:
+    """Add parts to a message of the same role. Texts that meet are joined with a line break: a chat template writes
+    one behind the other, so that `12` and `3 apples` would be read as `123 apples`."""
+    for part in more:
+        if parts and part["type"] == parts[-1]["type"] == "text":
+            texts = [parts[-1]["text"], part["text"]]
+            parts[-1] = {"type": "text", "text": "\n".join(text for text in texts if text)}
+        else:
+            parts.append(part)
 
 
 def parse_turn(text: str, tags: tuple[str, str] = (CODE_OPEN, CODE_CLOSE)) -> tuple[str, str, int]:

@@ -17,7 +17,7 @@ from smolagents import CodeAgent, Tool
 from smolagents.agents import ActionOutput, LogLevel
 from smolagents.local_python_executor import CodeOutput, PythonExecutor
 from smolagents.memory import ActionStep, FinalAnswerStep, PlanningStep, ToolCall
-from smolagents.models import ChatMessage, Model, agglomerate_stream_deltas
+from smolagents.models import ChatMessage, ChatMessageStreamDelta, Model, agglomerate_stream_deltas
 from smolagents.utils import AgentError, AgentExecutionError, AgentGenerationError, AgentParsingError
 
 from .. import tracing
@@ -124,7 +124,11 @@ class TaskAgent(CodeAgent):
     # The run
 
     def run_task(
-        self, task: Task, workspace: Workspace | None = None, on_step: Callable[[Step], None] | None = None
+        self,
+        task: Task,
+        workspace: Workspace | None = None,
+        on_step: Callable[[Step], None] | None = None,
+        on_text: Callable[[str], None] | None = None,
     ) -> Trajectory:
         """Solve a task and return the record of the run.
 
@@ -133,6 +137,8 @@ class TaskAgent(CodeAgent):
             workspace ([`Workspace`], *optional*): where files and results go; a temporary folder of this run by
             default.
             on_step (`Callable`, *optional*): called with every finished [`Step`].
+            on_text (`Callable`, *optional*): called with the words of a turn as they come, where the model has
+                `generate_stream`.
 
         Returns:
             [`Trajectory`]: with `answer` set when the controller gave one, else with the limit in `end_reason`.
@@ -147,6 +153,10 @@ class TaskAgent(CodeAgent):
             self.workspace.add(file)
         pictures = [file.open_image() for file in task.images]
         self.state, self._attachments, self._answer_at_limit = {}, task.images, False
+        streamed, self.stream_outputs = (
+            self.stream_outputs,
+            self.stream_outputs or (on_text is not None and hasattr(self.model, "generate_stream")),
+        )
         self._started, answer = time.monotonic(), None
         try:
             about = {tracing.INPUT: task.query}
@@ -159,9 +169,11 @@ class TaskAgent(CodeAgent):
                         answer = "" if item.output is None else str(item.output)
                     elif isinstance(item, ActionStep) and on_step and self.end_reason == "answer":
                         on_step(self.steps[-1])
+                    elif isinstance(item, ChatMessageStreamDelta) and on_text and item.content:
+                        on_text(item.content)
                 span.set({tracing.OUTPUT: answer})
         finally:
-            self._attachments, self._answer_at_limit = (), True
+            self._attachments, self._answer_at_limit, self.stream_outputs = (), True, streamed
             self.cleanup()
         return Trajectory(
             task=task,
@@ -280,11 +292,14 @@ class TaskAgent(CodeAgent):
         try:
             if not self.stream_outputs:
                 return self.model.generate(messages, stop_sequences=stop_sequences)
-            deltas = []
-            for delta in self.model.generate_stream(messages, stop_sequences=stop_sequences):
+            deltas, stream = [], self.model.generate_stream(messages, stop_sequences=stop_sequences)
+            while True:
+                try:
+                    delta = next(stream)
+                except StopIteration as end:  # this package's models return the turn with the ids of its tokens
+                    return end.value or agglomerate_stream_deltas(deltas)
                 deltas.append(delta)
                 yield delta
-            return agglomerate_stream_deltas(deltas)
         except InputError:  # the conversation is too long, say: a sentence for the person at the keyboard
             raise
         except InterruptedTurn as error:  # ends the step; the limit that was reached ends the run

@@ -7,6 +7,7 @@ model produced are known they stand in for its text.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from PIL import Image
 
 from ..errors import InputError
 from ..storage import sha256_of
+from ..turns import add_parts
 from .families import NUMBER_MARKS, picture_marks, rows_of_pictures
 
 
@@ -89,6 +91,7 @@ class ChatEncoder:
         images: Sequence[Image.Image] = (),
         output_ids: Sequence[Sequence[int] | None] | None = None,
         add_generation_prompt: bool = False,
+        tools: Sequence[dict[str, Any]] = (),
     ) -> Conversation:
         """Tokenize a conversation.
 
@@ -98,11 +101,17 @@ class ChatEncoder:
             output_ids (`Sequence`, *optional*): per assistant turn the ids that a model produced, or `None` for those
                 known as text.
             add_generation_prompt (`bool`, *optional*, defaults to `False`): end with the opening of an assistant turn.
+            tools (`Sequence[dict]`, *optional*): JSON schemas of functions, for the template.
 
         Raises:
             InputError: when placeholders and pictures differ in number, `output_ids` and assistant turns do, or the
-                template is not prefix-stable.
+                template is not prefix-stable or has no place for tools.
         """
+        if tools and "tools" not in self.processor.chat_template:
+            raise InputError(
+                f"The chat template of {type(self.processor).__name__} has no place for tools: use a code agent."
+            )
+        render = functools.partial(self._render, **({"tools": list(tools)} if tools else {}))
         messages = [self._clean(message) for message in messages]
         placeholders = sum(part["type"] == "image" for message in messages for part in message["content"])
         if placeholders != len(images):
@@ -117,14 +126,14 @@ class ChatEncoder:
         remaining = iter(images)
         done = ""
         for number, index in enumerate(turns):
-            before = self._render(messages[:index], add_generation_prompt=True)
-            after = self._render(messages[: index + 1])
+            before = render(messages[:index], add_generation_prompt=True)
+            after = render(messages[: index + 1])
             self._check_appended(done, before)
             self._check_appended(before, after)
             self._add_read(conversation, before[len(done) :], remaining)
             self._add_written(conversation, after[len(before) :], output_ids[number] if output_ids else None)
             done = after
-        whole = self._render(messages, add_generation_prompt=add_generation_prompt)
+        whole = render(messages, add_generation_prompt=add_generation_prompt)
         self._check_appended(done, whole)
         self._add_read(conversation, whole[len(done) :], remaining)
         if len(conversation.image_spans) != len(images):
@@ -223,17 +232,20 @@ class ChatEncoder:
             ids = [*self._tokenize(f"{number}".join(NUMBER_MARKS)), *ids[ids.index(end) + 1 :]]
         return ids
 
-    def _render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
+    def _render(self, messages: Sequence[Message], add_generation_prompt: bool = False, **settings: Any) -> str:
         if not messages and not add_generation_prompt:
             return ""
         return self.processor.apply_chat_template(
-            list(messages), add_generation_prompt=add_generation_prompt, tokenize=False
+            list(messages), add_generation_prompt=add_generation_prompt, tokenize=False, **settings
         )
 
     def _clean(self, message: Message) -> Message:
         """Plain parts, with control tokens in words made harmless: a file's text must not open a turn or a picture."""
         content = message["content"]
         parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        if message["role"] != "assistant":  # what was written stays as it is
+            given, parts = parts, []
+            add_parts(parts, given)
         return {
             "role": message["role"],
             "content": [

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import Image
-from smolagents.models import ChatMessage, MessageRole, Model
-from smolagents.monitoring import TokenUsage
+from smolagents.models import ChatMessage, ChatMessageStreamDelta, MessageRole, Model, get_tool_json_schema
 
-from ..errors import InputError
 from ..tracing import model_call, record_usage
+from ..turns import add_parts
+
+
+Turn = Generator[ChatMessageStreamDelta, None, ChatMessage]
+"""Gives the words of a turn as they come, the last ones with the tokens that were used, and returns the whole."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Generation:
 
 
 class TextModel(Model):
-    """A smolagents model that writes plain text turns, for code agents.
+    """A smolagents model that writes turns, at once or word by word.
 
     Args:
         model_id (`str`, *optional*): name for records and logs.
@@ -44,53 +47,100 @@ class TextModel(Model):
 
     def __init__(self, model_id: str | None = None, **generation: Any):
         super().__init__(model_id=model_id)
-        self.generation = generation
+        self.generation = _named(generation)
 
     @abstractmethod
     def write(
-        self, messages: list[ChatMessage | dict], stop_sequences: list[str], settings: dict[str, Any]
-    ) -> tuple[str, TokenUsage, Generation | None]:
-        """The text of the next turn up to the first stop sequence, what was used, and the ids where they are known.
+        self,
+        messages: list[ChatMessage | dict],
+        stop_sequences: list[str],
+        settings: dict[str, Any],
+        is_streamed: bool,
+    ) -> Turn:
+        """The next turn, without its stop sequence.
 
         Args:
             messages (`list[ChatMessage]`), stop_sequences (`list[str]`): as in [`~TextModel.generate`].
-            settings (`dict`): of this call.
+            settings (`dict`): of this call; also `response_format` and `tools` (JSON schemas), where they are given.
+            is_streamed (`bool`): whether somebody waits for the words.
         """
 
-    def generate(
-        self,
-        messages: list[ChatMessage | dict],
-        stop_sequences: list[str] | None = None,
-        response_format: dict[str, str] | None = None,
-        tools_to_call_from: list[Any] | None = None,
-        **kwargs: Any,
-    ) -> ChatMessage:
-        """Write the next turn.
+    def generate(self, messages: list[ChatMessage | dict], *args: Any, **kwargs: Any) -> ChatMessage:
+        """Write the next turn; arguments and errors are those of [`~TextModel.generate_stream`].
+
+        Returns:
+            `ChatMessage`: `content` without the stop sequence, as smolagents expects; `raw` is a [`Generation`] with
+                the whole turn and its ids where the model runs here.
+        """
+        turn = self._turn(messages, *args, **kwargs, is_streamed=False)
+        while True:
+            try:
+                next(turn)
+            except StopIteration as end:
+                return end.value
+
+    def generate_stream(self, messages: list[ChatMessage | dict], *args: Any, **kwargs: Any) -> Turn:
+        """Write the next turn word by word. Closing the generator ends it.
 
         Args:
             messages (`list[ChatMessage]`): the conversation; content parts `{"type": "image", "image": PIL image}` are
                 seen.
             stop_sequences (`list[str]`, *optional*): strings that end the turn.
-            kwargs: generation settings for this call.
+            response_format (`dict`, *optional*): the form of the turn, such as a JSON schema, where the model knows
+                structured outputs.
+            tools_to_call_from (`list[Tool]`, *optional*): tools that the chat template shows to the model. Calls that
+                stand in the text are found by `parse_tool_calls`.
+            kwargs: generation settings for this call; `max_tokens` stands for `max_new_tokens`.
+
+        Yields:
+            `ChatMessageStreamDelta`: some words or a part of a tool call; the last one with the tokens that were used.
 
         Returns:
-            `ChatMessage`: `content` without the stop sequence, as smolagents expects; `raw` is a [`Generation`] with
-                the whole turn and its ids where the model runs here.
+            `ChatMessage`: what [`~TextModel.generate`] returns.
 
         Raises:
-            InputError: when structured output or tool calls are asked for, the context is full, or the model cannot be
-                used; the message says why.
+            InputError: when the model knows no structured outputs or its template no tools, the context is full, or
+                the model cannot be used; the message says why.
             InterruptedTurn: when the run in this thread is cancelled or out of time, see [`interruptible`].
         """
-        if response_format or tools_to_call_from:
-            name = type(self).__name__
-            raise InputError(f"{name} writes plain text turns: use it with code agents, without structured outputs.")
-        settings = {**self.generation, **kwargs}
+        return self._turn(messages, *args, **kwargs, is_streamed=True)
+
+    def _turn(
+        self,
+        messages: list[ChatMessage | dict],
+        stop_sequences: list[str] | None = None,
+        response_format: dict[str, str] | None = None,
+        tools_to_call_from: list[Any] | None = None,
+        *,
+        is_streamed: bool,
+        **kwargs: Any,
+    ) -> Turn:
+        settings = {**self.generation, **_named(kwargs)}
+        if response_format:
+            settings["response_format"] = response_format
+        if tools_to_call_from:
+            settings["tools"] = [get_tool_json_schema(tool) for tool in tools_to_call_from]
         with model_call(self.model_id, settings) as span:
-            text, usage, raw = self.write(messages, stop_sequences or [], settings)
-            together = (raw.cached_tokens, raw.batch_size) if raw else ()
-            record_usage(span, raw.text if raw else text, usage.input_tokens, usage.output_tokens, *together)
-        return ChatMessage(role=MessageRole.ASSISTANT, content=text, raw=raw, token_usage=usage)
+            message = yield from self.write(messages, stop_sequences or [], settings, is_streamed)
+            raw, usage = message.raw, message.token_usage
+            text, together = (raw.text, (raw.cached_tokens, raw.batch_size)) if raw else (message.content, ())
+            record_usage(span, text, usage.input_tokens, usage.output_tokens, *together)
+        return message
+
+
+def _named(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings by the names of transformers; `max_tokens` is the protocol's."""
+    return {"max_new_tokens" if name == "max_tokens" else name: value for name, value in settings.items()}
+
+
+def shown_before_stop(text: str, strings: Sequence[str]) -> str:
+    """What may be shown of a turn that is being written: up to its first stop string, or to what may begin one."""
+    places = [place for string in strings if (place := text.find(string)) >= 0]
+    if places:
+        return text[: min(places)]
+    longest = min(len(text), max((len(string) for string in strings), default=1) - 1)
+    sizes = (size for size in range(longest, 0, -1) if any(s.startswith(text[-size:]) for s in strings))
+    return text[: len(text) - next(sizes, 0)]
 
 
 def to_chat(
@@ -126,7 +176,7 @@ def split_messages(
         role, parts = role_and_parts(message)
         images += [part["image"] for part in parts if part["type"] == "image"]
         if plain and plain[-1]["role"] == role:
-            plain[-1]["content"] += parts
+            add_parts(plain[-1]["content"], parts)
             continue
         plain.append({"role": role, "content": parts})
         if role == "assistant":
@@ -161,7 +211,7 @@ def wire_messages(
             for part in parts
         ]
         if wired and wired[-1]["role"] == role:
-            wired[-1]["content"] += parts
+            add_parts(wired[-1]["content"], parts)
         else:
             wired.append({"role": role, "content": parts})
     return wired

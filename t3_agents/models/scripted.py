@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from smolagents.models import ChatMessage
+from smolagents.models import ChatMessage, ChatMessageStreamDelta, MessageRole
 from smolagents.monitoring import TokenUsage
 
 from ..errors import InputError
-from .messages import TextModel
+from .messages import TextModel, Turn
 
 
 class ScriptedModel(TextModel):
@@ -27,9 +27,15 @@ class ScriptedModel(TextModel):
         self.position = 0
 
     def write(
-        self, messages: list[ChatMessage | dict], stop_sequences: list[str], settings: dict[str, Any]
-    ) -> tuple[str, TokenUsage, None]:
+        self,
+        messages: list[ChatMessage | dict],
+        stop_sequences: list[str],
+        settings: dict[str, Any],
+        is_streamed: bool,
+    ) -> Turn:
         if self.position >= len(self.outputs):
             raise InputError(f"The script has {len(self.outputs)} turns and was asked for one more.")
         self.position += 1
-        return self.outputs[self.position - 1], TokenUsage(0, 0), None
+        text, usage = self.outputs[self.position - 1], TokenUsage(0, 0)
+        yield ChatMessageStreamDelta(content=text, token_usage=usage)
+        return ChatMessage(role=MessageRole.ASSISTANT, content=text, token_usage=usage)

@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from smolagents.models import ChatMessage, remove_content_after_stop_sequences
+from smolagents.models import (
+    ChatMessage,
+    ChatMessageStreamDelta,
+    MessageRole,
+    remove_content_after_stop_sequences,
+)
 from smolagents.monitoring import TokenUsage
 
 from ..errors import InputError
@@ -17,7 +22,7 @@ from .embedded import EMBEDDED, embedded_controller
 from .encoding import ChatEncoder
 from .engine.engine import Engine
 from .engine.request import Request
-from .messages import Generation, TextModel, split_messages
+from .messages import Generation, TextModel, Turn, shown_before_stop, split_messages
 
 
 class VLMModel(TextModel):
@@ -129,16 +134,43 @@ class VLMModel(TextModel):
             raise InputError(f"The chat template of `{name}` cannot be used: {error.message}") from error
 
     def write(
-        self, messages: list[ChatMessage | dict], stop_sequences: list[str], settings: dict[str, Any]
-    ) -> tuple[str, TokenUsage, Generation]:
+        self,
+        messages: list[ChatMessage | dict],
+        stop_sequences: list[str],
+        settings: dict[str, Any],
+        is_streamed: bool,
+    ) -> Turn:
+        if "response_format" in settings:
+            raise InputError(
+                "VLMModel writes plain text turns: leave out structured outputs, or run the model behind a server "
+                "and use ServerModel."
+            )
+        settings = dict(settings)
+        tools, _ = settings.pop("tools", ()), settings.pop("tool_choice", None)
         plain, images, output_ids = split_messages(messages)
-        conversation = self.encoder.encode(plain, images, output_ids, add_generation_prompt=True)
+        conversation = self.encoder.encode(plain, images, output_ids, add_generation_prompt=True, tools=tools)
         request = Request(conversation, tuple(stop_sequences), settings, current_interruption())
-        produced = self.engine.generate(request)
+        shown = 0
+        for ids in self.engine.stream(request) if is_streamed else ():
+            # The end of the text may be half of a character, or of a stop string.
+            text = shown_before_stop(self.encoder.decode(ids).rstrip("\ufffd"), stop_sequences)
+            if len(text) > shown:
+                yield ChatMessageStreamDelta(content=text[shown:])
+                shown = len(text)
+        produced = request.output_ids if is_streamed else self.engine.generate(request)
         text, read = self.encoder.decode(produced), tuple(conversation.ids)
+        content = remove_content_after_stop_sequences(text, stop_sequences)
         usage = TokenUsage(input_tokens=len(read), output_tokens=len(produced))
+        yield ChatMessageStreamDelta(content=content[shown:], token_usage=usage)
         raw = Generation(text, tuple(produced), read, request.cached_tokens, request.batch_size)
-        return remove_content_after_stop_sequences(text, stop_sequences), usage, raw
+        return ChatMessage(role=MessageRole.ASSISTANT, content=content, raw=raw, token_usage=usage)
+
+    def to_dict(self) -> dict[str, Any]:
+        """
+        Raises:
+            InputError: always: a dictionary cannot hold weights.
+        """
+        raise InputError("A VLMModel is saved with its weights: use `save_pretrained` and `from_pretrained`.")
 
     def save_pretrained(self, folder: str | Path) -> dict[str, Any]:
         """Write weights and processor.

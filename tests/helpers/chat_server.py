@@ -14,7 +14,7 @@ class ChatServer(ThreadingHTTPServer):
     """Says the given turns; use it as a context manager.
 
     Args:
-        turns (`Sequence`): texts, or functions of the request that give them.
+        turns (`Sequence`): texts, lists of tool calls, or functions of the request that give texts.
         failures (`Sequence[tuple[int, str]]`): status and message of what is sent before the first turn.
         models (`Sequence[str]`): names that it lists.
         pause (`float`): seconds after each piece of a turn that is streamed.
@@ -63,6 +63,8 @@ class Handler(BaseHTTPRequestHandler):
             self._stream([{"error": "no attribute get_vocab"}])
         else:
             turn = self.server.turns.pop(0)
+            if isinstance(turn, list):
+                return self._stream([{"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]} for call in turn])
             self._say(turn if isinstance(turn, str) else turn(request), bool(request.get("stream")))
 
     def _say(self, text: str, stream: bool) -> None:

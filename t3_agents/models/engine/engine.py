@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from t3_agents.errors import InputError
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.02
+"""How often a stream looks for new tokens."""
 
 
 class Engine:
@@ -95,6 +99,32 @@ class Engine:
         if request.error:
             raise request.error
         return request.output_ids
+
+    def stream(self, request: Request) -> Generator[list[int]]:
+        """The same, piece by piece; closing the generator ends the request.
+
+        Yields:
+            `list[int]`: all ids until now.
+        """
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                self.generate(request)
+            except BaseException as error:  # raised again for the caller
+                failures.append(error)
+
+        thread = threading.Thread(target=work, name="t3-stream", daemon=True)
+        thread.start()
+        try:
+            while thread.is_alive():
+                thread.join(POLL_SECONDS)
+                yield list(request.output_ids)
+        finally:
+            request.abandoned = True
+            thread.join()
+        if failures:
+            raise failures[0]
 
     def clear(self) -> None:
         """Forget all kept keys and values, after the weights have changed."""

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 
 import pytest
 from PIL import Image
+from smolagents import ToolCallingAgent
 
 from t3_agents.agent.agent import T3Agent, load_agent
 from t3_agents.commands.serve import Weights, choose_server, command_of, installed_servers, merged, weights_of
@@ -117,8 +118,24 @@ class TestServerModel:
             ServerModel(api_base=serve([], models=["a", "b"]).url)
         with pytest.raises(InputError, match="lists no models"):
             ServerModel(api_base=serve([], models=[]).url)
-        with pytest.raises(InputError, match="plain text turns"):
-            ServerModel(api_base=serve([]).url).generate([user("x")], response_format={"type": "json"})
+
+    def test_words_come_as_they_are_written(self, serve):
+        server = serve(["one two STOP three"])
+        stream = ServerModel(api_base=server.url).generate_stream([user("x")], stop_sequences=["STOP"])
+        pieces = [piece.content for piece in stream]
+        assert len(pieces) > 2 and "".join(pieces) == "one two "
+
+    def test_structured_output_and_tools_are_the_servers(self, serve):
+        call = {"index": 0, "id": "a", "function": {"name": "final_answer", "arguments": '{"answer": 3}'}}
+        server = serve(["{}", [call]])
+        model = ServerModel(api_base=server.url, max_tokens=7)
+        assert model.generate([user("x")], response_format={"type": "json_object"}).tool_calls is None
+        assert ToolCallingAgent(tools=[], model=model, verbosity_level=0).run("How many?") == 3
+        form, tools = server.requests
+        assert form["response_format"] == {"type": "json_object"} and form["max_tokens"] == 7
+        assert [tool["function"]["name"] for tool in tools["tools"]] == ["final_answer"]
+        again = ServerModel.from_dict(json.loads(json.dumps(model.to_dict())))
+        assert again.to_dict() == model.to_dict() and again.generation["max_new_tokens"] == 7
 
     def test_a_saved_agent_keeps_its_settings(self, serve, tiny_vlm, tmp_path):
         model = VLMModel.from_pretrained(tiny_vlm, max_new_tokens=33)

@@ -1,11 +1,13 @@
 """A real, tiny model behind `VLMModel`: the tokens of stock transformers, whatever is shared or kept."""
 
+import copy
 import json
 import shutil
 
 import pytest
 import torch
 from PIL import Image
+from smolagents import FinalAnswerTool
 from smolagents.models import ChatMessage, MessageRole
 
 from t3_agents.errors import InputError
@@ -58,14 +60,45 @@ class TestOneRequest:
         assert model.generate(plain).raw == model.generate([user("hello")]).raw
 
     def test_messages_of_one_role_are_one_turn(self, model):
-        one = model.generate([user("ab")]).raw.input_ids
+        one = model.generate([user("a\nb")]).raw.input_ids
         two = model.generate([user("a"), user("b")]).raw.input_ids
         assert model.processor.decode(one) == model.processor.decode(two)
 
-    @pytest.mark.parametrize("kwargs", [{"response_format": {"type": "json"}}, {"tools_to_call_from": [1]}])
-    def test_structured_output_is_refused(self, model, kwargs):
+    def test_a_stream_gives_the_turn_as_it_comes(self, model):
+        whole = model.generate([user("hello")])
+        stop, _ = find_stop(model, "hello")
+        for stops in ([], [stop]):
+            pieces, stream = [], model.generate_stream([user("hello")], stop_sequences=stops)
+            while True:
+                try:
+                    pieces.append(next(stream))
+                except StopIteration as end:
+                    message = end.value
+                    break
+            assert "".join(piece.content for piece in pieces) == message.content
+            assert message.raw == model.generate([user("hello")], stop_sequences=stops).raw
+            assert pieces[-1].token_usage == message.token_usage
+        assert whole.content.startswith(message.content)
+        next(model.generate_stream([user("hello")]))  # one that is left early holds nobody up
+        assert model.generate([user("hello")]).raw == whole.raw
+
+    def test_structured_output_is_refused_and_so_are_tools_without_a_place_in_the_template(self, model):
         with pytest.raises(InputError, match="plain text turns"):
-            model.generate([user("hello")], **kwargs)
+            model.generate([user("hello")], response_format={"type": "json"})
+        with pytest.raises(InputError, match="no place for tools"):
+            model.generate([user("hello")], tools_to_call_from=[FinalAnswerTool()])
+
+    def test_tools_stand_in_the_prompt_of_a_template_that_has_a_place_for_them(self, loaded):
+        processor = copy.deepcopy(loaded.processor)
+        processor.chat_template = (
+            "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}" + processor.chat_template
+        )
+        model = VLMModel(loaded.model, processor, max_new_tokens=NEW_TOKENS)
+        read = model.generate([user("hello")], tools_to_call_from=[FinalAnswerTool()], max_tokens=2).raw
+        assert processor.decode(read.input_ids).startswith("final_answer") and len(read.output_ids) <= 2
+        said = '<tool_call>{"name": "final_answer", "arguments": {"answer": 1}}</tool_call>'
+        [call] = model.parse_tool_calls(ChatMessage(role="assistant", content=said)).tool_calls
+        assert call.function.arguments == {"answer": 1}
 
     def test_a_conversation_that_is_too_long(self, model):
         with pytest.raises(InputError, match=rf"tokens and {NEW_TOKENS} more are asked for, but the model takes 4096"):
