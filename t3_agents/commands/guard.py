@@ -90,6 +90,9 @@ class Guard:
 def _run(host: str, module: str, *arguments: str) -> None:
     import uvicorn
 
+    from ..models.chat_templates import bound_chat_templates
+
+    bound_chat_templates()
     load = uvicorn.Config.load
 
     def guarded(config: uvicorn.Config) -> None:

@@ -8,8 +8,10 @@ files) is not downloaded and never opened.
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,11 +22,26 @@ from ..errors import InputError
 MAX_JSON_BYTES = 8 * 2**20
 MAX_TOKENIZER_BYTES = 128 * 2**20
 """Of `tokenizer.json` and vocabulary files, which are as long as the vocabulary; the longest known have 40 MB."""
-MAX_HEADER_BYTES = 100 * 10**6
-"""Of a safetensors file; the format's own limit."""
+MAX_JSON_VALUES, MAX_TOKENIZER_VALUES = 500_000, 8_000_000
+"""Lists, objects and their entries: each takes a hundred bytes when it is read, whatever it takes in the file."""
+MAX_HEADER_BYTES = 25 * 10**6
+"""Of a safetensors file: four times the longest known. The format allows 100 MB."""
 MAX_DEPTH = 64
 SETTINGS_FILES = ("t3_agent.json", "config.json", "adapter_config.json", "generation_config.json")
+_INDEXES = ("model.safetensors.index.json", "adapter_model.safetensors.index.json")
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "model.safetensors.index.json")
+MAX_SIDE = 8_192
+"""Pixels along a side, tokens of a picture, and the like."""
+MAX_GROWTH = 1000
+"""How often longer a tokenizer's rules may make a text."""
+# Their image processors call numbers of pixels edges.
+_PIXEL_FAMILIES = tuple(
+    "qwen glm paddleocr ernie4 hunyuan lfm2 minimax videollama neomme cosmos coherecompass".split()
+)
+# Names of modules with `.*` and groups that are not repeated.
+_MODULE_PATTERN = re.compile(r"(?:\w|\\?\.|\.\*\??|-|\\b|\\d\+?|\[[\\\w-]+\](?:\+|\{1,\})?|\(\?[:!=]|[|()^$])*")
+# A repeated group that ends in a repetition, as in `(a+)+`.
+_NESTED_REPEAT = re.compile(r"(?<!\\)(?:[+*]|\{\d*,\d*\})\??\)[+*{]")
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 
 GENERATION_SETTINGS = frozenset(
@@ -55,12 +72,13 @@ _TEMPLATE_FILTERS = frozenset("join list length lower upper trim title capitaliz
 MAX_TEMPLATE_CHARACTERS = 200_000
 
 
-def strict_json(text: str | bytes, name: str) -> Any:
+def strict_json(text: str | bytes, name: str, max_values: int = MAX_JSON_VALUES) -> Any:
     """Parse JSON without what different readers read differently: repeated keys, `NaN`, very deep nesting.
 
     Args:
         text (`str` or `bytes`): the file's content.
         name (`str`): the file, for messages.
+        max_values (`int`, *optional*, defaults to 500,000): lists, objects and their entries.
 
     Raises:
         InputError: when it is not such JSON.
@@ -69,15 +87,20 @@ def strict_json(text: str | bytes, name: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         record = dict(pairs)
         if len(record) < len(pairs):
-            keys = [key for key, _ in pairs]
-            raise InputError(f"{name} has the field `{next(k for k in keys if keys.count(k) > 1)}` twice.")
+            key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+            raise InputError(f"{name} has the field `{key[:80]}` twice.")
         return record
 
-    def refuse(value: str) -> None:
-        raise InputError(f"{name} has {value}, which is not JSON.")
+    def finite(value: str) -> float:
+        if not math.isfinite(number := float(value)):
+            raise InputError(f"{name} has {value[:80]}, which is not JSON or no number that a computer has.")
+        return number
 
+    marks = (",", "[", "{") if isinstance(text, str) else (b",", b"[", b"{")
+    if sum(map(text.count, marks)) > max_values:
+        raise InputError(f"{name} has more than {max_values:,} values; it is not read.")
     try:
-        value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+        value = json.loads(text, object_pairs_hook=unique, parse_constant=finite, parse_float=finite)
         if _depth(value) > MAX_DEPTH:
             raise RecursionError
     except InputError:
@@ -85,16 +108,17 @@ def strict_json(text: str | bytes, name: str) -> Any:
     except RecursionError:
         raise InputError(f"{name} is nested more than {MAX_DEPTH} deep.") from None
     except ValueError as error:
-        raise InputError(f"{name} is not JSON ({error}).") from None
+        raise InputError(f"{name} is not JSON ({str(error)[:200]}).") from None
     return value
 
 
 def read_json(path: Path) -> Any:
     """A JSON file of a saved agent, see [`strict_json`]; its size is looked at first."""
-    limit = MAX_TOKENIZER_BYTES if path.name in _VOCABULARIES else MAX_JSON_BYTES
+    is_vocabulary = path.name in _VOCABULARIES
+    limit = MAX_TOKENIZER_BYTES if is_vocabulary else MAX_JSON_BYTES
     if path.stat().st_size > limit:
         raise InputError(f"{path.name} has {path.stat().st_size:,} bytes; {limit:,} are the most that is read.")
-    return strict_json(path.read_bytes(), path.name)
+    return strict_json(path.read_bytes(), path.name, MAX_TOKENIZER_VALUES if is_vocabulary else MAX_JSON_VALUES)
 
 
 def check_listing(name: str, sizes: Mapping[str, int]) -> None:
@@ -141,11 +165,17 @@ def check_folder(folder: Path) -> None:
             f"The weights in {folder.name} are a pickle file ({pickles[0]}), which can run code: only safetensors are "
             "loaded."
         )
-    for name in weights:
-        _check_header(files[name])
-    for name in SETTINGS_FILES:
-        if name in files:
-            _check_settings(name, read_json(files[name]))
+    dimensions = [_largest_dimension(files[name]) for name in weights]
+    for name in files:
+        if name.endswith(".json") and name not in ("vocab.json", *_INDEXES):
+            record = read_json(files[name])
+            _check_numbers(name, record)
+            if name in SETTINGS_FILES:
+                _check_settings(name, record)
+            if name == "adapter_config.json":
+                _check_adapter(name, record, max(dimensions, default=0))
+            if name == "tokenizer.json":
+                _check_tokenizer(name, record)
     for name in files:
         if name.endswith(".safetensors.index.json"):
             _check_index(name, read_json(files[name]), weights)
@@ -192,7 +222,9 @@ def check_template(name: str, text: Any) -> None:
         elif isinstance(node, nodes.Call):
             allowed = isinstance(node.node, nodes.Getattr) and node.node.attr in _TEMPLATE_CALLS
         elif isinstance(node, nodes.Filter):
-            allowed = node.name in _TEMPLATE_FILTERS
+            # A joint of text that is joined itself grows with every step.
+            allowed = node.name in _TEMPLATE_FILTERS and all(isinstance(arg, nodes.Const) for arg in node.args)
+            allowed = allowed and not node.kwargs and (node.name == "default" or len(repr(node.args)) < 100)
         if not allowed:
             raise InputError(
                 f"The prompt template `{name}` does more than fill in values ({kind} in line {node.lineno}): it is "
@@ -214,9 +246,10 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def _check_header(path: Path) -> None:
-    """A safetensors file begins with the length of its JSON header, 8 bytes little-endian, then the header.
+def _largest_dimension(path: Path) -> int:
+    """The longest side of any tensor of a safetensors file, whose header is checked.
 
+    The file begins with the length of its JSON header, 8 bytes little-endian, then the header.
     Format: https://huggingface.co/docs/safetensors/index#format
     """
     size = path.stat().st_size
@@ -225,9 +258,91 @@ def _check_header(path: Path) -> None:
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
             raise InputError(f"{path.name} is not a safetensors file: its header would have {length:,} bytes.")
-        header = strict_json(stream.read(length), f"The header of {path.name}")
+        header = strict_json(stream.read(length), f"The header of {path.name}", MAX_HEADER_BYTES // 10)
     if not isinstance(header, dict):
         raise InputError(f"{path.name} is not a safetensors file: its header is no JSON object.")
+    shapes = [entry.get("shape") for entry in header.values() if isinstance(entry, dict) and "shape" in entry]
+    if not all(isinstance(shape, list) and all(type(side) is int for side in shape) for shape in shapes):
+        raise InputError(f"{path.name} is not a safetensors file: it has a tensor without a shape.")
+    return max((side for shape in shapes for side in shape), default=0)
+
+
+def _check_numbers(name: str, record: Any) -> None:
+    """Refuse numbers of layers, pixels and the like for which no memory is enough."""
+    level = [("", record)]
+    is_settings = name not in _VOCABULARIES
+    classes = _found(record, "image_processor_type") or _found(record, "processor_class")
+    counts_pixels = bool(classes) and all(str(each).lower().startswith(_PIXEL_FAMILIES) for each in classes)
+    while level and is_settings:
+        key, value = level.pop()
+        if isinstance(value, dict):
+            level += value.items()
+        elif isinstance(value, list):
+            level += [(key, each) for each in value]
+        if type(value) is not int or key.endswith(("_id", "_ids", "model_max_length")):
+            continue
+        limit = 2**53
+        if re.search(r"^(num|n)_.*(layer|expert|block)|layers$|^depths?$|num_beams|num_return", key):
+            limit = 2048
+        elif counts_pixels and re.search(r"pixels|edge", key):
+            limit = 2**24 if re.search("min|shortest", key) else 2**27
+        elif "processor" in name and re.search(r"height|width|edge|size|seq_len|token|tile|patch|frame|pad", key):
+            limit = MAX_SIDE
+        if abs(value) > limit:
+            raise InputError(f"{name} has `{key[:80]}: {str(value)[:40]}`, which no model has: it is not loaded.")
+
+
+def _found(record: Any, name: str) -> list[Any]:
+    """All values of a field, at any depth."""
+    found, level = [], [record]
+    while level:
+        value = level.pop()
+        if isinstance(value, dict):
+            found += [value[name]] if name in value else []
+            level += value.values()
+    return found
+
+
+def _check_adapter(name: str, record: dict[str, Any], largest: int) -> None:
+    """Refuse ranks that the weights do not have, and patterns of modules that take long to compare."""
+    patterns = {key: record.get(key) or {} for key in ("rank_pattern", "alpha_pattern")}
+    ranks = [
+        record.get("r", 0),
+        *(patterns["rank_pattern"].values() if isinstance(patterns["rank_pattern"], dict) else []),
+    ]
+    if not all(isinstance(rank, int) and rank <= max(largest, 1) for rank in ranks):
+        raise InputError(f"{name} has a rank that its weights do not have: it is not loaded.")
+    texts = [key for pattern in patterns.values() if isinstance(pattern, dict) for key in pattern]
+    for key in ("target_modules", "exclude_modules", "layers_pattern"):
+        value = record.get(key)
+        texts += (
+            [value] if isinstance(value, str) else value if isinstance(value, list) and key == "layers_pattern" else []
+        )
+    for text in texts:
+        if not isinstance(text, str) or not _MODULE_PATTERN.fullmatch(text) or text.count(".*") > 4:
+            raise InputError(f"{name} names modules by the pattern `{str(text)[:80]}`: name them as a list.")
+
+
+def _check_tokenizer(name: str, record: Any) -> None:
+    """Refuse rules that make text grow without bound, and patterns that take long to compare."""
+    parts = [record.get(key) for key in ("normalizer", "pre_tokenizer", "post_processor", "decoder", "padding")]
+    growth, level = 1, [part for part in parts if part]
+    while level:
+        value = level.pop()
+        level += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        if not isinstance(value, dict):
+            continue
+        texts = [value.get(key) for key in ("content", "prepend", "replacement")]
+        growth *= max([1, *(len(text) for text in texts if isinstance(text, str))])
+        pattern = value.get("pattern")
+        pattern = pattern.get("Regex") if isinstance(pattern, dict) else None
+        fixed = value.get("strategy")
+        if isinstance(fixed, dict) and isinstance(fixed.get("Fixed"), int) and fixed["Fixed"] > 2**20:
+            growth = MAX_GROWTH + 1
+        if isinstance(pattern, str) and (len(pattern) > 2000 or _NESTED_REPEAT.search(pattern)):
+            raise InputError(f"{name} splits text by the pattern `{pattern[:80]}`, which may take forever.")
+    if growth > MAX_GROWTH:
+        raise InputError(f"{name} has rules that make text more than {MAX_GROWTH} times as long: it is not loaded.")
 
 
 def _check_settings(name: str, record: Any) -> None:

@@ -18,6 +18,7 @@ from PIL import Image
 from ..errors import InputError
 from ..storage import sha256_of
 from ..turns import add_parts
+from .chat_templates import bound_chat_templates
 from .families import NUMBER_MARKS, picture_marks, rows_of_pictures
 
 
@@ -77,6 +78,7 @@ class ChatEncoder:
             raise InputError(
                 f"{type(processor).__name__} has no chat template: give it one before it is used as a controller."
             )
+        bound_chat_templates()
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.image_token: str = processor.image_token
@@ -235,9 +237,15 @@ class ChatEncoder:
     def _render(self, messages: Sequence[Message], add_generation_prompt: bool = False, **settings: Any) -> str:
         if not messages and not add_generation_prompt:
             return ""
-        return self.processor.apply_chat_template(
-            list(messages), add_generation_prompt=add_generation_prompt, tokenize=False, **settings
-        )
+        try:
+            return self.processor.apply_chat_template(
+                list(messages), add_generation_prompt=add_generation_prompt, tokenize=False, **settings
+            )
+        except Exception as error:  # a template comes with the model and may raise anything
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise InputError(
+                f"The chat template of {type(self.processor).__name__} cannot be used: {reason}."
+            ) from error
 
     def _clean(self, message: Message) -> Message:
         """Plain parts, with control tokens in words made harmless: a file's text must not open a turn or a picture."""

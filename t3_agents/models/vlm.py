@@ -96,8 +96,6 @@ class VLMModel(TextModel):
         Raises:
             InputError: when there is no such model, or it is no vision-language model with a processor.
         """
-        from jinja2 import TemplateError
-        from safetensors import SafetensorError
         from transformers import AutoProcessor
 
         name = str(pretrained_name_or_path)
@@ -122,16 +120,13 @@ class VLMModel(TextModel):
             processor = AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code)
         except InputError:
             raise
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-            reason = str(error).strip().split("\n")[0]
+        except Exception as error:  # settings of a stranger may raise anything in transformers
+            reason = str(error).strip().split("\n")[0] or type(error).__name__
             raise InputError(f"`{name}` cannot be loaded as a vision-language model: {reason}") from error
         label = base or (name if not Path(name).exists() else Path(name).resolve().name)
         # A snapshot in the Hub's cache is named by its commit.
         commit = base_revision or (folder.name if folder.parent.name == "snapshots" else None)
-        try:
-            return cls(model.to(device), processor, model_id=label, revision=commit, **generation)
-        except TemplateError as error:
-            raise InputError(f"The chat template of `{name}` cannot be used: {error.message}") from error
+        return cls(model.to(device), processor, model_id=label, revision=commit, **generation)
 
     def write(
         self,
@@ -203,6 +198,8 @@ def _load_whole(folder: Path, loading: dict[str, Any]) -> Any:
         # CPUs without bf16 units run it some 50 times slower than fp32.
         is_double = read_json(folder / "config.json").get("dtype") == "float64"
         loading = {**loading, "dtype": "float64" if is_double else "float32"}
+    if not loading["trust_remote_code"]:
+        _check_memory(folder)
     model, info = AutoModelForImageTextToText.from_pretrained(folder, output_loading_info=True, **loading)
     missing = sorted(info["missing_keys"])
     if missing:
@@ -211,6 +208,22 @@ def _load_whole(folder: Path, loading: dict[str, Any]) -> Any:
             f"such as `{missing[0]}`."
         )
     return model
+
+
+def _check_memory(folder: Path) -> None:
+    """Refuse a configuration of a model that is much larger than the weights beside it, before memory is taken."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(folder))
+    needed = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
+    held = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    # Quantized weights hold up to two numbers in a byte.
+    if needed > 2 * held + 10**8:
+        raise InputError(
+            f"{folder.name}/config.json is of a model of {needed:,} numbers, its weights have {held:,} bytes."
+        )
 
 
 def _load_adapter(

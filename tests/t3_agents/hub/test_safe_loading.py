@@ -112,8 +112,89 @@ def twice(repo):
     (repo / AGENT_FILE).write_text(text.replace('"max_steps": 10', '"max_steps": 10, "max_steps": 999'))
 
 
+def text_config(**fields):
+    def make(repo):
+        config = json.loads((repo / "config.json").read_text())
+        change("config.json", text_config={**config["text_config"], **fields})(repo)
+
+    return make
+
+
+def tokenizer(**fields):
+    return change("tokenizer.json", **fields)
+
+
+DOUBLING = {
+    "type": "Sequence",
+    "normalizers": [{"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}] * 40,
+}
 JINJA_ESCAPE = "{{ tools.__class__.__init__.__globals__['os'].system('touch \"$T3_SENTINEL\"') }}"
+LONG_HEADER = json.dumps(
+    {f"{n}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in range(700_000)}
+).encode()
 REFUSED = {
+    **{
+        f"a chat template with {text[:60]}": (write("chat_template.jinja", text), "cannot be used: ")
+        for text in (
+            "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}",
+            "{{ 'a' * 9999999999 }}",
+            "{{ [1] * 9999999999 }}",
+            "{{ [['a' * 9999] * 9999] * 9999 }}",
+            "{% set n = namespace(x='aa') %}{% for i in range(99) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+            "{% set n = namespace(x='aa') %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}",
+            "{% set n = namespace(x=9) %}{% for i in range(99) %}{% set n.x = n.x * n.x %}{% endfor %}",
+            "{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(99) }}",
+            "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+            "{% for i in range(9999) recursive %}{% if loop.depth < 9 %}{{ loop(range(999)) }}{% endif %}{% endfor %}",
+            "{% set x %}{% for i in range(99999) %}{{ 'a' * 9999 }}{% endfor %}{% endset %}",
+            "{{ 'a' | center(9999999999) }}",
+            "{{ 'a\nb' | indent(9999999999) }}",
+            "{{ [1] | batch(9999999999, 'x') | list }}",
+            "{{ range(99999) | join('a' * 99999) }}",
+            "{{ ('a' * 99999) | replace('a', 'b' * 99999) }}",
+            "{{ ('a' * 99999).replace('a', 'b' * 99999) }}",
+            "{{ 'a'.ljust(9999999999) }}",
+            "{{ '{:>9999999999}'.format(1) }}",
+            "{{ '{:>{}}'.format(1, 9999999999) }}",
+            "{{ '%9999999999d' % 1 }}",
+            "{{ {} | tojson(indent=9999999999) }}",
+            "{{ 2 ** 9999999999 }}",
+            f"{{{{ {'9' * 5000} }}}}",
+            f"{{{{ {'(' * 9999}1{')' * 9999} }}}}",
+            "{# x #}" * 99999,
+            "{{ 1 / 0 }}",
+        )
+    },
+    "a header of 700,000 tensors": (
+        write("model.safetensors", struct.pack("<Q", len(LONG_HEADER)) + LONG_HEADER),
+        "is not a safetensors file: its header would have",
+    ),
+    "a field twice among many": (
+        write(AGENT_FILE, "{" + ",".join(f'"{n}": 1' for n in range(200_000)) + ', "199999": 1}'),
+        "has the field `199999` twice",
+    ),
+    "millions of lists": (write("config.json", "[" + "[]," * 2_000_000 + "[]]"), "more than 500,000 values"),
+    "an infinite number": (write(AGENT_FILE, '{"max_steps": 1e999}'), "has 1e999"),
+    "a long number": (write(AGENT_FILE, '{"max_steps": ' + "9" * 100_000 + "}"), "is not JSON"),
+    "layers without end": (change("config.json", num_hidden_layers=10**9), "which no model has"),
+    "a number no tensor has": (change("config.json", text_config={"vocab_size": 10**40}), "which no model has"),
+    "a huge vocabulary": (text_config(vocab_size=10**9), "is of "),
+    "a huge width": (text_config(hidden_size=10**15), "is of "),
+    "a number that is none": (text_config(hidden_size="many"), "cannot be loaded"),
+    "a head of no size": (text_config(num_attention_heads=0), "cannot be loaded"),
+    "pictures of a million pixels a side": (
+        change("preprocessor_config.json", size={"longest_edge": 10**6}),
+        "which no model has",
+    ),
+    "a trillion tokens for a picture": (change("processor_config.json", image_seq_len=10**12), "which no model has"),
+    "text that doubles": (tokenizer(normalizer=DOUBLING), "more than 1000 times as long"),
+    "text that is filled up": (tokenizer(padding={"strategy": {"Fixed": 10**12}}), "more than 1000 times as long"),
+    "a slow pattern": (
+        tokenizer(pre_tokenizer={"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated"}),
+        "may take forever",
+    ),
+    "a rank without weights": (adapter(r=10**9), "a rank that its weights do not have"),
+    "a slow pattern of modules": (adapter(target_modules="(.*)*x"), "by the pattern"),
     "weights are a pickle": (only_pickle, "pickle file (pytorch_model.bin)"),
     "a link to another file": (link_out, "config.json in repo is a link"),
     "an index that leaves the folder": (index_out, "names `../../../etc/passwd`"),
@@ -171,6 +252,7 @@ def test_refused_with_one_sentence(repo, name):
     (repo / "evil.py").write_text(f"import os; open(os.environ['{SENTINEL}'], 'w')")
     with pytest.raises(InputError) as caught:
         T3Agent.from_pretrained(repo)
+    assert len(str(caught.value)) < 600
     assert sentence in str(caught.value) and "\n" not in str(caught.value)
 
 
