@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,16 +83,32 @@ def build_dataset(config: BuildConfig, output: str | Path | None = None) -> Path
     config.check()
     plan = _plan(config)
     folder = Path(output or config.output)
-    # What decides the content. Not the words "all families": a later release may have more of them.
+    # Not the words "all families": a later release may have more of them.
     settings = {"command": "build", **asdict(config), "families": list(plan)}
     del settings["output"], settings["num_workers"]
+    jobs = [(config, folder, name) for name in plan]
+    return run_to_dataset(folder, settings, _build_job, lambda: jobs, sum(plan.values()), config.num_workers)
+
+
+def run_to_dataset(
+    folder: Path,
+    settings: dict[str, Any],
+    work: Callable[[Any, Callable[[], None]], None],
+    make_jobs: Callable[[], Sequence[Any]],
+    num_tasks: int,
+    num_workers: int,
+) -> Path:
+    """Let workers append the rows of a run with these `settings` to its shards, and export them to `<folder>/dataset`.
+
+    `make_jobs` gives the jobs of [`run_jobs`] where there is work left, `num_tasks` is what they report.
+    """
+    dataset = folder / "dataset"
     with RunFolder(folder, settings):
-        dataset = folder / "dataset"
         if not dataset.exists():
+            jobs = make_jobs()
             with WorkProgress() as progress:
-                bar = progress.add_task("Tasks", total=sum(plan.values()))
-                jobs = [(config, folder, name) for name in plan]
-                run_jobs(_build_job, jobs, config.num_workers, lambda: progress.advance(bar))
+                bar = progress.add_task("Tasks", total=num_tasks)
+                run_jobs(work, jobs, num_workers, lambda: progress.advance(bar))
             export_run(folder)
     return dataset
 

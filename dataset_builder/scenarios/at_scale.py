@@ -2,55 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import multiprocessing
-import random
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jsonargparse.typing import PositiveInt, restricted_number_type
-
 from t3_agents.errors import InputError
-from t3_agents.options import check_options
-from t3_agents.progress import WorkProgress
-from t3_agents.storage import BlobStore, RunFolder, Shard, write_atomic
+from t3_agents.storage import BlobStore, Shard, write_atomic
 
-from ..export import export_run
-from ..workers import run_jobs
+from ..build import run_to_dataset
 
 
 PLAN_FILE = "plan.json"
 SPLIT_SHARES = {"train": 0.9, "validation": 0.04, "test": 0.06}
 """Whole families are parted: no family and no template is in two splits."""
+MAX_TASKS = 1_000_000
 FIRST_INDEX = 3_000_000
 """Number of the first task of a family; `t3 build` holds none from here on."""
 _OCR_COST = 4
 """A task with a call of the OCR takes about as long as this many without one."""
-NumRows = restricted_number_type(
-    "NumRows", int, [(">=", 1), ("<=", 1_000_000)], docstring="int restricted to be from 1 to 1,000,000"
-)
-
-
-@dataclass
-class ScenarioRunConfig:
-    """Make an MM-Traj-sized dataset with the offline teacher.
-
-    Args:
-        output (`str`, *optional*, defaults to `"mm-traj-scenarios"`): folder of the run; the finished dataset is
-            `<output>/dataset`. The same command on it resumes a stopped run.
-        num_tasks (`int`, *optional*, defaults to 1000): verified rows in all splits together.
-        seed (`int`, *optional*, defaults to 0): seed of the collection.
-        num_workers (`int`, *optional*, defaults to 2): processes; the result does not depend on their number.
-    """
-
-    output: str = "mm-traj-scenarios"
-    num_tasks: NumRows = 1000
-    seed: int = 0
-    num_workers: PositiveInt = 2
 
 
 @dataclass(frozen=True)
@@ -62,60 +35,57 @@ class _Job:
     quotas: tuple[tuple[str, int], ...]
 
 
-def synthesize_scenarios(config: ScenarioRunConfig, output: str | Path | None = None) -> Path:
+def synthesize_scenarios(output: str | Path, num_tasks: int = 1000, seed: int = 0, num_workers: int = 2) -> Path:
     """Make, solve and verify tasks of all families in the paper's proportions and export them.
 
     Every row is a program that was run by the agent in the sandbox with the real tools. Finished rows are on disk one
-    by one: after a crash the same call goes on, and gives the same rows.
+    by one: after a crash the same call resumes, and gives the same rows.
 
     Args:
-        config ([`ScenarioRunConfig`]): what to make.
-        output (`str` or `Path`, *optional*, defaults to `config.output`): folder of the run.
+        output (`str` or `Path`): folder of the run.
+        num_tasks (`int`, *optional*, defaults to 1000): verified rows in all splits together.
+        seed (`int`, *optional*, defaults to 0): seed of the collection.
+        num_workers (`int`, *optional*, defaults to 2): processes; the result does not depend on their number.
 
     Returns:
         `Path`: the dataset, `<output>/dataset`.
 
     Raises:
-        InputError: when an option cannot be used, or most tasks of a family fail the verifiers.
+        InputError: when there are too many rows, or most tasks of a family fail the verifiers.
         RunFolderError: when the folder holds a run with other settings, or another process works in it.
     """
-    check_options(config)
-    folder = Path(output or config.output)
-    settings = {"command": "synth", "teacher": "scenarios", **asdict(config)}
-    del settings["output"], settings["num_workers"]
-    with RunFolder(folder, settings):
-        dataset = folder / "dataset"
-        if not dataset.exists():
-            plan = _plan(config, folder)
-            with WorkProgress() as progress:
-                bar = progress.add_task("Rows", total=config.num_tasks)
-                jobs = _jobs(config, folder, plan)
-                run_jobs(make_rows, jobs, config.num_workers, lambda: progress.advance(bar))
-            export_run(folder)
-    return dataset
+    if not 1 <= num_tasks <= MAX_TASKS:
+        raise InputError(f"The offline teacher makes from 1 to {MAX_TASKS:,} rows, not {num_tasks:,}.")
+    folder = Path(output)
+    settings = {"command": "synth", "teacher": "scenarios", "num_tasks": num_tasks, "seed": seed}
+
+    def make_jobs() -> list[_Job]:
+        return _jobs(seed, folder, _plan(num_tasks, seed, folder))
+
+    return run_to_dataset(folder, settings, make_rows, make_jobs, num_tasks, num_workers)
 
 
-def _plan(config: ScenarioRunConfig, folder: Path) -> dict[str, Any]:
+def _plan(num_tasks: int, seed: int, folder: Path) -> dict[str, Any]:
     """Rows and cost by family: solved once and kept, since later rows must follow the same plan."""
     path = folder / PLAN_FILE
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
     # In a process of its own, because what it loads would stay in memory for the whole run.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        plan = pool.submit(_solve_plan, config).result()
+        plan = pool.submit(_solve_plan, num_tasks, seed).result()
     write_atomic(path, json.dumps(plan, indent=1) + "\n")
     return plan
 
 
-def _solve_plan(config: ScenarioRunConfig) -> dict[str, Any]:
+def _solve_plan(num_tasks: int, seed: int) -> dict[str, Any]:
     from t3_agents.evaluation.published import AXES, paper_shares
 
     from . import SCENARIOS, split_of
     from .mixture import profile, solve_mixture, whole_numbers
 
-    profiles = [profile(scenario, split_of(scenario), config.seed) for scenario in SCENARIOS]
+    profiles = [profile(scenario, split_of(scenario), seed) for scenario in SCENARIOS]
     weights = solve_mixture(profiles, {axis: paper_shares(axis) for axis in AXES}, SPLIT_SHARES)
-    numbers = whole_numbers(weights, config.num_tasks)
+    numbers = whole_numbers(weights, num_tasks)
     return {
         found.name: {
             "rows": numbers[found.name],
@@ -125,7 +95,7 @@ def _solve_plan(config: ScenarioRunConfig) -> dict[str, Any]:
     }
 
 
-def _jobs(config: ScenarioRunConfig, folder: Path, plan: dict[str, Any]) -> list[_Job]:
+def _jobs(seed: int, folder: Path, plan: dict[str, Any]) -> list[_Job]:
     """One job for each group of families with a template in common, the longest first."""
     from . import SCENARIOS
 
@@ -138,7 +108,7 @@ def _jobs(config: ScenarioRunConfig, folder: Path, plan: dict[str, Any]) -> list
         groups.append((templates, names))
     groups.sort(key=lambda group: -sum(plan[name]["cost"] for name in group[1]))
     return [
-        _Job(folder, config.seed, tuple((name, plan[name]["rows"]) for name in names if plan[name]["rows"]))
+        _Job(folder, seed, tuple((name, plan[name]["rows"]) for name in names if plan[name]["rows"]))
         for _, names in groups
     ]
 
@@ -186,13 +156,12 @@ def make_rows(job: _Job, on_row: Callable[[], None]) -> None:
 
 def _maker(scenario: Any, split: str, seed: int, index: int, asked: set[str]) -> Callable[[Path], Any]:
     """Makes task number `index` in words that nobody has used yet."""
-    from . import make_task
+    from .base import make_task, random_of
     from .families.framing import framed, query_key
 
     def make(folder: Path) -> Any:
         made = make_task(scenario, seed, index, folder)
-        digest = hashlib.sha256(f"frame/{scenario.name}/{seed}/{index}".encode()).digest()
-        rng = random.Random(int.from_bytes(digest[:8], "big"))
+        rng = random_of(f"frame/{scenario.name}/{seed}/{index}")
         task = framed(made.task, split, rng)
         while query_key(task.query) in asked:
             task = framed(made.task, split, rng)

@@ -173,12 +173,15 @@ def make_task(scenario: Scenario, seed: int, index: int, folder: str | Path) -> 
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    # Not `hash()`: it differs from process to process.
-    digest = hashlib.sha256(f"{scenario.name}/{seed}/{index}".encode()).digest()
-    made = scenario.make(random.Random(int.from_bytes(digest[:8], "big")), folder)
+    made = scenario.make(random_of(f"{scenario.name}/{seed}/{index}"), folder)
     flags = {"unseen": scenario.unseen, "vision_only": scenario.vision_only}
     origin = {"family": scenario.name, "seed": seed, "index": index, **flags}
     return replace(made, task=replace(made.task, origin=origin))
+
+
+def random_of(name: str) -> random.Random:
+    """The random numbers that belong to a name, in every process: `hash()` differs from one to the next."""
+    return random.Random(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
 
 
 def quote(text: str) -> str:

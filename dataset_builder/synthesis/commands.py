@@ -27,10 +27,9 @@ def main(config: SynthConfig) -> int:
     """The command `t3 synth`."""
     config.check()
     if config.teacher == SCENARIOS:
-        from ..scenarios.at_scale import ScenarioRunConfig, print_comparison, synthesize_scenarios
+        from ..scenarios.at_scale import print_comparison, synthesize_scenarios
 
-        scenarios = ScenarioRunConfig(config.output, config.num_tasks, config.seed, config.num_workers)
-        dataset = synthesize_scenarios(scenarios)
+        dataset = synthesize_scenarios(config.output, config.num_tasks, config.seed, config.num_workers)
         print_comparison(dataset)
         print(dataset)
         return 0

@@ -19,7 +19,6 @@ from dataset_builder.scenarios import SCENARIOS, make_task, split_of
 from dataset_builder.scenarios.at_scale import (
     FIRST_INDEX,
     PLAN_FILE,
-    ScenarioRunConfig,
     _Job,
     make_rows,
     rows_by_split,
@@ -179,8 +178,8 @@ def test_a_run_can_be_looked_at(tmp_path, capsys):
 
 
 def test_options_are_checked():
-    with pytest.raises(InputError, match="num-tasks"):
-        synthesize_scenarios(ScenarioRunConfig(num_tasks=0))
+    with pytest.raises(InputError, match="from 1 to 1,000,000 rows"):
+        synthesize_scenarios("mm-traj", num_tasks=0)
 
 
 def start(output: Path, num_tasks: int) -> subprocess.Popen:
