@@ -7,12 +7,15 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from t3_agents.hub.repos import AGENT_FILE, AGENT_FILES, MODEL_FILES
+from t3_agents.errors import InputError
+from t3_agents.hub.repos import AGENT_FILE, AGENT_FILES, MODEL_FILES, has_agent, hub_errors
 from t3_agents.hub.upload import Push, describe
 from t3_agents.options import Positional
+from t3_agents.reports.markdown import Markdown, render
 from t3_agents.storage import write_atomic
 
 
@@ -112,10 +115,8 @@ def push_results(config: PushResultsConfig, folder: Path) -> Push:
     from huggingface_hub import ModelCard, hf_hub_download, model_info, whoami
     from huggingface_hub.errors import EntryNotFoundError
 
-    from t3_agents.hub.repos import hub_errors
-
     from .eval_results import make_entries, make_model_index, read_results, to_yaml
-    from .facts import without_machine
+    from .model_card import without_machine
 
     results = without_machine(read_results(config.source))
     place = f"run/results/{results['benchmark']}.json"
@@ -166,11 +167,25 @@ def push_report(config: PushConfig, folder: Path) -> Push:
 
 
 def push_space(config: PushConfig, folder: Path) -> Push:
-    """A Gradio Space that runs an agent of the Hub."""
-    from .space import prepare_space
+    """A Gradio Space that runs an agent of the Hub.
 
+    Raises:
+        InputError: when the source holds no agent.
+    """
+    if not has_agent(config.source):
+        raise InputError(f"`{config.source}` holds no agent on the Hub: push the agent there first.")
+    write_space(folder, config.source, title=config.repo.partition("/")[2])
     settings = config.settings(f"a Space for {config.source}")
-    return prepare_space(folder, settings.pop("repo_id"), config.source, **settings)
+    return Push(folder, repo_type="space", marker="app.py", space_sdk="gradio", **settings)
+
+
+def write_space(folder: Path, agent_repo: str, title: str) -> None:
+    """Write the files of a Space: a README with its metadata, an app of three lines, and requirements."""
+    readme = render("hub_cards", "space.md", title=Markdown(title), agent=Markdown(agent_repo))
+    write_atomic(folder / "README.md", readme)
+    app = f'from t3_agents.commands.chat import build_app\n\n\nbuild_app("{agent_repo}").launch()\n'
+    write_atomic(folder / "app.py", app)
+    write_atomic(folder / "requirements.txt", f"t3-agents[app,tools]=={version('t3-agents')}\n")
 
 
 def collect(title: str, repo: str, repo_type: str, dataset: str | None) -> str:
@@ -183,8 +198,6 @@ def collect(title: str, repo: str, repo_type: str, dataset: str | None) -> str:
         InputError: when the Hub refuses it.
     """
     from huggingface_hub import HfApi
-
-    from t3_agents.hub.repos import hub_errors
 
     api = HfApi()
     with hub_errors(repo):

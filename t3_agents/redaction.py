@@ -1,8 +1,8 @@
 """Finding and replacing what should not leave a machine: secrets, paths of the machine, personal data.
 
-Forms of tokens come from the rules of gitleaks (`secret_rules.toml`). What has no known form is found by the words
-before it, by its entropy, or as the value of an environment variable that is named like a secret. A report counts what
-was replaced, by kind, and never says the values.
+Forms of tokens are in `secret_rules.toml`: own ones, and the rules of gitleaks. What has no known form is found by the
+words before it, by its entropy, or as the value of an environment variable that is named like a secret. A report
+counts what was replaced, by kind, and never says the values.
 """
 
 from __future__ import annotations
@@ -91,42 +91,6 @@ def _is_iban(text: str) -> bool:
     return 15 <= len(letters) <= 34 and int("".join(str(int(c, 36)) for c in letters[4:] + letters[:4])) % 97 == 1
 
 
-SECRETS = (
-    Rule(
-        "private key",
-        re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z ]*-----|\Z)", re.S),
-    ),
-    Rule("private key", re.compile(r"PuTTY-User-Key-File-\d:.*?(?:Private-MAC:\s*\w+|\Z)", re.S)),
-    Rule("Hugging Face token", re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}\b")),
-    Rule("GitHub token", re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,})\b")),
-    Rule("OpenAI or Anthropic key", re.compile(r"\bsk-[A-Za-z0-9_-]{16,}")),
-    Rule("AWS key", re.compile(r"\b(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}\b")),
-    Rule(
-        "AWS key",
-        re.compile(
-            r"(?i:aws.{0,20}(?:secret|session)|SecretAccessKey|SessionToken).{0,20}?\W{1,5}([A-Za-z0-9/+=]{40,})"
-        ),
-    ),
-    Rule("Google key", re.compile(r"\bAIza[0-9A-Za-z_-]{35}|\bya29\.[\w-]{20,}|\b1//0[\w-]{30,}")),
-    Rule("Slack token", re.compile(r"\bxox[abeprs]-[A-Za-z0-9-]{10,}|\bxapp-\d-[A-Za-z0-9-]{20,}")),
-    Rule(
-        "webhook",
-        re.compile(
-            r"https://(?:hooks\.slack\.com/(?:services|workflows)|discord(?:app)?\.com/api/webhooks)/[\w/-]{20,}"
-        ),
-    ),
-    Rule("JSON web token", re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}")),
-    Rule("GitLab token", re.compile(r"\bgl(?:pat|dt|rt|cbt|ptt|ft|imt|agent|oas|soat|ffct)-[\w-]{16,}")),
-    Rule("Stripe key", re.compile(r"\b[sr]k_(?:live|test)_[A-Za-z0-9]{16,}|\bwhsec_[A-Za-z0-9+/=]{24,}")),
-    Rule("npm token", re.compile(r"\bnpm_[A-Za-z0-9]{30,}\b")),
-    Rule("PyPI token", re.compile(r"\bpypi-[\w-]{40,}")),
-    Rule("SendGrid key", re.compile(r"\bSG\.[\w-]{16,}\.[\w-]{30,}")),
-    Rule("Groq key", re.compile(r"\bgsk_[A-Za-z0-9]{40,}")),
-    Rule("xAI key", re.compile(r"\bxai-[A-Za-z0-9]{60,}")),
-    Rule("Azure key", re.compile(r"(?i:(?:AccountKey|SharedAccessKey|sig)=)([A-Za-z0-9+/%]{40,}={0,2})")),
-    Rule("Telegram token", re.compile(r"\b\d{8,10}:AA[\w-]{32,}")),
-    Rule("password of a URL", re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s:/@\"']*:([^\s@/\"']{3,})@")),
-)
 LIKELY = (
     Rule(
         "authorization",
@@ -170,12 +134,14 @@ PERSONAL = (
 
 
 @functools.cache
-def _published_rules() -> tuple[Rule, ...]:
+def _forms_of_tokens() -> tuple[Rule, ...]:
+    """The rules of `secret_rules.toml`, own ones first."""
     text = importlib.resources.files("t3_agents").joinpath("secret_rules.toml").read_text(encoding="utf-8")
-    rules = []
+    found = tomllib.loads(text)
+    rules = [Rule(rule["id"], re.compile(rule["regex"])) for rule in found["own"]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # `[[` within a set of letters
-        for rule in tomllib.loads(text)["rules"]:
+        for rule in found["rules"]:
             least = rule.get("entropy", 0)
             pattern = re.compile(rule["regex"])
             rules.append(
@@ -201,7 +167,7 @@ class Redactor:
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None, personal: bool = True):
-        self.rules = (*SECRETS, *_published_rules(), *((*LIKELY, *PERSONAL) if personal else ()))
+        self.rules = (*_forms_of_tokens(), *((*LIKELY, *PERSONAL) if personal else ()))
         self.counts: Counter[str] = Counter()
         if environment is None:
             from huggingface_hub import get_token

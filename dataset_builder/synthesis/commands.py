@@ -78,7 +78,7 @@ def _run_here(config: SynthConfig, folder: Path) -> None:
         from .stages.assembly import endpoint_teacher, make_pipeline
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "pydantic", "synthesis", "A teacher behind an endpoint") from error
-    from .usage import Ledger
+    from .progress import Ledger
 
     teacher = endpoint_teacher(config, Ledger(config.token_budget, config.money_budget))
     try:

@@ -98,8 +98,8 @@ def run_worker(settings: dict[str, Any], folder: str, number: int, seen: Any) ->
     """
     import ray
 
+    from .progress import Ledger
     from .stages.assembly import endpoint_teacher, make_pipeline, paper_stages
-    from .usage import Ledger
 
     config = worker_config(SynthConfig(**settings), number)
     if not config.num_tasks:

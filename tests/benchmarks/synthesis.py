@@ -65,8 +65,8 @@ def measure(work: Any, num_calls: Any, options: argparse.Namespace) -> dict[str,
 def run_once(url: str, options: argparse.Namespace) -> dict[str, Any]:
     """A whole synthesis in this process."""
     from dataset_builder.synthesis.config import SynthConfig
+    from dataset_builder.synthesis.progress import Ledger
     from dataset_builder.synthesis.stages.assembly import endpoint_teacher, make_pipeline
-    from dataset_builder.synthesis.usage import Ledger
     from tests.helpers.teacher_server import MODEL
 
     with tempfile.TemporaryDirectory() as folder:
@@ -91,9 +91,9 @@ def call_only(url: str, options: argparse.Namespace) -> dict[str, Any]:
     """Plans of files, asked for by as many threads, and nothing else: what teacher and connection cost."""
     from dataset_builder.synthesis.candidate import Candidate
     from dataset_builder.synthesis.config import SynthConfig
+    from dataset_builder.synthesis.progress import Ledger
     from dataset_builder.synthesis.stages.assembly import endpoint_teacher
     from dataset_builder.synthesis.stages.planning import plan_files
-    from dataset_builder.synthesis.usage import Ledger
     from tests.helpers.teacher_server import MODEL
 
     config = SynthConfig(teacher=url, model=MODEL, concurrency=options.concurrency)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dataset_builder.synthesis.teacher import Completion, Teacher
+from t3_agents.models.endpoint import Endpoint
 from t3_agents.models.messages import wire_messages
 
 
@@ -20,7 +21,8 @@ class Replies(Teacher):
     name = "replies-1"
 
     def __init__(self, *replies: str | dict[str, Any] | Callable[[str], Any]):
-        super().__init__()
+        super().__init__(Endpoint("http://nobody"), self.name)
+        self.knows_schemas = False
         self.replies = replies
         self.asked: list[str] = []
         self.pictures: list[int] = []

@@ -9,8 +9,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from hub_cards.eval_results import make_entries, percent, read_results, to_yaml
-from hub_cards.facts import Facts, without_machine
-from hub_cards.model_card import make_model_card, read_run
+from hub_cards.model_card import Facts, make_model_card, read_run, without_machine
 from t3_agents.errors import InputError
 from tests.helpers.finished_run import write_finished_run
 

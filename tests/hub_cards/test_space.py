@@ -6,7 +6,7 @@ import ast
 
 import yaml
 
-from hub_cards.space import write_space
+from hub_cards.publish import write_space
 
 
 def test_the_files_hold_no_code_of_the_agent(tmp_path):

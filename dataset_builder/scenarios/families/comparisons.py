@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..base import Scenario, ScenarioTask
-from .countries import search
-from .country_facts import TOPICS
+from .countries import TOPICS, search
 
 
 def _exact(expression: str, *values: str) -> str:

@@ -46,7 +46,7 @@ class TicketCode(Scenario):
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         country, path = rng.choice(list(COUNTRIES)), rng.choice(self.paths)
-        code = COUNTRIES[country].internet
+        code = COUNTRIES[country].code
         rows = [("Country", country), ("Seat", str(rng.randint(10, 99))), ("Date", date(rng))]
         page = draw_page(rows, "TRAVEL TICKET", width=290)
         return self.build(

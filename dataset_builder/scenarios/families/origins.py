@@ -10,8 +10,7 @@ from typing import ClassVar
 from t3_agents.task import File
 
 from ..base import Scenario, ScenarioTask, literal
-from .countries import search
-from .country_facts import TOPICS
+from .countries import TOPICS, search
 from .files import draw_page, read_with_python, save_picture, write_docx, write_pdf, write_pptx, write_xlsx
 from .words import DISHES, ITEMS, date, money, person
 

@@ -1,19 +1,52 @@
-"""A question of a stage to the teacher, and what is noted about the reply."""
+"""What a stage asks the teacher, and what is noted about the reply.
+
+The words are in `synthesis/prompts`, one YAML file a stage: `version`, `system` and `user`. Change `version` with the
+words: it is kept with every candidate, and rows of two versions are told apart by it.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel
+import jinja2
+import yaml
 
 from ..candidate import Candidate, Failed
-from ..prompts import StagePrompt
+from ..teacher import Answer, ReplyError, Schema, Teacher
 
 
-if TYPE_CHECKING:
-    from ..teacher import Answer, Teacher
+PROMPTS = Path(__file__).parents[1] / "prompts"
 
-Schema = TypeVar("Schema", bound=BaseModel)
+
+@dataclass(frozen=True)
+class StagePrompt:
+    """What one stage says to the teacher.
+
+    Args:
+        version (`str`): `<stage>/<number>`, for the provenance.
+        system (`str`): the system prompt.
+        template (`jinja2.Template`): the user's turn.
+    """
+
+    version: str
+    system: str
+    template: jinja2.Template
+
+    def render(self, **values: Any) -> str:
+        """The user's turn, with `values` filled in."""
+        return self.template.render(**values).strip()
+
+
+@functools.cache
+def load_stage_prompt(stage: str) -> StagePrompt:
+    """The prompt of a stage, by the name of its file."""
+    record = yaml.safe_load((PROMPTS / f"{stage}.yaml").read_text(encoding="utf-8"))
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(record["user"])
+    return StagePrompt(f"{stage}/{record['version']}", record["system"].strip(), template)
 
 
 def provenance_of(answer: Answer[Any], prompt: StagePrompt) -> dict[str, Any]:
@@ -42,8 +75,6 @@ def ask(
     Raises:
         Failed: when the teacher's reply cannot be used; what it could have said is unknown.
     """
-    from ..replies import ReplyError
-
     try:
         answer = teacher.ask(stage, content, schema, system=prompt.system)
     except ReplyError as error:

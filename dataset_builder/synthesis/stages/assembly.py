@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from t3_agents.models.endpoint import Endpoint
 
 from ..config import SynthConfig
 from ..pipeline import Pipeline, Stage, Stages
-from ..progress import Progress
-from ..teacher import EndpointTeacher, Teacher, TeacherModel
-from ..usage import Ledger, Prices
+from ..progress import Ledger, Prices, Progress
+from ..teacher import Teacher, TeacherModel
 
 
-if TYPE_CHECKING:
-    from smolagents import Model
-
-
-def endpoint_teacher(config: SynthConfig, ledger: Ledger) -> EndpointTeacher:
+def endpoint_teacher(config: SynthConfig, ledger: Ledger) -> Teacher:
     """The teacher behind the endpoint of a config.
 
     Args:
@@ -33,7 +26,7 @@ def endpoint_teacher(config: SynthConfig, ledger: Ledger) -> EndpointTeacher:
         max_concurrency=config.concurrency,
         max_retries=config.max_retries,
     )
-    return EndpointTeacher(
+    return Teacher(
         endpoint,
         config.model or "",
         config.other_models or (),
@@ -44,13 +37,12 @@ def endpoint_teacher(config: SynthConfig, ledger: Ledger) -> EndpointTeacher:
     )
 
 
-def paper_stages(config: SynthConfig, teacher: Teacher, controller: Callable[[], Model] | None = None) -> Stages:
+def paper_stages(config: SynthConfig, teacher: Teacher) -> Stages:
     """Queries, plan, files, verifier, trajectory, verifier.
 
     Args:
         config ([`SynthConfig`]): settings.
-        teacher ([`Teacher`]): who is asked.
-        controller (`Callable`, *optional*): gives the model that solves; by default the teacher.
+        teacher ([`Teacher`]): who is asked, and solves.
 
     Raises:
         InputError: when a toolbox, a corpus or an executor does not exist.
@@ -78,7 +70,7 @@ def paper_stages(config: SynthConfig, teacher: Teacher, controller: Callable[[],
         config.image_corpus, embed, cache_dir() / "synthesis", config.image_column, config.caption_column
     )
     seeds = load_seeds()
-    agents = AgentPool(config, controller or partial(TeacherModel, teacher, SOLVE))
+    agents = AgentPool(config, partial(TeacherModel, teacher, SOLVE))
     return Stages(
         generate=lambda batch: generate_queries(teacher, config, seeds, toolbox, batch),
         check=lambda candidate, duplicate_of: check_query(candidate, toolbox, duplicate_of),

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, Field
 
 from ..candidate import Candidate, PlannedFile, Rejected
-from ..prompts import load_stage_prompt
-from .asking import ask
+from .asking import ask, load_stage_prompt
 
 
 if TYPE_CHECKING:

@@ -19,8 +19,7 @@ from t3_agents.storage import from_record
 
 from ... import DOMAINS, SPLITS
 from ..candidate import FLAVORS, Candidate, Rejected, Verdict
-from ..prompts import load_stage_prompt
-from .asking import provenance_of
+from .asking import load_stage_prompt, provenance_of
 
 
 if TYPE_CHECKING:

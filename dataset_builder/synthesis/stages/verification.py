@@ -13,9 +13,8 @@ from t3_agents.errors import InputError
 from t3_agents.verifiers import FORM, verify
 
 from ..candidate import Candidate, Rejected, Verdict
-from ..prompts import StagePrompt, load_stage_prompt
-from .asking import ask
-from .made_files import excerpt_of
+from .asking import StagePrompt, ask, load_stage_prompt
+from .files import excerpt_of
 
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from dataset_builder.scenarios.at_scale import (
     rows_by_split,
     synthesize_scenarios,
 )
-from dataset_builder.scenarios.families.framing import _FRAMES, _NAMES, framed, query_key
+from dataset_builder.scenarios.families.framing import WORDS, framed, query_key
 from dataset_builder.scenarios.families.words import FIRST_NAMES, LAST_NAMES
 from dataset_builder.scenarios.mixture import FamilyProfile, solve_mixture, whole_numbers
 from t3_agents.cli import parse
@@ -100,7 +100,7 @@ def test_no_template_is_in_two_splits():
     for scenario in SCENARIOS:
         for template in scenario.phrasings:
             assert seen.setdefault(query_key(template), split_of(scenario)) == split_of(scenario), template
-    frames = {split: {*f.before, *f.after, *filter(None, f.endings)} for split, f in _FRAMES.items()}
+    frames = {split: {*f["before"], *f["after"], *filter(None, f["endings"])} for split, f in WORDS["frames"].items()}
     assert not frames["train"] & frames["validation"] | frames["train"] & frames["test"]
     assert not frames["validation"] & frames["test"]
     assert {split_of(scenario) for scenario in SCENARIOS} == set(frames)
@@ -108,8 +108,10 @@ def test_no_template_is_in_two_splits():
 
 
 def test_people_in_a_frame_are_no_answers():
-    assert not {*_NAMES} & {*FIRST_NAMES, *LAST_NAMES}
-    assert not any(sign.isdigit() for f in _FRAMES.values() for text in (*f.before, *f.after) for sign in text)
+    assert not {*WORDS["names"]} & {*FIRST_NAMES, *LAST_NAMES}
+    assert not any(
+        sign.isdigit() for f in WORDS["frames"].values() for text in (*f["before"], *f["after"]) for sign in text
+    )
 
 
 def test_frames_tell_nothing_about_families_where_only_the_picture_does(tmp_path):

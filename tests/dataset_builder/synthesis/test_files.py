@@ -7,7 +7,7 @@ from PIL import Image
 
 from dataset_builder.synthesis import Candidate, Failed, PlannedFile, Rejected
 from dataset_builder.synthesis.stages import files
-from dataset_builder.synthesis.stages.made_files import check_made_file
+from dataset_builder.synthesis.stages.files import check_made_file
 from t3_agents.errors import InputError
 from t3_agents.sandbox import SandboxLimits
 from tests.helpers.replies import Replies

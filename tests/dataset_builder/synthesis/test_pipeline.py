@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dataset_builder.synthesis.batches import NoQueries
 from dataset_builder.synthesis.candidate import Candidate, Failed, Rejected
-from dataset_builder.synthesis.pipeline import Pipeline, Stage, Stages
+from dataset_builder.synthesis.pipeline import NoQueries, Pipeline, Stage, Stages
+from dataset_builder.synthesis.progress import BudgetSpent
 from dataset_builder.synthesis.run_folder import IN_FLIGHT, OUTCOMES, candidate_id_of
-from dataset_builder.synthesis.usage import BudgetSpent
 from t3_agents.errors import RunFolderError
 from t3_agents.models.endpoint import EndpointError
 from t3_agents.storage import RunFolder, read_rows

@@ -5,7 +5,6 @@ from dataset_builder import DOMAINS
 from dataset_builder.synthesis import Candidate, Rejected
 from dataset_builder.synthesis.config import SynthConfig
 from dataset_builder.synthesis.corpus.embedding import TextEmbedding
-from dataset_builder.synthesis.replies import ReplyError
 from dataset_builder.synthesis.stages.queries import (
     NearDuplicates,
     check_query,
@@ -14,6 +13,7 @@ from dataset_builder.synthesis.stages.queries import (
     load_seeds,
     split_of,
 )
+from dataset_builder.synthesis.teacher import ReplyError
 from t3_agents.errors import InputError
 from t3_agents.tools.toolbox import TOOLBOXES, make_toolbox
 from tests.helpers.replies import Replies

@@ -15,9 +15,8 @@ from PIL import Image
 from pydantic import BaseModel
 from smolagents.models import ChatMessage, MessageRole
 
-from dataset_builder.synthesis.replies import ReplyError, parse_reply
-from dataset_builder.synthesis.teacher import EndpointTeacher, TeacherModel
-from dataset_builder.synthesis.usage import BudgetSpent, Ledger, Prices, metered
+from dataset_builder.synthesis.progress import BudgetSpent, Ledger, Prices, metered
+from dataset_builder.synthesis.teacher import ReplyError, Teacher, TeacherModel, parse_reply
 from t3_agents.models.endpoint import Endpoint, EndpointError, Limit, WrongEndpoint
 
 
@@ -67,9 +66,9 @@ def chat(text: str, model: str = "m-2024") -> dict[str, Any]:
     return {"model": model, "choices": [{"message": {"content": text}, "finish_reason": "stop"}], "usage": usage}
 
 
-def teacher(url: str, retries: int = 3, time_limit: float = 5, **settings: Any) -> EndpointTeacher:
+def teacher(url: str, retries: int = 3, time_limit: float = 5, **settings: Any) -> Teacher:
     endpoint = Endpoint(url, request_time_limit=time_limit, max_retries=retries, first_pause=0.01)
-    return EndpointTeacher(endpoint, "m", **settings)
+    return Teacher(endpoint, "m", **settings)
 
 
 @pytest.mark.parametrize(
