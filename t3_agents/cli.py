@@ -17,7 +17,7 @@ COMMANDS = {
     "build": ("dataset_builder.build:main", "Build a dataset with the offline teacher: so many tasks of each family."),
     "chat": ("t3_agents.commands.chat:main", "Talk to an agent in the browser."),
     "doctor": ("t3_agents.commands.doctor:main", "Look at this machine: tools, devices, what to install."),
-    "dpo": ("trainers.dpo:main", "Tune an agent on pairs of a right and a wrong next step."),
+    "dpo": ("trainers.commands:dpo", "Tune an agent on pairs of a right and a wrong next step."),
     "eval compare": ("t3_agents.commands.evaluate:compare", "Compare two scored runs on the same tasks."),
     "eval export": ("t3_agents.commands.evaluate:export", "Write a scored run as a log of inspect_ai."),
     "eval gaia": ("t3_agents.commands.evaluate:gaia", "Measure an agent on GAIA, by the rules of its leaderboard."),
@@ -41,11 +41,12 @@ COMMANDS = {
     "synth contamination": ("dataset_builder.synthesis.contamination:main", "Find queries near benchmark questions."),
     "synth inspect": ("dataset_builder.synthesis.commands:inspect", "Show the whole story of one candidate."),
     "synth status": ("dataset_builder.synthesis.commands:status", "Show how far a run is, also while it is running."),
-    "train": ("trainers.sft:main", "Tune a controller on trajectories with TRL and PEFT."),
+    "train": ("trainers.commands:train", "Tune a controller on trajectories with TRL and PEFT."),
     "view": ("t3_agents.commands.view:main", "Read the trajectories of a run in the browser."),
 }
 """Each command's function and its help. A command of two words wins over one. The type of the function's argument is
-the dataclass of the command's options; the function returns the exit status."""
+the dataclass of the command's options; the function returns the exit status. Where these options take long to import,
+`check_early` of the module looks at the arguments before."""
 
 
 def parse(argv: list[str]) -> Callable[[], int]:
@@ -98,7 +99,11 @@ def main(argv: list[str] | None = None) -> int:
     _quiet()
     prog = "t3"
     try:
-        prog = f"t3 {command_name(argv)}"
+        name = command_name(argv)
+        prog = f"t3 {name}"
+        module = importlib.import_module(COMMANDS[name][0].partition(":")[0])
+        if hasattr(module, "check_early"):
+            module.check_early(argv)
         return parse(argv)()
     except T3Error as error:
         print(f"{prog}: {error}", file=sys.stderr)

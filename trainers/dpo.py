@@ -146,20 +146,3 @@ class PreferenceCollator:
         for start, end in conversation.turns[:-1]:
             conversation.produced[start:end] = [False] * (end - start)
         return conversation
-
-
-def main(config: PreferenceConfig) -> int:
-    """`t3 dpo`: tune, print a table."""
-    from .loading import tune_and_show
-
-    return tune_and_show(
-        config,
-        tune_on_pairs,
-        {
-            "pairs": ("rows", "d"),
-            "steps": ("steps", "d"),
-            "final loss": ("final_loss", ".3f"),
-            "reward accuracy": ("reward_accuracy", ".0%"),
-            "reward margin": ("reward_margin", ".3f"),
-        },
-    )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t3_agents.errors import InputError
+from t3_agents.hub.safe_loading import check_source
 from t3_agents.options import parse_options
 from t3_agents.storage import RunFolder, Shard
 
@@ -117,6 +118,8 @@ def improve(config: ImproveConfig) -> dict[str, Any]:
     """
     from .report import write_rounds_report
 
+    for name in ("agent", "dataset"):
+        check_source(getattr(config, name), name)
     folder = Path(config.output)
     config.tuning(folder, folder)  # a mistake in the recipe would come up after the first round's samples
     with RunFolder(folder, config.settings()), Shard(folder / ROUNDS_FILE) as rounds:

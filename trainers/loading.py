@@ -16,10 +16,9 @@ from transformers import TrainerCallback
 from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError, MissingExtraError, T3Error
 from t3_agents.hub.repos import AGENT_FILE
-from t3_agents.models.device import best_device, use_fastest_num_threads
+from t3_agents.models.device import best_device
 from t3_agents.models.embedded import EMBEDDED
 from t3_agents.models.vlm import VLMModel
-from t3_agents.reports import TRAINING_FILE
 from t3_agents.storage import RunFolder, write_atomic
 from t3_agents.tools.toolbox import make_toolbox
 
@@ -70,34 +69,6 @@ def tune(
             write_report(trainer, folder)
             save_tuned(agent, trainer, config)
     return folder / AGENT_FOLDER
-
-
-def tune_and_show(config: Any, tune: Callable[[Any], Path], columns: dict[str, tuple[str, str]]) -> int:
-    """What the commands that tune have in common: print a table and push the agent, where the recipe says so.
-
-    Args:
-        config ([`TuningConfig`]): the recipe.
-        tune (`Callable`): tunes by the recipe, and returns the folder of the agent.
-        columns (`dict`): of the table, by header: a number of the summary in `train.json`, and its format.
-    """
-    from t3_agents.hub.upload import Push
-    from t3_agents.reports.tables import NOTHING, Table, print_tables
-
-    if config.push_to_hub:
-        Push(Path(config.output_dir), config.hub_model_id)  # a wrong name is said before the training
-    use_fastest_num_threads()
-    agent = tune(config)
-    if not PartialState().is_main_process:
-        return 0
-    summary = json.loads((Path(config.output_dir) / TRAINING_FILE).read_text())["summary"]
-    cells = [NOTHING if summary[name] is None else format(summary[name], form) for name, form in columns.values()]
-    print_tables(Table("", [*columns, "agent"], [[*cells, str(agent)]]))
-    if config.push_to_hub:
-        from t3_agents.cli import main as command
-
-        dataset = [] if Path(config.dataset_name).exists() else ["--dataset", config.dataset_name]
-        return command(["push", "agent", config.output_dir, config.hub_model_id, *dataset])
-    return 0
 
 
 @contextmanager

@@ -107,30 +107,6 @@ def build_trainer(
     return trainer
 
 
-def main(config: TrajectoryConfig) -> int:
-    """`t3 train`: tune, print a table."""
-    from .loading import tune_and_show
-
-    if config.show_mask:
-        from .show_mask import show_masks
-
-        show_masks(config)
-        return 0
-    return tune_and_show(
-        config,
-        train,
-        {
-            "rows": ("rows", "d"),
-            "steps": ("steps", "d"),
-            "packing": ("packing", ""),
-            "final loss": ("final_loss", ".3f"),
-            "tokens/s": ("tokens_per_second", ".0f"),
-            "padding": ("padding_share", ".0%"),
-            "seconds": ("train_seconds", ".0f"),
-        },
-    )
-
-
 if __name__ == "__main__":  # `accelerate launch -m trainers.sft`
     from t3_agents import cli
 

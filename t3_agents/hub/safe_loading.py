@@ -191,6 +191,16 @@ def check_repo_id(value: Any, owner: str) -> None:
         raise InputError(f"{owner} names `{str(value)[:80]}`, which is not the id of a Hub repo: it is not loaded.")
 
 
+def check_source(name: str, option: str) -> None:
+    """Refuse what is neither here nor can be the id of a Hub repo, before anything that takes long is imported.
+
+    Raises:
+        InputError: naming the option.
+    """
+    if not Path(name).exists() and not _REPO_ID.fullmatch(name):
+        raise InputError(f"`{option}` names `{name}`, which is neither a folder here nor the id of a Hub repo.")
+
+
 def check_template(name: str, text: Any) -> None:
     """Refuse a prompt template that does more than fill in values.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
@@ -13,6 +15,7 @@ from PIL import Image
 
 from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError, MissingExtraError
+from tests.helpers import ROOT
 from tests.helpers.hub_client import Client
 from tests.helpers.hub_server import HubServer
 from tests.helpers.training_rows import TINY, make_row, write_dataset
@@ -130,6 +133,21 @@ result = {"base": agent.model.model_id, "files": files, "card": card.data.base_m
     agent = T3Agent.from_pretrained(tmp_path / "merged" / "agent", device="cpu")
     assert weights(tmp_path / "merged" / "agent").keys() == weights(tiny_vlm).keys()
     assert agent.model.model_id
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["train", "--output_dir=o"], "`--dataset-name` is missing"),
+        (["train", "--dataset_name", "a/b/c", "--output_dir=o"], "`--dataset-name` names `a/b/c`"),
+        (["dpo", "--dataset-name=a/b", "--output-dir=o", "--model_name_or_path=./x"], "names `./x`"),
+        (["improve", "--agent=a", "--dataset=/a", "--output=o", "--recipe=embedded"], "`dataset` names `/a`"),
+    ],
+)
+def test_what_is_not_there_is_said_before_trl_is_imported(argv, says):
+    code = "import sys; from t3_agents.cli import main; print(main(sys.argv[1:]), 'trl' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "2 False\n" and says in done.stderr
 
 
 def test_a_wrong_name_of_a_repo_is_said_before_the_training(recipe, hub, tmp_path):
