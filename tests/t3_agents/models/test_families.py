@@ -30,7 +30,7 @@ def with_window():
     config = MistralConfig(**{**text.to_dict(), "model_type": "mistral", "sliding_window": 8, "layer_types": None})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        model.model.language_model = MistralModel(config).float().eval()
+        model.model.language_model = MistralModel(config).double().eval()
     model.config.text_config = config
     return model, processor
 
