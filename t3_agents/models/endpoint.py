@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import random
+import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
+from urllib3.connectionpool import HTTPConnectionPool
 
 from ..errors import InputError, T3Error
 from ..interruption import Interruption, current_interruption
@@ -231,11 +233,12 @@ class Endpoint:
                 headers=self._headers,
                 timeout=urllib3.Timeout(connect=min(timeout, CONNECT_SECONDS), read=timeout),
                 retries=False,
-                preload_content=not is_stream,
+                preload_content=False,
             )
             if is_stream and response.status == 200:
                 return response, "", 0.0
-            data = response.data
+            data = b"".join(_chunks(response, time.monotonic() + timeout))
+            response.release_conn()
         except urllib3.exceptions.ReadTimeoutError:
             interruption.check()
             self.limit.overloaded(begun)
@@ -270,8 +273,8 @@ class Endpoint:
         """The events of a stream (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
         is_stream = "event-stream" in response.headers.get("content-type", "")
         try:
-            for line in _lines(response) if is_stream else [b"data:" + response.data]:
-                interruption.check()
+            chunks = _chunks(response, None, interruption)
+            for line in _lines(chunks) if is_stream else [b"data:" + b"".join(chunks)]:
                 content = line[5:].strip() if line.startswith(b"data:") else b""
                 if content == b"[DONE]":
                     return
@@ -304,9 +307,36 @@ def _pool_for(url: str, size: int) -> urllib3.PoolManager:
     """Connections to a server, through the environment's proxy where there is one for it."""
     parts = urlsplit(url)
     proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
-    if proxy:
-        return urllib3.ProxyManager(proxy, maxsize=size)
-    return urllib3.PoolManager(maxsize=size)
+    manager = urllib3.ProxyManager(proxy, maxsize=size) if proxy else urllib3.PoolManager(maxsize=size)
+    manager.pool_classes_by_scheme = {name: _punctual(pool) for name, pool in manager.pool_classes_by_scheme.items()}
+    return manager
+
+
+def _punctual(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
+    """A pool whose timeout for reading holds for all headers together, not for each byte of them."""
+
+    class Connection(pool.ConnectionCls):
+        def getresponse(self) -> urllib3.HTTPResponse:
+            if not isinstance(self.timeout, (int, float)):
+                return super().getresponse()
+            began = time.monotonic()
+            timer = threading.Timer(self.timeout + 0.1, _shut, [self.sock])
+            timer.daemon = True
+            timer.start()
+            try:
+                return super().getresponse()
+            finally:
+                timer.cancel()
+                # Headers that were cut off look whole, or broken.
+                if time.monotonic() - began > self.timeout:
+                    raise TimeoutError("the headers took too long")
+
+    return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
+
+
+def _shut(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _retry_after(response: urllib3.BaseHTTPResponse) -> float:
@@ -317,10 +347,22 @@ def _retry_after(response: urllib3.BaseHTTPResponse) -> float:
         return 0.0
 
 
-def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+def _chunks(
+    response: urllib3.BaseHTTPResponse, deadline: float | None, interruption: Interruption | None = None
+) -> Iterator[bytes]:
+    """What a server sends as soon as it comes, so that one that drips bytes does not outwait a time limit."""
+    while data := response.read1(2**16, decode_content=True):
+        yield data
+        if interruption is not None:
+            interruption.check()
+        if deadline is not None and time.monotonic() > deadline:
+            raise urllib3.exceptions.ReadTimeoutError(None, "", "the reply took too long")
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Lines as soon as they come."""
     rest = b""
-    while data := response.read1(2**16):
+    for data in chunks:
         *lines, rest = (rest + data).split(b"\n")
         yield from lines
     yield rest

@@ -17,6 +17,7 @@ from t3_agents.errors import InputError, needs_extra
 
 from ..ask_search_agent import find_passages
 from ..local.corpus import best_sentences
+from .pages import in_time
 
 
 class SearchResult(NamedTuple):
@@ -82,7 +83,8 @@ class HttpEngine(Engine):
         # The text of these errors may hold the URL with the key in it.
         try:
             address = os.environ.get("T3_SEARCH_URL") or self.url
-            reply = requests.request(url=address, timeout=seconds, **self.request(query, limit))
+            settings = {"url": address, "timeout": seconds, **self.request(query, limit)}
+            reply = in_time(lambda session: session.request(**settings), seconds, allow_private=True)
         except requests.RequestException as error:
             raise InputError(f"The search engine {name} cannot be reached ({type(error).__name__}).") from None
         if reply.status_code != 200:
@@ -165,12 +167,15 @@ class Ddgs(Engine):
     """Several engines without a key, by the `ddgs` package."""
 
     def search(self, query: str, limit: int, seconds: float) -> list[SearchResult]:
+        import requests
+
         with needs_extra("ddgs", "search", "Searching the web without a key"):
             from ddgs import DDGS
             from ddgs.exceptions import DDGSException
         try:
-            found = DDGS(timeout=max(1, int(seconds))).text(query, max_results=limit)
-        except DDGSException as error:
+            client = DDGS(timeout=max(1, int(seconds)))
+            found = in_time(lambda _: client.text(query, max_results=limit), seconds, allow_private=True)
+        except (DDGSException, requests.Timeout) as error:
             if "No results" in str(error):
                 return []
             raise InputError(f"The search engine Ddgs failed ({type(error).__name__}); try again later.") from None

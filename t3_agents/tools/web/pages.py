@@ -7,13 +7,24 @@ import ipaddress
 import os
 import re
 import socket
+import threading
 import time
-from typing import Any, NamedTuple
+import unicodedata
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from t3_agents.errors import InputError, needs_extra
 from t3_agents.media import kind_of
 
+
+if TYPE_CHECKING:
+    import requests
+
+Result = TypeVar("Result")
 
 MAX_BYTES = 8 * 2**20
 MAX_CHARS = 400_000
@@ -65,29 +76,72 @@ def fetch_page(url: str, seconds: float) -> Page:
     import requests
 
     deadline = time.monotonic() + seconds
-    with requests.Session() as session:
-        if not _private_allowed():
-            _refuse_private(session)
+
+    def get(session: requests.Session) -> tuple[str, bytes, bool, str]:
+        target = url
+        for _ in range(MAX_REDIRECTS + 1):
+            _check_url(target)
+            left = max(0.1, deadline - time.monotonic())
+            with session.get(target, headers=_HEADERS, timeout=left, stream=True, allow_redirects=False) as reply:
+                if reply.is_redirect:
+                    target = urljoin(target, reply.headers["location"])
+                    continue
+                if reply.status_code != 200:
+                    kind = NoPageError if reply.status_code in (401, 403, 404, 410, 451) else InputError
+                    raise kind(f"{target} cannot be read: {reply.status_code} {reply.reason}.")
+                return target, *_body(reply, deadline), reply.headers.get("content-type", "")
+        raise InputError(f"{url} redirects more than {MAX_REDIRECTS} times.")
+
+    try:
+        page = in_time(get, seconds, allow_private=_private_allowed())
+    except requests.Timeout:
+        raise InputError(f"{url} did not answer in time.") from None
+    except InputError:
+        raise
+    except (requests.RequestException, OSError, ValueError) as error:
+        raise InputError(f"{url} cannot be reached ({type(error).__name__}).") from None
+    return _to_page(*page)
+
+
+def in_time(work: Callable[[requests.Session], Result], seconds: float, allow_private: bool) -> Result:
+    """The result of requests that are made within a time: names, connections, headers and bodies included.
+
+    Timeouts of sockets start anew with every byte, so a thread works, and at the end of the time its connections are
+    shut.
+
+    Args:
+        work (`Callable`): is given a session.
+        seconds (`float`): for everything.
+        allow_private (`bool`): let the session talk to this machine and private networks.
+
+    Raises:
+        requests.Timeout: when the time is up.
+    """
+    import requests
+
+    outcome: Future[Result] = Future()
+    opened: list[socket.socket] = []
+
+    def run() -> None:
         try:
-            for _ in range(MAX_REDIRECTS + 1):
-                _check_url(url)
-                left = max(0.1, deadline - time.monotonic())
-                with session.get(url, headers=_HEADERS, timeout=left, stream=True, allow_redirects=False) as reply:
-                    if reply.is_redirect:
-                        url = urljoin(url, reply.headers["location"])
-                        continue
-                    if reply.status_code != 200:
-                        kind = NoPageError if reply.status_code in (401, 403, 404, 410, 451) else InputError
-                        raise kind(f"{url} cannot be read: {reply.status_code} {reply.reason}.")
-                    data, whole = _body(reply, deadline)
-                    return _to_page(url, data, whole, reply.headers.get("content-type", ""))
-        except InputError:
+            with requests.Session() as session:
+                _watch(session, opened, allow_private)
+                outcome.set_result(work(session))
+        except BaseException as error:  # raised again below
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="web", daemon=True).start()
+    try:
+        return outcome.result(seconds)
+    except FutureTimeout:
+        if outcome.done():
             raise
-        except requests.Timeout:
-            raise InputError(f"{url} did not answer in time.") from None
-        except (requests.RequestException, OSError, ValueError) as error:
-            raise InputError(f"{url} cannot be reached ({type(error).__name__}).") from None
-    raise InputError(f"{url} redirects more than {MAX_REDIRECTS} times.")
+        raise requests.Timeout from None
+    finally:
+        for each in opened:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
 
 
 def _body(reply: Any, deadline: float) -> tuple[bytes, bool]:
@@ -170,39 +224,56 @@ def _check_url(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InputError(f"`{url}` is no web address: it must start with http:// or https://.")
+    host = unicodedata.normalize("NFKC", parts.hostname).rstrip(".").lower()
     try:
-        public = is_public(parts.hostname)
-    except ValueError:
-        public = not parts.hostname.endswith(("localhost", ".local", ".internal"))
+        public = is_public(host if ":" in host else socket.inet_ntoa(socket.inet_aton(host)))
+    except (OSError, ValueError):
+        public = not host.endswith(("localhost", ".local", ".internal"))
     if not public and not _private_allowed():
         raise InputError(f"{url} is a private address and is not visited.")
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the internet, not of this machine or a private network."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    inner = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
-    return (inner or ip).is_global and not (inner or ip).is_multicast
+    """Whether an IP address is one of the internet, not of this machine or a private network.
+
+    An IPv6 address may stand for an IPv4 address, to which a gateway or the system takes it.
+    """
+    if "%" in address:
+        return False
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ip.is_global and not ip.is_multicast
+    if ip.ipv4_mapped or ip in _NAT64:
+        return is_public(str(ip.ipv4_mapped or ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
+    inner = [ip.sixtofour, *(ip.teredo or ())]
+    if int(ip) >> 32 & 0xFCFFFFFF == 0x5EFE:  # ISATAP (RFC 5214)
+        inner.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
+    is_ours = ip.is_multicast or ip.is_site_local or ip.is_reserved or ip.is_unspecified
+    return ip.is_global and not is_ours and all(is_public(str(each)) for each in inner if each)
 
 
-def _refuse_private(session: Any) -> None:
-    """Check the address that a session is really connected to: a name may be resolved differently each time."""
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+def _watch(session: requests.Session, opened: list[socket.socket], allow_private: bool) -> None:
+    """Note a session's connections and check the address of each: a name may be resolved differently each time."""
     from requests.adapters import HTTPAdapter
     from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-    def checked(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
+    def watched(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
         class Connection(pool.ConnectionCls):
             def _new_conn(self) -> socket.socket:
                 connected = super()._new_conn()
-                if not is_public(connected.getpeername()[0]):
+                if not allow_private and not is_public(connected.getpeername()[0]):
                     connected.close()
                     raise InputError(f"{self.host} is a private address and is not visited.")
+                opened.append(connected.dup())
                 return connected
 
         return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
 
     adapter = HTTPAdapter(max_retries=0)
-    pools = {"http": checked(HTTPConnectionPool), "https": checked(HTTPSConnectionPool)}
+    pools = {"http": watched(HTTPConnectionPool), "https": watched(HTTPSConnectionPool)}
     adapter.poolmanager.pool_classes_by_scheme = pools
     session.mount("http://", adapter)
     session.mount("https://", adapter)

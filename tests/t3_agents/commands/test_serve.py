@@ -4,11 +4,12 @@ import base64
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 from PIL import Image
@@ -18,6 +19,7 @@ from t3_agents.agent.agent import T3Agent, load_agent
 from t3_agents.commands.serve import Weights, choose_server, command_of, installed_servers, merged, weights_of
 from t3_agents.errors import InputError, MissingExtraError
 from t3_agents.interruption import InterruptedTurn, interruptible
+from t3_agents.models.endpoint import Endpoint, EndpointError
 from t3_agents.models.server import SERVED_NAME, ServerModel
 from t3_agents.models.vlm import VLMModel
 from t3_agents.task import File, Task
@@ -102,6 +104,42 @@ class TestServerModel:
         server = serve(["hello"], pause=5)
         with pytest.raises(InputError, match="no word for 0.3 seconds"):
             ServerModel(api_base=server.url, request_time_limit=0.3, max_retries=0).generate([user("hello")])
+
+    @pytest.mark.parametrize(
+        "start",
+        [
+            b"HTT",
+            b"HTTP/1.1 200 OK\r\nx",
+            b"HTTP/1.1 200 OK\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n",
+        ],
+        ids=["status", "headers", "body", "known body"],
+    )
+    @pytest.mark.parametrize("is_stream", [False, True])
+    def test_a_server_that_drips_bytes(self, start, is_stream):
+        """A byte now and then is no silence, and does not outwait the time limits either."""
+        listener = socket.create_server(("127.0.0.1", 0))
+        gone = threading.Event()
+
+        def drip():
+            connection, _ = listener.accept()
+            with suppress(OSError), connection:
+                connection.sendall(start)
+                while not gone.wait(0.1):
+                    connection.sendall(b"x")
+
+        threading.Thread(target=drip, daemon=True).start()
+        endpoint = Endpoint(f"http://127.0.0.1:{listener.getsockname()[1]}", request_time_limit=0.5, max_retries=0)
+        try:
+            with interruptible(3), pytest.raises((EndpointError, InterruptedTurn)):
+                if is_stream:
+                    with endpoint.stream("chat", {}) as pieces:
+                        list(pieces)
+                else:
+                    endpoint.post("chat", {})
+        finally:
+            gone.set()
+            listener.close()
 
     def test_a_turn_is_cut_when_its_time_is_up_or_the_run_is_cancelled(self, serve):
         model = ServerModel(api_base=serve(["word " * 1000] * 2, pause=0.02).url)

@@ -8,6 +8,7 @@ import time
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import requests
 from fpdf import FPDF
 
 from t3_agents.agent.agent import T3Agent
@@ -18,7 +19,7 @@ from t3_agents.tools.ask_search_agent import AskSearchAgent
 from t3_agents.tools.web import pages as web_pages
 from t3_agents.tools.web.cache import WebCache
 from t3_agents.tools.web.engines import ENGINES, SearchResult
-from t3_agents.tools.web.pages import fetch_page, is_public
+from t3_agents.tools.web.pages import fetch_page, in_time, is_public
 from t3_agents.tools.web.search import WebSearchAgent, find_passages
 from tests.helpers.tiny_vlm import turn
 
@@ -60,13 +61,15 @@ class Site(http.server.BaseHTTPRequestHandler):
             case "/slow":
                 time.sleep(3)
                 self._send("<p>late</p>")
-            case "/drip":
-                self.send_response(200)
-                self.send_header("content-type", "text/html")
-                self.end_headers()
-                for _ in range(30):
+            case "/drip" | "/drip-headers" | "/drip-status":
+                if parts.path != "/drip-status":
+                    self.send_response(200)
+                    self.flush_headers()
+                if parts.path == "/drip":
+                    self.end_headers()
+                for _ in range(60):
                     try:
-                        self.wfile.write(b"<p>")
+                        self.wfile.write(b"x: y\r\n" if parts.path == "/drip-headers" else b"H")
                     except OSError:
                         return
                     time.sleep(0.2)
@@ -196,10 +199,14 @@ class TestPages:
         with pytest.raises(InputError, match=message):
             fetch_page(site.url + path, 5)
 
-    @pytest.mark.parametrize("path", ["/slow", "/drip"])
+    @pytest.mark.parametrize("path", ["/slow", "/drip", "/drip-headers", "/drip-status"])
     def test_a_slow_page(self, site, path):
         with pytest.raises(InputError, match="did not answer in time"):
             fetch_page(site.url + path, 1)
+        begun = time.monotonic()
+        with pytest.raises(requests.Timeout):
+            in_time(lambda session: session.get(site.url + path, timeout=1), 1, allow_private=True)
+        assert time.monotonic() - begun < 10, "the page drips for 12 seconds"
 
     @pytest.mark.parametrize("path", ["/huge", "/bomb"])
     def test_a_huge_page_is_cut(self, site, path):
@@ -220,7 +227,9 @@ class TestPrivateAddresses:
 
     # `127.1` and `2130706433` are no literal addresses: the system resolves them, as it would any name.
     @pytest.mark.parametrize(
-        "host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "127.1", "2130706433", "0.0.0.0"]
+        "host",
+        "127.0.0.1 localhost [::ffff:127.0.0.1] 127.1 2130706433 0.0.0.0 0x7f.1 0177.0.0.1 localhost. LOCALHOST "
+        "[64:ff9b::127.0.0.1] [2002:7f00:1::] [::7f00:1] \u2460\u2461\u2466.0.0.1".split(),
     )
     def test_refused(self, server, host):
         server.seen.clear()
@@ -241,6 +250,37 @@ class TestPrivateAddresses:
             ("::1", False),
             ("fe80::1%eth0", False),
             ("fd00::1", False),
+            ("2001:db8::1", False),
+            *(
+                (f"64:ff9b::{ip}", public)
+                for ip, public in (("8.8.8.8", True), ("127.0.0.1", False), ("10.0.0.1", False))
+            ),
+            *(
+                (f"::ffff:{ip}", public)
+                for ip, public in (("8.8.8.8", True), ("169.254.169.254", False), ("0.0.0.0", False))
+            ),
+            ("64:ff9b:1::8.8.8.8", False),
+            ("64:ff9b:1:a9fe:a9:fe00::", False),
+            ("2002:7f00:1::", False),
+            ("2002:a9fe:a9fe::1", False),
+            ("2001:0:7f00:1::", False),
+            ("2001:0:808:808:0:0:80ff:fffe", False),
+            ("::127.0.0.1", False),
+            ("::8.8.8.8", False),
+            ("::ffff:0:127.0.0.1", False),
+            ("2606:2800::5efe:127.0.0.1", False),
+            ("2606:2800::200:5efe:192.168.1.1", False),
+            ("2606:2800::5efe:8.8.8.8", True),
+            ("fec0::1", False),
+            ("feff::1", False),
+            ("::", False),
+            ("0.0.0.0", False),
+            ("ff02::1", False),
+            ("ff0e::1", False),
+            ("2606:2800::1%1", False),
+            ("240.0.0.1", False),
+            ("255.255.255.255", False),
+            ("198.18.0.1", False),
         ],
     )
     def test_which_are_public(self, address, public):
