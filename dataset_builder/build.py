@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse.typing import PositiveInt, restricted_number_type
 
+from t3_agents.agent.config import load_prompt
 from t3_agents.errors import InputError
 from t3_agents.options import check_options
 from t3_agents.progress import WorkProgress
@@ -41,6 +42,8 @@ class BuildConfig:
             has none.
         validation (`int`, *optional*, defaults to 10): tasks per family for the validation split, seen families only.
         test (`int`, *optional*, defaults to 10): tasks per family for the test split.
+        prompt (`str`, *optional*, defaults to `"compact"`): prompt of the agent that solves the tasks, and so of one
+            that is tuned on the rows: `compact` (the names of the tools) or `paper` (with worked examples).
         seed (`int`, *optional*, defaults to 0): seed of the collection.
         num_workers (`int`, *optional*, defaults to 1): processes; the result does not depend on their number.
     """
@@ -50,6 +53,7 @@ class BuildConfig:
     train: NumTasks = 100
     validation: NumTasks = 10
     test: NumTasks = 10
+    prompt: str = "compact"
     seed: int = 0
     num_workers: PositiveInt = 1
 
@@ -60,6 +64,7 @@ class BuildConfig:
             InputError: naming the option and what it takes.
         """
         check_options(self)
+        load_prompt(self.prompt)
         if not self.train + self.validation + self.test:
             raise InputError("All splits have 0 tasks: give `train`, `validation` or `test` a number.")
 
@@ -161,7 +166,7 @@ def build_family(config: BuildConfig, folder: Path, scenario: Scenario, on_row: 
             done = {row["task"]["origin"]["index"] for row in kept.rows} | {row["index"] for row in rejected.rows}
             for index in range(FIRST_INDEX[split], FIRST_INDEX[split] + number):
                 if index not in done:
-                    record, reasons = solve_task(scenario, config.seed, index, blobs, split_of_id)
+                    record, reasons = solve_task(scenario, config, index, blobs, split_of_id)
                     if reasons:
                         rejected.append(
                             {"family": scenario.name, "index": index, "reasons": reasons, "trajectory": record}
@@ -173,7 +178,7 @@ def build_family(config: BuildConfig, folder: Path, scenario: Scenario, on_row: 
 
 
 def solve_task(
-    scenario: Scenario, seed: int, index: int, blobs: BlobStore, split_of_id: dict[str, str]
+    scenario: Scenario, config: BuildConfig, index: int, blobs: BlobStore, split_of_id: dict[str, str]
 ) -> tuple[dict[str, Any], list[str]]:
     """Make one task, let the teacher solve it, and judge the result.
 
@@ -183,7 +188,7 @@ def solve_task(
     from .scenarios import make_task
     from .scenarios.solving import solve_made
 
-    record, reasons = solve_made(lambda files: make_task(scenario, seed, index, files), blobs)
+    record, reasons = solve_made(lambda files: make_task(scenario, config.seed, index, files), blobs, config.prompt)
     if record["task"]["id"] in split_of_id:
         reasons.append(f"build: the same task is in the {split_of_id[record['task']['id']]} split already.")
     return record, reasons

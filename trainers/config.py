@@ -183,8 +183,9 @@ class TrajectoryConfig(TuningConfig, SFTConfig):
         dataset_train_split (`str`, *optional*, defaults to `"train"`): split to train on.
         dataset_test_split (`str`, *optional*, defaults to `"validation"`): split whose loss is measured, with
             `eval_strategy: steps` at every checkpoint; the agent is then made of the checkpoint with the lowest one.
-        toolbox (`str`, *optional*, defaults to `"embedded"`): toolbox of the saved agent.
-        prompt (`str`, *optional*, defaults to `"compact"`): prompt of the saved agent; must be the one of the data.
+        toolbox (`str`, *optional*): toolbox of the saved agent, that of the rows by default; another one must have
+            the same tools.
+        prompt (`str`, *optional*): prompt of the saved agent. It is that of the rows; another one is refused.
         max_new_tokens (`int`, *optional*, defaults to 512): tokens per turn of the saved agent.
         lora_r (`int`, *optional*, defaults to 64): rank of the adapter.
         lora_alpha (`int`, *optional*, defaults to 128): scale of the adapter.
@@ -223,8 +224,8 @@ class TrajectoryConfig(TuningConfig, SFTConfig):
             in color, and write them to `<output_dir>/mask.html`.
     """
 
-    toolbox: str = "embedded"
-    prompt: str = "compact"
+    toolbox: str | None = None
+    prompt: str | None = None
     max_new_tokens: int = 512
     modules_learning_rate: float | None = None
     num_train_epochs: float = 5

@@ -50,7 +50,7 @@ def tune_on_pairs(config: PreferenceConfig) -> Path:
 
     def prepare() -> tuple[T3Agent, DPOTrainer]:
         dataset = load_rows(config.dataset_name, config.dataset_train_split)
-        agent = saved_agent(config)
+        agent = saved_agent(config, dataset)
         return agent, build_preference_trainer(config, agent.model.model, agent.model.processor, dataset)
 
     return tune("dpo", config, prepare, write_preference_report)

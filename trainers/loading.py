@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accelerate import PartialState
+from smolagents.utils import BASE_BUILTIN_MODULES
 from transformers import TrainerCallback
 
 from t3_agents.agent.agent import T3Agent
+from t3_agents.agent.config import AgentOptions, load_prompt
 from t3_agents.errors import InputError, MissingExtraError, T3Error
 from t3_agents.hub.repos import AGENT_FILE
 from t3_agents.models.device import best_device
 from t3_agents.models.embedded import EMBEDDED
+from t3_agents.models.scripted import ScriptedModel
 from t3_agents.models.vlm import VLMModel
 from t3_agents.storage import RunFolder, write_atomic
 from t3_agents.tools.toolbox import make_toolbox
+from t3_agents.turns import CODE_CLOSE, CODE_OPEN, parse_python, parse_turn
 
 from .config import TrajectoryConfig, TuningConfig
 from .distributed import is_sharded
@@ -35,6 +41,9 @@ COMPLETE = "complete.json"
 
 AGENT_FOLDER = "agent"
 """Where in the folder of a run the tuned agent is saved."""
+
+ROWS_PROMPT = "rows"
+"""What the prompt of an agent is called that is the system turn of its rows."""
 
 NOT_QUANTIZED = ["lm_head", r".*(vision|visual|connector|projector)[^.]*"]
 """Modules, by name or expression, that keep their weights: what families call the parts for pictures."""
@@ -158,29 +167,157 @@ def load_rows(dataset: str | None, split: str) -> Dataset:
 # The agent before
 
 
-def new_agent(config: TrajectoryConfig) -> T3Agent:
-    """An agent with the controller, toolbox and prompt of a recipe.
+def new_agent(config: TrajectoryConfig, rows: Dataset) -> T3Agent:
+    """An agent with the controller of a recipe, and prompt, toolbox, tags and imports of the rows.
+
+    Where no prompt of the package gives the system turn of the rows, theirs is the agent's, word for word.
+
+    Args:
+        config ([`TrajectoryConfig`]): the recipe; its `prompt` and `toolbox` must give what the rows have.
+        rows ([`~datasets.Dataset`]): what it is tuned on.
 
     Raises:
-        InputError: when there is no such controller, or it cannot be had as the recipe wants it.
+        InputError: when there is no such controller, it cannot be had as the recipe wants it, or prompt or toolbox are
+            not those of the rows.
         MissingExtraError: when a package for it is not installed.
     """
-    model = load_controller(config, max_new_tokens=config.max_new_tokens)
-    return T3Agent(tools=make_toolbox(config.toolbox), model=model, prompt=config.prompt)
+    text, makers = system_prompt_of(rows), _makers_of(rows)
+    made = {name: _only(name, makers) for name in ("prompt", "toolbox_name", "code_block_tags")}
+    toolbox = config.toolbox or made["toolbox_name"] or AgentOptions.bare[0]
+    settings: dict[str, Any] = {
+        "prompt": config.prompt or made["prompt"] or AgentOptions.bare[1],
+        "code_block_tags": tuple(made["code_block_tags"] or _tags_of(rows)),
+        "additional_authorized_imports": _imports_of(rows, makers),
+        "executor_type": "local",  # nothing runs here, and it is not saved
+    }
+    tools = make_toolbox(toolbox)
+
+    def make(**changes: Any) -> T3Agent:
+        with warnings.catch_warnings():  # that code which runs there has no boundary
+            warnings.simplefilter("ignore")
+            return T3Agent(tools=tools, model=ScriptedModel([]), **{**settings, **changes})
+
+    agent = make()
+    if text not in (None, agent.initialize_system_prompt()):
+        if config.prompt or config.toolbox:
+            made_with = f" They were made with the prompt `{made['prompt']}`." if made["prompt"] else ""
+            raise InputError(
+                f"Prompt `{settings['prompt']}` with toolbox `{toolbox}` is not what the rows begin with.{made_with} "
+                "Leave `prompt` and `toolbox` out to have those of the rows, or build rows with `t3 build --prompt`."
+            )
+        # As a string inside the template: whatever it holds is text.
+        literal = {"system_prompt": f"{{{{ {json.dumps(text, ensure_ascii=False)} }}}}"}
+        agent = make(prompt=ROWS_PROMPT, prompt_templates=load_prompt(AgentOptions.bare[1]) | literal)
+    agent.model = load_controller(config, max_new_tokens=config.max_new_tokens)
+    return agent
 
 
-def saved_agent(config: TuningConfig) -> T3Agent:
+def saved_agent(config: TuningConfig, rows: Dataset) -> T3Agent:
     """The saved agent that a recipe names, which keeps all but its weights.
 
+    Args:
+        config ([`TuningConfig`]): the recipe.
+        rows ([`~datasets.Dataset`]): what it is tuned on.
+
     Raises:
-        InputError: when it is no saved agent, or the recipe is for a controller.
+        InputError: when it is no saved agent, the recipe is for a controller, or the rows are those of another agent.
     """
     for name in ("load_in_4bit", "use_liger_kernel"):
         if getattr(config, name):
             raise InputError(f"`{name}` is for controllers, not for saved agents: leave it out.")
+    # Without its weights, which may take long to load.
+    light = T3Agent.from_pretrained(config.model_name_or_path, model=ScriptedModel([]), **_origin(config))
+    if system_prompt_of(rows) not in (None, light.initialize_system_prompt()):
+        raise InputError(
+            f"The rows are not those of {config.model_name_or_path}: they begin with another system prompt than it "
+            "has. Take rows of this agent, such as `t3 improve` leaves them, or the agent that made the rows."
+        )
     agent = T3Agent.from_pretrained(config.model_name_or_path, **_origin(config), **_place(config))
     agent.model = merge_adapter(agent.model)
     return agent
+
+
+def system_prompt_of(rows: Dataset) -> str | None:
+    """The system turn that all rows begin with; empty when they have none, `None` for rows without conversations.
+
+    Raises:
+        InputError: when they begin with several ones.
+    """
+    found = {_system_text(row) for row in _column(rows, "messages", "prompt") if row}
+    if len(found) > 1:
+        raise InputError(
+            f"The rows begin with {len(found)} different system prompts, and an agent has one: choose rows of one "
+            "prompt and one toolbox."
+        )
+    return found.pop() if found else None
+
+
+def _column(rows: Dataset, *names: str) -> Iterator[Any]:
+    """The values of the first of these columns that there is."""
+    name = next((name for name in names if name in rows.column_names), None)
+    for batch in rows.select_columns([name]).iter(1000) if name else ():
+        yield from batch[name]
+
+
+def _text(message: dict[str, Any]) -> str:
+    content = message["content"]
+    return content if isinstance(content, str) else "".join(part.get("text") or "" for part in content)
+
+
+def _system_text(messages: list[dict[str, Any]]) -> str:
+    return _text(messages[0]) if messages[0]["role"] == "system" else ""
+
+
+def _makers_of(rows: Dataset) -> list[dict[str, Any]]:
+    """What the rows say of the agents that made them, each once."""
+    values = (json.loads(value) if isinstance(value, str) else value for value in _column(rows, "provenance"))
+    names = ("prompt", "toolbox_name", "code_block_tags", "imports")
+    kinds = {json.dumps({name: value.get(name) for name in names}) for value in values if value}
+    return [json.loads(kind) for kind in sorted(kinds)]
+
+
+def _only(name: str, makers: list[dict[str, Any]]) -> Any:
+    """What all makers have, where it is known.
+
+    Raises:
+        InputError: when they differ in it.
+    """
+    values = {json.dumps(maker[name]) for maker in makers if maker[name] is not None}
+    if len(values) > 1:
+        words = " and ".join(sorted(values))
+        raise InputError(f"The rows were made with {words} as `{name}`, and an agent has one: choose rows of one.")
+    return json.loads(values.pop()) if values else None
+
+
+def _tags_of(rows: Dataset) -> tuple[str, str]:
+    """The tags around the code of the rows' turns."""
+    turns = (_text(turn) for row in _column(rows, "messages") for turn in row if turn["role"] == "assistant")
+    for text in turns:
+        for tags in ((CODE_OPEN, CODE_CLOSE), ("<code>", "</code>")):
+            if parse_turn(text, tags)[1]:
+                return tags
+    return CODE_OPEN, CODE_CLOSE
+
+
+def _imports_of(rows: Dataset, makers: list[dict[str, Any]]) -> list[str]:
+    """Modules that the code of the rows may import: what their makers allowed, else what they import."""
+    if makers and all(maker["imports"] is not None for maker in makers):
+        return sorted({module for maker in makers for module in maker["imports"]})
+    code = (step.get("code") or "" for steps in _column(rows, "steps") for step in steps or ())
+    return sorted({module for text in code for module in _imported(text)} - set(BASE_BUILTIN_MODULES))
+
+
+def _imported(code: str) -> Iterator[str]:
+    """The top-level modules that a piece of code imports; none where it is no Python."""
+    try:
+        nodes = list(ast.walk(parse_python(code)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (name.name.partition(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
 
 
 def load_controller(config: TuningConfig, **generation: Any) -> VLMModel:

@@ -24,13 +24,13 @@ BATCHED = {"packing": False, "train_sampling_strategy": "random", "dataset_kwarg
 """What TRL is told of rows: they come in batches."""
 
 
-def train(config: TrajectoryConfig, load_agent: Callable[[TuningConfig], T3Agent] | None = None) -> Path:
+def train(config: TrajectoryConfig, load_agent: Callable[[TuningConfig, Dataset], T3Agent] | None = None) -> Path:
     """Tune and save an agent; a run that was stopped resumes from its last checkpoint.
 
     Args:
         config ([`TrajectoryConfig`]): the recipe.
-        load_agent (`Callable`, *optional*): what makes the agent that is tuned; by default one with the controller,
-            toolbox and prompt of the recipe.
+        load_agent (`Callable`, *optional*): what makes the agent that is tuned; by default one with the controller of
+            the recipe and the prompt and toolbox of the rows.
 
     Returns:
         `Path`: the tuned agent, `<output_dir>/agent`.
@@ -46,7 +46,7 @@ def train(config: TrajectoryConfig, load_agent: Callable[[TuningConfig], T3Agent
         dataset = load_rows(config.dataset_name, config.dataset_train_split)
         evaluated = config.eval_strategy != "no"
         validation = load_rows(config.dataset_name, config.dataset_test_split) if evaluated else None
-        agent = (load_agent or new_agent)(config)
+        agent = (load_agent or new_agent)(config, dataset)
         model, processor = agent.model.model, agent.model.processor
         return agent, build_trainer(config, model, processor, dataset, eval_dataset=validation)
 

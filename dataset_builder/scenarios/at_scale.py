@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from t3_agents.agent.config import load_prompt
 from t3_agents.errors import InputError
 from t3_agents.storage import BlobStore, Shard, write_atomic
 
@@ -32,10 +33,13 @@ class _Job:
 
     folder: Path
     seed: int
+    prompt: str
     quotas: tuple[tuple[str, int], ...]
 
 
-def synthesize_scenarios(output: str | Path, num_tasks: int = 1000, seed: int = 0, num_workers: int = 2) -> Path:
+def synthesize_scenarios(
+    output: str | Path, num_tasks: int = 1000, seed: int = 0, num_workers: int = 2, prompt: str = "compact"
+) -> Path:
     """Make, solve and verify tasks of all families in the paper's proportions and export them.
 
     Every row is a program that was run by the agent in the sandbox with the real tools. Finished rows are on disk one
@@ -46,6 +50,7 @@ def synthesize_scenarios(output: str | Path, num_tasks: int = 1000, seed: int = 
         num_tasks (`int`, *optional*, defaults to 1000): verified rows in all splits together.
         seed (`int`, *optional*, defaults to 0): seed of the collection.
         num_workers (`int`, *optional*, defaults to 2): processes; the result does not depend on their number.
+        prompt (`str`, *optional*, defaults to `"compact"`): prompt of the agent that solves the tasks.
 
     Returns:
         `Path`: the dataset, `<output>/dataset`.
@@ -56,11 +61,12 @@ def synthesize_scenarios(output: str | Path, num_tasks: int = 1000, seed: int = 
     """
     if not 1 <= num_tasks <= MAX_TASKS:
         raise InputError(f"The offline teacher makes from 1 to {MAX_TASKS:,} rows, not {num_tasks:,}.")
+    load_prompt(prompt)
     folder = Path(output)
-    settings = {"command": "synth", "teacher": "scenarios", "num_tasks": num_tasks, "seed": seed}
+    settings = {"command": "synth", "teacher": "scenarios", "num_tasks": num_tasks, "prompt": prompt, "seed": seed}
 
     def make_jobs() -> list[_Job]:
-        return _jobs(seed, folder, _plan(num_tasks, seed, folder))
+        return _jobs(seed, prompt, folder, _plan(num_tasks, seed, folder))
 
     return run_to_dataset(folder, settings, make_rows, make_jobs, num_tasks, num_workers)
 
@@ -95,7 +101,7 @@ def _solve_plan(num_tasks: int, seed: int) -> dict[str, Any]:
     }
 
 
-def _jobs(seed: int, folder: Path, plan: dict[str, Any]) -> list[_Job]:
+def _jobs(seed: int, prompt: str, folder: Path, plan: dict[str, Any]) -> list[_Job]:
     """One job for each group of families with a template in common, the longest first."""
     from . import SCENARIOS
 
@@ -108,7 +114,7 @@ def _jobs(seed: int, folder: Path, plan: dict[str, Any]) -> list[_Job]:
         groups.append((templates, names))
     groups.sort(key=lambda group: -sum(plan[name]["cost"] for name in group[1]))
     return [
-        _Job(folder, seed, tuple((name, plan[name]["rows"]) for name in names if plan[name]["rows"]))
+        _Job(folder, seed, prompt, tuple((name, plan[name]["rows"]) for name in names if plan[name]["rows"]))
         for _, names in groups
     ]
 
@@ -145,7 +151,7 @@ def make_rows(job: _Job, on_row: Callable[[], None]) -> None:
                     reason = rejected.rows[-1]["reasons"][0]
                     raise InputError(f"Most tasks of the family `{name}` fail, the last one because: {reason}")
                 index = FIRST_INDEX + len(kept.rows) + len(rejected.rows)
-                record, reasons = solve_made(_maker(scenario, split, job.seed, index, asked), blobs)
+                record, reasons = solve_made(_maker(scenario, split, job.seed, index, asked), blobs, job.prompt)
                 asked.add(query_key(record["task"]["query"]))
                 if reasons:
                     rejected.append({"family": name, "index": index, "reasons": reasons, "trajectory": record})

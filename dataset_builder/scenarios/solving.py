@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import T3Error
 from t3_agents.models.scripted import ScriptedModel
-from t3_agents.sandbox.executor import SandboxError
+from t3_agents.sandbox import PAPER_IMPORTS, SandboxError
 from t3_agents.storage import BlobStore
 from t3_agents.tools.toolbox import make_toolbox
 from t3_agents.trajectory import Trajectory
@@ -26,17 +28,21 @@ TEACHER = "scenarios"
 _ATTEMPTS = 3
 
 
-def make_agent(outputs: list[str]) -> T3Agent:
+def make_agent(outputs: list[str], prompt: str = "compact") -> T3Agent:
     """An agent that replays assistant turns with the tools of the `embedded` toolbox.
 
     Args:
         outputs (`list[str]`): the turns.
+        prompt (`str`, *optional*, defaults to `"compact"`): name of its prompt.
     """
+    # `compact` does not name the modules, so those that the program needs are enough.
+    needed = [name for name in READING_IMPORTS if re.search(rf"\b(import|from) {name}\b", "\n".join(outputs))]
+    imports = {*PAPER_IMPORTS, *READING_IMPORTS} if prompt == "paper" else needed
     return T3Agent(
         tools=make_toolbox("embedded"),
         model=ScriptedModel(outputs),
-        prompt="compact",
-        additional_authorized_imports=list(READING_IMPORTS),
+        prompt=prompt,
+        additional_authorized_imports=sorted(imports),
     )
 
 
@@ -69,12 +75,15 @@ def solve(
     return trajectory
 
 
-def solve_made(make: Callable[[Path], ScenarioTask], blobs: BlobStore) -> tuple[dict[str, Any], list[str]]:
+def solve_made(
+    make: Callable[[Path], ScenarioTask], blobs: BlobStore, prompt: str = "compact"
+) -> tuple[dict[str, Any], list[str]]:
     """Let the teacher solve a task with the real tools, store its files, and judge the result.
 
     Args:
         make (`Callable`): makes the task in the folder that it is given.
         blobs ([`~t3_agents.storage.BlobStore`]): takes the files and pictures.
+        prompt (`str`, *optional*, defaults to `"compact"`): name of the prompt of the solving agent.
 
     Returns:
         `tuple[dict, list[str]]`: the trajectory's record, and why it cannot be kept (empty when it can).
@@ -86,7 +95,8 @@ def solve_made(make: Callable[[Path], ScenarioTask], blobs: BlobStore) -> tuple[
         try:
             with tempfile.TemporaryDirectory(prefix="t3-build-") as scratch:
                 made = make(Path(scratch, "files"))
-                trajectory = solve(made, workspace=Workspace(Path(scratch, "run"))).stored_in(blobs)
+                agent = partial(make_agent, prompt=prompt)
+                trajectory = solve(made, agent, Workspace(Path(scratch, "run"))).stored_in(blobs)
             reason = machine_failure(trajectory)
         except (OSError, SandboxError) as error:
             reason = str(error)

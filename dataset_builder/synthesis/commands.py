@@ -29,7 +29,7 @@ def main(config: SynthConfig) -> int:
     if config.teacher == SCENARIOS:
         from ..scenarios.at_scale import print_comparison, synthesize_scenarios
 
-        dataset = synthesize_scenarios(config.output, config.num_tasks, config.seed, config.num_workers)
+        dataset = synthesize_scenarios(config.output, config.num_tasks, config.seed, config.num_workers, config.prompt)
         print_comparison(dataset)
         print(dataset)
         return 0

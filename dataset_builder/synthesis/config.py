@@ -126,7 +126,10 @@ class SynthConfig:
         check_options(self)
         given = {f.name for f in fields(self) if getattr(self, f.name) != f.default}
         if self.teacher == SCENARIOS:
-            unused, why = given - {"output", "num_tasks", "seed", "num_workers"}, "the offline teacher does not use it"
+            unused, why = (
+                given - {"output", "num_tasks", "prompt", "seed", "num_workers"},
+                "the offline teacher does not use it",
+            )
         else:
             unused, why = given & {"num_workers"} if self.backend == "local" else set(), "it needs `--backend ray`"
         if unused:

@@ -29,6 +29,7 @@ from ..sandbox import PAPER_IMPORTS, SandboxError, SandboxExecutor, SandboxLimit
 from ..sandbox.local import TimedExecutor
 from ..task import File, Task
 from ..tools.base import WorkspaceTool
+from ..tools.toolbox import toolbox_of
 from ..trajectory import Trajectory
 from ..turns import CODE_CLOSE, CODE_OPEN, Step, execution_error, parse_python, render_messages, shorten
 from ..workspace import Workspace
@@ -442,7 +443,10 @@ class TaskAgent(CodeAgent):
                 for tool in self.tools.values()
                 if tool.name != "final_answer"
             ],
+            "toolbox_name": toolbox_of(self.tools.values()),
             "prompt": self.prompt,
+            "imports": list(self.additional_authorized_imports),
+            "code_block_tags": list(self.code_block_tags),
             "package_version": _package_version(),
         }
 

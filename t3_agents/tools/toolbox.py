@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 from smolagents import Tool
@@ -78,6 +79,15 @@ def make_toolbox(name: str = "embedded") -> list[Tool]:
         InputError: when there is no toolbox of this name.
     """
     return [tool(**settings) for tool, settings in _toolbox(name).items()]
+
+
+def toolbox_of(tools: Iterable[Tool]) -> str | None:
+    """The name of the toolbox whose tools these are, with the settings they have there; `None` for other tools."""
+    found = {type(tool): tool.settings for tool in tools if isinstance(tool, WorkspaceTool)}
+    for name, classes in TOOLBOXES.items():
+        if set(classes) == set(found) and all(found[kind].items() >= classes[kind].items() for kind in found):
+            return name
+    return None
 
 
 def tool_record(tool: Tool) -> dict[str, Any]:

@@ -180,10 +180,10 @@ def test_same_task_is_kept_once_and_in_the_test_split(tmp_path):
 
 
 def test_row_holds_no_time(tmp_path):
-    record, reasons = solve_task(OneTask(), 0, 0, BlobStore(tmp_path / "blobs"), {})
+    record, reasons = solve_task(OneTask(), BuildConfig(), 0, BlobStore(tmp_path / "blobs"), {})
     assert not reasons
     assert record["task"] == make_task(OneTask(), 0, 0, tmp_path / "files").task.to_dict()
-    again, _ = solve_task(OneTask(), 0, 0, BlobStore(tmp_path / "blobs"), {})
+    again, _ = solve_task(OneTask(), BuildConfig(), 0, BlobStore(tmp_path / "blobs"), {})
     assert record == again
 
 

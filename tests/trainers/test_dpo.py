@@ -14,6 +14,7 @@ import torch
 from datasets import load_dataset
 
 from t3_agents.agent.agent import T3Agent
+from t3_agents.agent.config import load_prompt
 from t3_agents.errors import InputError, RunFolderError
 from t3_agents.models.vlm import VLMModel
 from t3_agents.task import Task
@@ -59,9 +60,8 @@ def agent(tiny_vlm, tmp_path_factory) -> Path:
     """A saved agent with two tools and a prompt of its own choice."""
     folder = tmp_path_factory.mktemp("agent") / "agent"
     model = VLMModel.from_pretrained(tiny_vlm, device="cpu", max_new_tokens=8)
-    T3Agent(tools=list(make_toolbox("embedded"))[:2], model=model, prompt="search", max_steps=3).save_pretrained(
-        folder
-    )
+    settings = {"prompt": "search", "prompt_templates": {**load_prompt("search"), "system_prompt": SYSTEM_PROMPT}}
+    T3Agent(make_toolbox("embedded")[:2], model, max_steps=3, **settings).save_pretrained(folder)
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,14 +16,19 @@ from PIL import Image
 
 from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError, MissingExtraError
+from t3_agents.models.scripted import ScriptedModel
+from t3_agents.models.vlm import VLMModel
+from t3_agents.task import Task
+from t3_agents.tools.toolbox import make_toolbox, toolbox_of
+from t3_agents.turns import CODE_CLOSE, CODE_OPEN
 from tests.helpers import ROOT
 from tests.helpers.hub_client import Client
 from tests.helpers.hub_server import HubServer
-from tests.helpers.training_rows import TINY, make_row, write_dataset
+from tests.helpers.training_rows import TINY, make_dataset, make_row, write_dataset
 from tests.helpers.training_runs import losses, weights
 from trainers.collators import TrajectoryCollator
 from trainers.config import TrajectoryConfig
-from trainers.loading import load_controller, load_rows
+from trainers.loading import ROWS_PROMPT, load_controller, load_rows, new_agent, saved_agent
 from trainers.sft import train
 
 
@@ -34,6 +40,80 @@ def recipe(tiny_vlm, tmp_path_factory) -> dict:
     dataset = write_dataset(tmp_path_factory.mktemp("data") / "dataset", ROWS)
     paths = {"dataset_name": str(dataset), "model_name_or_path": str(tiny_vlm)}
     return {**TINY, "lora_modules_to_save": None, **paths}
+
+
+# Prompt, toolbox, tags and imports
+
+
+def solved_row(number: int, **settings) -> dict:
+    """A row that an agent with these settings made."""
+    opening, closing = settings.get("code_block_tags", (CODE_OPEN, CODE_CLOSE))
+    turn = f"Thought: add.\nCode:\n{opening}\nimport csv\nfinal_answer({number} + 1)\n{closing}"
+    agent = T3Agent(model=ScriptedModel([turn]), executor_type="local", **settings)
+    return agent.run_task(Task.create(f"What is {number} + 1?", [])).to_row()
+
+
+MADE = {"prompt": "compact", "additional_authorized_imports": ["csv"]}
+MAKERS = {
+    "compact": MADE,
+    "paper": {"prompt": "paper", "additional_authorized_imports": ["csv", "numpy"]},
+    "tags": {**MADE, "prompt": "paper", "code_block_tags": ("<code>", "</code>")},
+    "instructions": {**MADE, "instructions": "Say {{ nothing }} twice: '\"%}\u00e9\U0001f600."},
+}
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize("toolbox", ["embedded", "gta-embedded"])
+@pytest.mark.parametrize("says", [True, False], ids=["provenance", "text"])
+def test_an_agent_has_the_prompt_the_toolbox_the_tags_and_the_imports_of_its_rows(
+    maker, toolbox, says, recipe, tmp_path
+):
+    rows = [solved_row(number, tools=make_toolbox(toolbox), **MAKERS[maker]) for number in range(2)]
+    for row in rows if not says else ():
+        row["provenance"] = {}
+    agent = new_agent(TrajectoryConfig(**recipe, output_dir=str(tmp_path)), make_dataset(rows))
+    assert agent.initialize_system_prompt() == rows[0]["messages"][0]["content"][0]["text"]
+    assert agent.code_block_tags == MAKERS[maker].get("code_block_tags", (CODE_OPEN, CODE_CLOSE))
+    assert set(agent.additional_authorized_imports) >= {"csv"}
+    if says:
+        assert agent.additional_authorized_imports == MAKERS[maker]["additional_authorized_imports"]
+        assert toolbox_of(agent.tools.values()) == toolbox
+        assert agent.prompt == (ROWS_PROMPT if maker == "instructions" else MAKERS[maker]["prompt"])
+    agent.save_pretrained(tmp_path / "agent")
+    loaded = T3Agent.from_pretrained(tmp_path / "agent", model=agent.model)
+    assert loaded.initialize_system_prompt() == agent.initialize_system_prompt()
+
+
+@pytest.mark.parametrize(
+    ("others", "options", "message"),
+    [
+        ({}, {"prompt": "paper"}, "`paper` with toolbox `embedded` is not what the rows begin with. They"),
+        ({}, {"toolbox": "gta-embedded"}, "`compact` with toolbox `gta-embedded` is not what the rows begin with"),
+        (MAKERS["paper"], {}, "2 different system prompts"),
+        ({**MADE, "code_block_tags": ("```python", "```")}, {}, "2 different system prompts"),
+        ({**MADE, "tools": "paper"}, {}, '"embedded" and "paper" as `toolbox_name`'),
+    ],
+)
+def test_a_prompt_that_is_not_that_of_the_rows_stops_the_run_at_its_start(others, options, message, recipe, tmp_path):
+    rows = [solved_row(1, tools=make_toolbox("embedded"), **MADE)]
+    if others:
+        rows.append(solved_row(2, **{**others, "tools": make_toolbox(others.get("tools", "embedded"))}))
+    dataset = write_dataset(tmp_path / "data", rows)
+    # No such controller: nothing is loaded before.
+    settings = {**recipe, **options, "dataset_name": str(dataset), "model_name_or_path": str(tmp_path / "nowhere")}
+    with pytest.raises(InputError, match=re.escape(message)):
+        train(TrajectoryConfig(**settings, output_dir=str(tmp_path / "run")))
+
+
+def test_a_saved_agent_is_not_tuned_on_rows_of_another_one(tiny_vlm, tmp_path):
+    rows = make_dataset([solved_row(1, tools=make_toolbox("embedded"), **MADE)])
+    model = VLMModel.from_pretrained(tiny_vlm, device="cpu")
+    for prompt in ("compact", "paper"):
+        T3Agent(make_toolbox("embedded"), model, prompt=prompt).save_pretrained(tmp_path / prompt)
+    config = {**TINY, "output_dir": str(tmp_path / "run")}
+    saved_agent(TrajectoryConfig(**config, model_name_or_path=str(tmp_path / "compact")), rows)
+    with pytest.raises(InputError, match="The rows are not those of .*paper: they begin with another system prompt"):
+        saved_agent(TrajectoryConfig(**config, model_name_or_path=str(tmp_path / "paper")), rows)
 
 
 # Weights in four bits

@@ -34,7 +34,7 @@ from tests.helpers.training_rows import (
 from tests.helpers.training_runs import losses, read_log, start_train, weight_difference, weights, write_recipe
 from trainers.collators import TrajectoryCollator
 from trainers.config import TrajectoryConfig
-from trainers.loading import COMPLETE, last_checkpoint, load_rows
+from trainers.loading import COMPLETE, ROWS_PROMPT, last_checkpoint, load_rows
 from trainers.sft import build_trainer, train
 
 
@@ -229,7 +229,7 @@ def test_a_run_leaves_an_agent_a_log_and_a_plot(finished, recipe):
     assert f"| Loss, mean of the last five steps | {record['summary']['final_loss']:.4f} |" in page
     assert "Rows that were cut" not in page and "Validation rows" not in page
     config = json.loads((finished / "agent" / "t3_agent.json").read_text())
-    assert config["generation"]["max_new_tokens"] == 8 and config["prompt"] == "compact"
+    assert config["generation"]["max_new_tokens"] == 8 and config["prompt"] == ROWS_PROMPT
 
 
 def test_the_agent_holds_what_was_trained(finished, tiny_vlm):

@@ -137,7 +137,7 @@ def test_a_frame_keeps_everything_but_the_words(tmp_path):
 def test_rows_are_verified_and_the_same_after_a_stop(tmp_path):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     count = Counter()
-    make_rows(_Job(whole, 0, QUOTAS), lambda: count.update(["row"]))
+    make_rows(_Job(whole, 0, "compact", QUOTAS), lambda: count.update(["row"]))
     assert count["row"] == 7
 
     def stop() -> None:
@@ -146,12 +146,12 @@ def test_rows_are_verified_and_the_same_after_a_stop(tmp_path):
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        make_rows(_Job(stopped, 0, QUOTAS), stop)
+        make_rows(_Job(stopped, 0, "compact", QUOTAS), stop)
     shard = stopped / "shards" / "train-capital_quiz.jsonl"
     # A process that was killed while it wrote leaves half a line.
     with shard.open("ab") as stream:
         stream.write(b'{"task": {"id": "')
-    make_rows(_Job(stopped, 0, QUOTAS), lambda: None)
+    make_rows(_Job(stopped, 0, "compact", QUOTAS), lambda: None)
     rows = rows_of(whole)
     assert rows == rows_of(stopped)
     assert len({query_key(row["task"]["query"]) for row in rows}) == len({row["task"]["id"] for row in rows}) == 7
@@ -164,7 +164,7 @@ def test_a_run_can_be_looked_at(tmp_path, capsys):
     plan = {name: {"rows": rows + 2, "cost": 1.0} for name, rows in QUOTAS}
     with RunFolder(tmp_path, {"command": "synth", "teacher": "scenarios"}):
         (tmp_path / PLAN_FILE).write_text(json.dumps(plan))
-        make_rows(_Job(tmp_path, 0, QUOTAS), lambda: None)
+        make_rows(_Job(tmp_path, 0, "compact", QUOTAS), lambda: None)
     assert rows_by_split(tmp_path) == {"train": (11, 7, 0), "validation": (0, 0, 0), "test": (0, 0, 0)}
     assert parse(["synth", "status", str(tmp_path)])() == 0
     assert re.search(r"train\W+11\W+7\W+0", capsys.readouterr().out)
