@@ -11,7 +11,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from t3_agents.answers import answers_match
@@ -38,6 +38,7 @@ TOOL_NAMES = (
 """Tools of the released data, without `final_answer`."""
 
 _PATH = re.compile(r"(?:files|outputs)/\S+")
+_NAMES = tuple("IMG scan file new copy upload DSC doc page my".split())
 _MAX_MOVES = 8
 """Steps of the longest trajectories of the paper."""
 _MAKERS = {"image_edit", "image_generator", "segmentation", "inspect_file_as_text"}
@@ -120,6 +121,11 @@ class Scenario(ABC):
             folder (`Path`): an existing folder for the files.
         """
 
+    def path(self, rng: random.Random) -> str:
+        """One of the paths, half of the time with a name that does not say what the file is."""
+        path, name = PurePosixPath(rng.choice(self.paths)), f"{rng.choice(_NAMES)}_{rng.randint(1, 9999)}"
+        return str(rng.choice((path, path.with_stem(name))))
+
     def phrase(self, rng: random.Random, **slots: Any) -> str:
         """One of the phrasings with its slots filled."""
         return rng.choice(self.phrasings).format(**slots)
@@ -138,18 +144,18 @@ class Scenario(ABC):
         task = Task.create(query, files, ground_truth=answer, tools=tools, domain=self.domain)
         return ScenarioTask(task, program)
 
-    def build_lookup(self, rng: random.Random, file: File, key: str, value: str) -> ScenarioTask:
+    def build_lookup(self, query: str, file: File, key: str, value: str) -> ScenarioTask:
         """A task of this family that is solved by reading one value.
 
         Args:
-            rng (`random.Random`): draws the words of the query.
+            query (`str`): the user's words.
             file ([`~t3_agents.task.File`]): the attachment, a picture or a document.
             key (`str`): what is asked for.
             value (`str`): what stands there.
         """
         tool, place = ("visualizer", "picture") if file.is_image else ("inspect_file_as_text", "file")
         return self.build(
-            self.phrase(rng, key=key),
+            query,
             [file],
             value,
             (f"I read the {key} in the {place}.", f'print({tool}("{file.path}", "{key}"))'),

@@ -47,7 +47,7 @@ class QuickstartConfig:
         families (`list[str]`, *optional*): scenario families; a mix of seen and unseen ones.
         train (`int`, *optional*, defaults to 13): training tasks per family.
         test (`int`, *optional*, defaults to 4): held-out tasks per family.
-        max_new_tokens (`int`, *optional*, defaults to 64): tokens per turn in both evaluations.
+        max_new_tokens (`int`, *optional*, defaults to 96): tokens per turn in both evaluations.
         num_workers (`int`, *optional*, defaults to 2): processes that build the data.
         seed (`int`, *optional*, defaults to 0): of data and tuning.
     """
@@ -58,7 +58,7 @@ class QuickstartConfig:
     families: list[str] = field(default_factory=lambda: list(FAMILIES))
     train: PositiveInt = 13
     test: PositiveInt = 4
-    max_new_tokens: PositiveInt = 64
+    max_new_tokens: PositiveInt = 96
     num_workers: PositiveInt = 2
     seed: int = 0
 

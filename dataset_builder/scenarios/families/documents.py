@@ -21,10 +21,10 @@ class InvoiceKey(Scenario):
             "tax": money(rng, 2, 90),
             "bank": f"{rng.choice(('North', 'City', 'River', 'Union', 'Trade'))} Bank",
         }
-        key, path = rng.choice(list(facts)), rng.choice(self.paths)
+        key, path = rng.choice(list(facts)), self.path(rng)
         order = rng.sample(list(facts), len(facts))
         lines = [f"{name.capitalize()}: {facts[name]}" for name in order]
-        return self.build_lookup(rng, write_pdf(folder, path, "Invoice", lines), key, facts[key])
+        return self.build_lookup(self.phrase(rng, key=key), write_pdf(folder, path, "Invoice", lines), key, facts[key])
 
 
 class ClinicLetter(Scenario):
@@ -37,11 +37,11 @@ class ClinicLetter(Scenario):
             "room": str(rng.randint(10, 480)),
             "hour": f"{rng.randint(8, 17)}:{rng.choice(('00', '15', '30', '45'))}",
         }
-        key, path = rng.choice(list(facts)), rng.choice(self.paths)
+        key, path = rng.choice(list(facts)), self.path(rng)
         lines = [f"The {name} is {value}." for name, value in facts.items()]
         rng.shuffle(lines)
         document = write_docx(folder, path, "Invitation", ["Dear patient,", *lines, "Please bring your papers."])
-        return self.build_lookup(rng, document, key, facts[key])
+        return self.build_lookup(self.phrase(rng, key=key), document, key, facts[key])
 
 
 class ProjectSlides(Scenario):
@@ -51,11 +51,11 @@ class ProjectSlides(Scenario):
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         facts = {phase: date(rng) for phase in rng.sample(self._phases, 4)}
-        key, path = rng.choice(list(facts)), rng.choice(self.paths)
+        key, path = rng.choice(list(facts)), self.path(rng)
         lines = [f"{name.capitalize()}: {value}" for name, value in facts.items()]
         lead = f"Lead: {person(rng)}"
         return self.build_lookup(
-            rng,
+            self.phrase(rng, key=key),
             write_pptx(folder, path, [("Project", [lead, *lines[:2]]), ("Next steps", lines[2:])]),
             key,
             facts[key],
@@ -90,7 +90,7 @@ class RentContract(Scenario):
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         facts = {"rent": 5 * rng.randint(60, 300), "heating": rng.randint(20, 140), "parking": rng.randint(15, 90)}
-        key, count, path = rng.choice(list(facts)), rng.randint(3, 36), rng.choice(self.paths)
+        key, count, path = rng.choice(list(facts)), rng.randint(3, 36), self.path(rng)
         lines = [f"The {name} is {value} euros a month." for name, value in facts.items()]
         rng.shuffle(lines)
         return self.build(

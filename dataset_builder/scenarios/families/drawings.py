@@ -32,7 +32,7 @@ class Marked(Scenario):
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         wanted, *others = rng.sample(SHAPES, 3)
         counts = {wanted: rng.randint(2, 7), others[0]: rng.randint(1, 3), others[1]: rng.randint(1, 3)}
-        path, thing = rng.choice(self.paths), " ".join(wanted)
+        path, thing = self.path(rng), " ".join(wanted)
         locate = f'boxes = objectlocation("{thing}", "{path}")\nprint(len(boxes))'
         mark = f'print(segmentation("{path}", boxes))'
         if self.in_one_step:
@@ -55,7 +55,7 @@ class FruitTray(Scenario):
         first, second, other = rng.sample(SHAPES, 3)
         few = rng.randint(1, 4)
         counts = {first: few + rng.randint(1, 4), second: few, other: rng.randint(1, 3)}
-        path = rng.choice(self.paths)
+        path = self.path(rng)
         names = [" ".join(shape) for shape in (first, second)]
         return self.build(
             self.phrase(rng, first=names[0], second=names[1]),
@@ -73,7 +73,7 @@ class PartyMask(Scenario):
     """Faces in a photo are found and marked; the answer is their number."""
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
-        count, path = rng.randint(1, 4), rng.choice(self.paths)
+        count, path = rng.randint(1, 4), self.path(rng)
         return self.build(
             self.phrase(rng),
             [save_picture(draw_people(rng, count), folder, path)],
@@ -98,7 +98,7 @@ class SheetChart(Scenario):
     pool: ClassVar[str]
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
-        names, path = rng.sample(POOLS[self.pool], rng.randint(3, 4)), rng.choice(self.paths)
+        names, path = rng.sample(POOLS[self.pool], rng.randint(3, 4)), self.path(rng)
         values = dict(zip(names, rng.sample(range(5, 95), len(names)), strict=True))
         listed = ", ".join(f"{name} {value}" for name, value in values.items())
         best = max(values, key=values.__getitem__)
@@ -164,7 +164,7 @@ class TurnedScan(Scenario):
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         values = (person(rng), str(rng.randint(100, 990)), date(rng))
         facts = dict(zip(self.keys, values, strict=True))
-        key, path = rng.choice(self.keys), rng.choice(self.paths)
+        key, path = rng.choice(self.keys), self.path(rng)
         rows = [(name.capitalize(), value) for name, value in facts.items()]
         page = draw_page(rows, self.title, width=270)
         return self.build(

@@ -45,7 +45,7 @@ class TicketCode(Scenario):
     """A ticket names a country; search for its internet code."""
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
-        country, path = rng.choice(list(COUNTRIES)), rng.choice(self.paths)
+        country, path = rng.choice(list(COUNTRIES)), self.path(rng)
         code = COUNTRIES[country].code
         rows = [("Country", country), ("Seat", str(rng.randint(10, 99))), ("Date", date(rng))]
         page = draw_page(rows, "TRAVEL TICKET", width=290)
@@ -63,7 +63,7 @@ class SpeakerIndependence(Scenario):
     """A programme in Word names a speaker's country; search for the year of its independence."""
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
-        country, path = rng.choice(list(COUNTRIES)), rng.choice(self.paths)
+        country, path = rng.choice(list(COUNTRIES)), self.path(rng)
         year = str(COUNTRIES[country].independence)
         lines = [f"Speaker: {person(rng)}", f"Country: {country}", f"Talk: {date(rng)}"]
         return self.build(
@@ -82,7 +82,7 @@ class AirportPair(Scenario):
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         start, end = rng.sample(list(COUNTRIES), 2)
         first, second = COUNTRIES[start].airports, COUNTRIES[end].airports
-        path = rng.choice(self.paths)
+        path = self.path(rng)
         lines = [f"Guide: {person(rng)}", f"Start: {start}", f"End: {end}", f"Departure: {date(rng)}"]
         return self.build(
             self.phrase(rng),
@@ -99,7 +99,7 @@ class EmblemColors(Scenario):
     """A leaflet as PDF names a country; search for its national colors."""
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
-        country, path = rng.choice(list(COUNTRIES)), rng.choice(self.paths)
+        country, path = rng.choice(list(COUNTRIES)), self.path(rng)
         colors = COUNTRIES[country].colors
         lines = [f"Artist: {person(rng)}", f"Country: {country}", f"Opening: {date(rng)}"]
         return self.build(

@@ -29,7 +29,7 @@ class Origin(Scenario):
         """The file, and the code that reads it."""
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
-        topic, path = TOPICS[rng.choice(self.topics)], rng.choice(self.paths)
+        topic, path = TOPICS[rng.choice(self.topics)], self.path(rng)
         country = rng.choice(sorted(topic.values))
         answer = topic.values[country]
         file, code = self.write(rng, folder, path, country)
@@ -109,7 +109,7 @@ class ExportLedger(Scenario):
     header: ClassVar[tuple[str, str, str]]
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
-        topic, path = TOPICS[rng.choice(self.topics)], rng.choice(self.paths)
+        topic, path = TOPICS[rng.choice(self.topics)], self.path(rng)
         countries = rng.sample(sorted(topic.values), 4)
         amounts = rng.sample(range(200, 9000, 10), len(countries))
         extreme, function = rng.choice((("least", min), ("most", max)))

@@ -27,14 +27,16 @@ def shop(rng: random.Random) -> str:
 
 
 class ReceiptTip(Scenario):
-    """A bill and a tip: read one value, add one from the query."""
+    """A bill: read its total, and add the tip where the query names one."""
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         rows, total = bill(rng)
-        path, tip = rng.choice(self.paths), money(rng, 1, 9)
+        path, tip, query = self.path(rng), money(rng, 1, 9), rng.choice(self.phrasings)
         file = save_picture(draw_page(rows, shop(rng), rng.choice(_PAPERS)), folder, path)
+        if "{tip}" not in query:
+            return self.build_lookup(query, file, "total", f"{total:.2f}")
         return self.build(
-            self.phrase(rng, tip=tip),
+            query.format(tip=tip),
             [file],
             str(round(total + float(tip), 2)),
             ("I read the total in the picture.", f'print(visualizer("{path}", "total"))'),
@@ -67,16 +69,19 @@ class TwoBills(Scenario):
 
 
 class RainChart(Scenario):
-    """A bar chart: read two values, take their difference."""
+    """A bar chart: read one value, or two and take their difference, as the query says."""
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         values = dict(zip(rng.sample(CITIES, 4), rng.sample(range(20, 190), 4), strict=True))
         low, high = sorted(rng.sample(list(values), 2), key=values.__getitem__)
-        path = rng.choice(self.paths)
+        path, query = self.path(rng), rng.choice(self.phrasings)
         chart = draw_bars(f"Rainfall in {rng.randint(1990, 2025)}", values, "mm", rng.choice(list(COLORS.values())))
+        file = save_picture(chart, folder, path)
+        if "{low}" not in query:
+            return self.build_lookup(query.format(key=high), file, high, str(values[high]))
         return self.build(
-            self.phrase(rng, low=low, high=high),
-            [save_picture(chart, folder, path)],
+            query.format(low=low, high=high),
+            [file],
             str(values[high] - values[low]),
             (f"I read {high} and {low} in the picture.", f'print(visualizer("{path}", "{high} and {low}"))'),
             (
@@ -87,18 +92,21 @@ class RainChart(Scenario):
 
 
 class MedicineLabel(Scenario):
-    """A label: read one value, multiply it by one from the query."""
+    """A label: read one value, and multiply it where the query names a number of doses."""
 
     _drugs = ("Ibuprofen", "Aspirin", "Cetirizine", "Loratadine", "Naproxen", "Codeine", "Metformin", "Ramipril")
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
-        dose, count, path = 5 * rng.randint(3, 160), rng.randint(3, 28), rng.choice(self.paths)
-        rows = [("Dose", f"{dose} mg"), ("Tablets", str(rng.randint(10, 99))), ("Lot", str(rng.randint(1000, 9999)))]
-        rng.shuffle(rows)
-        page = draw_page(rows, rng.choice(self._drugs), rng.choice(_PAPERS))
+        dose, count, path = 5 * rng.randint(3, 160), rng.randint(3, 28), self.path(rng)
+        facts = {"dose": f"{dose} mg", "tablets": str(rng.randint(10, 99)), "lot": str(rng.randint(1000, 9999))}
+        names, query, key = rng.sample(list(facts), 3), rng.choice(self.phrasings), rng.choice(list(facts))
+        rows = [(name.capitalize(), facts[name]) for name in names]
+        file = save_picture(draw_page(rows, rng.choice(self._drugs), rng.choice(_PAPERS)), folder, path)
+        if "{count}" not in query:
+            return self.build_lookup(query.format(key=key), file, key, facts[key])
         return self.build(
-            self.phrase(rng, count=count),
-            [save_picture(page, folder, path)],
+            query.format(count=count),
+            [file],
             str(dose * count),
             ("I read the dose in the picture.", f'print(visualizer("{path}", "dose"))'),
             (f"One dose is {dose} mg and there are {count}.", f"final_answer({dose} * {count})"),
@@ -119,11 +127,11 @@ class DevicePlate(Scenario):
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         facts = {key: str(rng.randint(*bounds)) for key, bounds in self.values.items()}
         keys = rng.sample(list(facts), 3)
-        key, path = rng.choice(keys), rng.choice(self.paths)
+        key, path = rng.choice(keys), self.path(rng)
         rows = [(shown.capitalize(), facts[shown]) for shown in keys]
         title = f"{self.title} {rng.choice('ABCDEFGHKMNPRTUVX')}{rng.randint(10, 99)}"
         page = draw_page(rows, title, rng.choice(_PAPERS))
-        return self.build_lookup(rng, save_picture(page, folder, path), key, facts[key])
+        return self.build_lookup(self.phrase(rng, key=key), save_picture(page, folder, path), key, facts[key])
 
 
 class RotatedLabel(Scenario):
@@ -131,7 +139,7 @@ class RotatedLabel(Scenario):
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         facts = {"artist": person(rng), "year": str(rng.randint(1500, 1999)), "room": str(rng.randint(10, 99))}
-        key, path = rng.choice(list(facts)), rng.choice(self.paths)
+        key, path = rng.choice(list(facts)), self.path(rng)
         rows = [(name.capitalize(), value) for name, value in facts.items()]
         page = draw_page(rows, rng.choice(("PORTRAIT", "LANDSCAPE", "HARBOUR", "STILL LIFE", "SUNSET")), width=256)
         return self.build(
@@ -149,7 +157,7 @@ class GameBoard(Scenario):
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         wanted, *others = rng.sample(SHAPES, 3)
-        count, path = rng.randint(2, 7), rng.choice(self.paths)
+        count, path = rng.randint(2, 7), self.path(rng)
         shapes = [wanted] * count + rng.choices(others, k=rng.randint(2, 5))
         picture = draw_shapes(rng, shapes, (245, 245, 245))
         thing = " ".join(wanted)
@@ -166,7 +174,7 @@ class GroupTicket(Scenario):
     """A photo of a group: count the faces, multiply by a price from the query."""
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
-        count, price, path = rng.randint(2, 4), rng.randint(3, 60), rng.choice(self.paths)
+        count, price, path = rng.randint(2, 4), rng.randint(3, 60), self.path(rng)
         return self.build(
             self.phrase(rng, price=price),
             [save_picture(draw_people(rng, count), folder, path)],
@@ -181,7 +189,7 @@ class ConcertPoster(Scenario):
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         facts = {"date": date(rng), "singer": person(rng), "price": money(rng, 8, 60)}
-        key, path = rng.choice(list(facts)), rng.choice(self.paths)
+        key, path = rng.choice(list(facts)), self.path(rng)
         rows = [(name.capitalize(), value) for name, value in facts.items()]
         page = draw_page(rows, f"{rng.choice(CITIES).upper()} LIVE", rng.choice(_PAPERS), width=290)
-        return self.build_lookup(rng, save_picture(page, folder, path), key, facts[key])
+        return self.build_lookup(self.phrase(rng, key=key), save_picture(page, folder, path), key, facts[key])

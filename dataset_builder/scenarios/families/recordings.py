@@ -24,7 +24,7 @@ class Memo(Scenario):
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         facts = {key: rng.choice(values) for key, values in self.words.items()}
-        key, path = rng.choice(list(facts)), rng.choice(self.paths)
+        key, path = rng.choice(list(facts)), self.path(rng)
         return self.build(
             self.phrase(rng, key=key),
             [write_mp3(folder, path, self.sentence.format(**facts))],
@@ -41,7 +41,7 @@ class OfferClip(Scenario):
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         offers = [{"price": money(rng, 5, 90), "seats": str(rng.randint(12, 990))} for _ in range(self.seconds)]
-        key, path = rng.choice(("price", "seats")), rng.choice(self.paths)
+        key, path = rng.choice(("price", "seats")), self.path(rng)
         city = rng.choice(CITIES).upper()
         pages = [
             draw_page([(k.capitalize(), v) for k, v in offer.items()], f"SHOW {city}", width=256) for offer in offers

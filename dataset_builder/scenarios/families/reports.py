@@ -27,7 +27,7 @@ class Column(Scenario):
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         names = rng.sample(POOLS[self.pool], rng.randint(4, 6))
         rows = [(name, rng.randint(*self.bounds), rng.randint(*self.bounds)) for name in names]
-        position, path = rng.choice((1, 2)), rng.choice(self.paths)
+        position, path = rng.choice((1, 2)), self.path(rng)
         key, numbers = self.header[position], [row[position] for row in rows]
         return self.build(
             self.phrase(rng, key=key),
@@ -51,7 +51,7 @@ class Line(Scenario):
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         facts = {key: self._value(rng, key) for key in self.keys}
-        key, path = rng.choice(self.keys), rng.choice(self.paths)
+        key, path = rng.choice(self.keys), self.path(rng)
         order = rng.sample(self.keys, len(self.keys))
         lines = [f"{name.capitalize()}: {facts[name]}" for name in order]
         return self.build(
@@ -97,7 +97,9 @@ class HonourLetter(Scenario):
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         facts = {"winner": person(rng), "ceremony": date(rng), "prize": str(rng.randint(100, 9900))}
-        key, path = rng.choice(list(facts)), rng.choice(self.paths)
+        key, path = rng.choice(list(facts)), self.path(rng)
         lines = [f"The {name} is {value}." for name, value in facts.items()]
         rng.shuffle(lines)
-        return self.build_lookup(rng, write_docx(folder, path, "From the jury", lines), key, facts[key])
+        return self.build_lookup(
+            self.phrase(rng, key=key), write_docx(folder, path, "From the jury", lines), key, facts[key]
+        )

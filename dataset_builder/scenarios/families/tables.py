@@ -27,7 +27,7 @@ class MatchScores(Scenario):
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         rows = [(name, *(rng.randint(*self.bounds) for _ in range(3))) for name in rng.sample(POOLS[self.pool], 4)]
         key, *numbers = rng.choice(rows)
-        path = rng.choice(self.paths)
+        path = self.path(rng)
         total = " + ".join(map(str, numbers))
         listed = f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
         return self.build(
@@ -45,7 +45,7 @@ class ShopSales(Scenario):
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         rows = [(dish, rng.randint(2, 30), rng.randint(5, 200)) for dish in rng.sample(DISHES, 4)]
         dish, price, sold = rng.choice(rows)
-        key, path = dish.lower(), rng.choice(self.paths)
+        key, path = dish.lower(), self.path(rng)
         return self.build(
             self.phrase(rng, key=key),
             [write_xlsx(folder, path, "Sales", [("dish", "price", "sold"), *rows])],
@@ -61,7 +61,7 @@ class BirdCounts(Scenario):
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         birds = rng.sample(BIRDS, 4)
         counts = dict(zip(birds, rng.sample(range(2, 160), len(birds)), strict=True))
-        path = rng.choice(self.paths)
+        path = self.path(rng)
         extreme, function = rng.choice((("most", max), ("least", min)))
         literal = ", ".join(f'"{bird}": {count}' for bird, count in counts.items())
         return self.build(
@@ -86,7 +86,7 @@ class DeviceRecord(Scenario):
             "port": rng.randint(1000, 9999),
             "speed": rng.randint(10, 990),
         }
-        key, path = rng.choice(list(facts)), rng.choice(self.paths)
+        key, path = rng.choice(list(facts)), self.path(rng)
         record = dict(rng.sample(list(facts.items()), len(facts)))
         value = str(facts[key])
-        return self.build_lookup(rng, write_json(folder, path, record), key, value)
+        return self.build_lookup(self.phrase(rng, key=key), write_json(folder, path, record), key, value)
