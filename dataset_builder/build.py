@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse.typing import PositiveInt, restricted_number_type
 
 from t3_agents.agent.config import load_prompt
-from t3_agents.errors import InputError
+from t3_agents.errors import InputError, suggestion
 from t3_agents.options import check_options
 from t3_agents.progress import WorkProgress
 from t3_agents.storage import BlobStore, RunFolder, Shard
@@ -123,7 +123,7 @@ def _plan(config: BuildConfig) -> dict[str, int]:
     families = _families()
     unknown = sorted(set(config.families) - set(families))
     if unknown:
-        raise InputError(f"There is no scenario family `{unknown[0]}`; choose from: {', '.join(sorted(families))}.")
+        raise InputError(f"There is no scenario family `{unknown[0]}`; {suggestion(unknown[0], sorted(families))}")
     names = sorted(set(config.families) or families)
     plan = {name: sum(getattr(config, split) for split in splits_of(families[name])) for name in names}
     if not sum(plan.values()):

@@ -42,7 +42,7 @@ def run_jobs(
         return
     context = multiprocessing.get_context("spawn")
     rows, stop = context.Queue(), context.Event()
-    cores = sorted(os.sched_getaffinity(0))
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
     # OCR starts a thread for every core that its process may use; with a core for each worker they do not get in each
     # other's way.
     shares = context.Queue()
@@ -82,7 +82,9 @@ def _start_worker(rows: Any, stop: Any, shares: Any) -> None:
     _rows, _stop = rows, stop
     # The parent gets the Ctrl-C of a terminal too, and says when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.sched_setaffinity(0, shares.get())
+    share = shares.get()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, share)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

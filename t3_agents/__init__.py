@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .errors import T3Error as T3Error
     from .evaluation.benchmark import Benchmark as Benchmark
     from .evaluation.run import evaluate as evaluate
+    from .examples import example_file as example_file
     from .models.scripted import ScriptedModel as ScriptedModel
     from .models.server import ServerModel as ServerModel
     from .models.vlm import VLMModel as VLMModel
@@ -37,6 +38,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "errors": ["InputError", "T3Error"],
         "evaluation.benchmark": ["Benchmark"],
         "evaluation.run": ["evaluate"],
+        "examples": ["example_file"],
         "models.server": ["ServerModel"],
         "models.scripted": ["ScriptedModel"],
         "models.vlm": ["VLMModel"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import os
@@ -10,12 +9,14 @@ import sys
 import warnings
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import get_type_hints
 
 
 COMMANDS = {
     "build": ("dataset_builder.build:main", "Build a dataset with the offline teacher: so many tasks of each family."),
     "chat": ("t3_agents.commands.chat:main", "Talk to an agent in the browser."),
+    "completion": ("t3_agents.commands.listing:completion", "Print what makes a shell complete commands and options."),
     "doctor": ("t3_agents.commands.doctor:main", "Look at this machine: tools, devices, what to install."),
     "dpo": ("trainers.commands:dpo", "Tune an agent on pairs of a right and a wrong next step."),
     "eval compare": ("t3_agents.commands.evaluate:compare", "Compare two scored runs on the same tasks."),
@@ -35,12 +36,14 @@ COMMANDS = {
     "push results": ("hub_cards.publish:results", "Push the results of an evaluation to the repo of an agent."),
     "push space": ("hub_cards.publish:space", "Push a Space that runs an agent of the Hub."),
     "quickstart": ("t3_agents.commands.quickstart:main", "The whole way once, offline: build, tune, measure, report."),
+    "recipes": ("t3_agents.commands.listing:recipes", "List the recipes that --config takes by name."),
     "run": ("t3_agents.commands.run:main", "Ask an agent one question, with files."),
     "serve": ("t3_agents.commands.serve:main", "Serve an agent's controller over the OpenAI protocol."),
     "synth": ("dataset_builder.synthesis.commands:main", "Synthesize tasks and trajectories with a teacher."),
     "synth contamination": ("dataset_builder.synthesis.contamination:main", "Find queries near benchmark questions."),
     "synth inspect": ("dataset_builder.synthesis.commands:inspect", "Show the whole story of one candidate."),
     "synth status": ("dataset_builder.synthesis.commands:status", "Show how far a run is, also while it is running."),
+    "tools": ("t3_agents.commands.listing:tools", "List the tools by toolbox."),
     "train": ("trainers.commands:train", "Tune a controller on trajectories with TRL and PEFT."),
     "view": ("t3_agents.commands.view:main", "Read the trajectories of a run in the browser."),
 }
@@ -59,6 +62,8 @@ def parse(argv: list[str]) -> Callable[[], int]:
 
     name = command_name(argv)
     module, _, function = COMMANDS[name][0].partition(":")
+    if module.startswith("trainers.") and any(word.partition("=")[0] == "--launch" for word in argv):
+        return functools.partial(importlib.import_module("trainers.launching").launch, argv)
     command = getattr(importlib.import_module(module), function)
     options = get_type_hints(command)["config"]
     return functools.partial(command, parse_options(options, argv[len(name.split()) :], f"t3 {name}"))
@@ -70,17 +75,15 @@ def command_name(argv: list[str]) -> str:
     Raises:
         InputError: when there is none.
     """
-    from .errors import InputError
+    from .errors import InputError, suggestion
 
     words = " ".join(argv[:2]), argv[0]
     if name := next((name for name in words if name in COMMANDS), None):
         return name
     group = _group(argv[0])
     word = words[0] if group and not argv[1].startswith("-") else words[1]
-    near = difflib.get_close_matches(
-        word, [name for name in group or COMMANDS if name.count(" ") == word.count(" ")], 1
-    )
-    hint = f"did you mean `t3 {near[0]}`?" if near else f"choose one of: {', '.join(group or COMMANDS)}."
+    known = [name for name in group or COMMANDS if name.count(" ") == word.count(" ")] or group
+    hint = suggestion("" if word == argv[0] and group else word, known).replace("mean `", "mean `t3 ")
     raise InputError(f"There is no command `{word}`; {hint}")
 
 
@@ -97,6 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     from .errors import T3Error
 
     _quiet()
+    _ignore_working_folder()
     prog = "t3"
     try:
         name = command_name(argv)
@@ -128,8 +132,17 @@ def _quiet() -> None:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not sys.stderr.isatty():  # bars of libraries would fill a log; those of this package become lines there
+        os.environ.setdefault("TQDM_DISABLE", "1")
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+
+
+def _ignore_working_folder() -> None:
+    """Import nothing from where the command was started, as `python -P` does: a folder `trainers` may lie there."""
+    if sys.path[0] in ("", os.getcwd()) and not os.path.samefile(os.getcwd(), Path(__file__).parents[1]):
+        del sys.path[0]
 
 
 def usage(names: list[str]) -> str:

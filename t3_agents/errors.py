@@ -1,6 +1,7 @@
 """Errors whose message is one sentence for the person at the keyboard."""
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -25,6 +26,13 @@ class MissingExtraError(T3Error, ImportError):
 
     def __reduce__(self):
         return type(self), self._arguments
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a name that there is not: the known one that is near, or all of them."""
+    names = list(known)
+    near = difflib.get_close_matches(word, names, 1)
+    return f"did you mean `{near[0]}`?" if near else f"choose one of: {', '.join(names)}."
 
 
 @contextmanager

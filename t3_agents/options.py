@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from docstring_parser import parse as parse_docstring
 from jsonargparse import ActionConfigFile, ActionYesNo, ArgumentError, ArgumentParser
 
-from .errors import InputError
+from .errors import InputError, suggestion
 
 
 T = TypeVar("T")
@@ -50,6 +50,17 @@ def parse_options(options: Any, argv: list[str], prog: str) -> Any:
         raise InputError(_sentence(parser, str(error))) from None
     made = tuple(each(**{f.name: values[f.name] for f in fields(each) if f.name in values}) for each in classes)
     return made if isinstance(options, tuple) else made[0]
+
+
+def flags_of(options: Any) -> list[str]:
+    """The options that the help of a command shows.
+
+    Args:
+        options (`type` or `tuple[type]`): see [`parse_options`].
+    """
+    parser = _make_parser(options if isinstance(options, tuple) else (options,), "t3")
+    shown = (action for action in parser._actions if action.help != SUPPRESS)
+    return [name for action in shown for name in action.option_strings if name.startswith("--")]
 
 
 def check_options(options: Any) -> None:
@@ -118,9 +129,12 @@ def _config_action(recipes: Path) -> type[ActionConfigFile]:
         def __call__(self, parser: Any, values: Any, value: str, option: str | None = None) -> None:
             known = {path.stem: str(path) for path in recipes.glob("*.yaml")}
             path = value if Path(value).is_file() else known.get(value)
+            if path is None and known:
+                raise InputError(
+                    f"There is no file {value}, nor a recipe of this name; {suggestion(value, sorted(known))}"
+                )
             if path is None:
-                choose = f", nor a recipe of this name; there are {', '.join(sorted(known))}" if known else ""
-                raise InputError(f"There is no file {value}{choose}.")
+                raise InputError(f"There is no file {value}.")
             super().__call__(parser, values, path)
 
     return RecipeFile

@@ -48,7 +48,7 @@ UNUSED = (
 an adapter, processes are started by `accelerate launch`, and a run resumes and is pushed as a whole."""
 
 BESIDE = re.compile(
-    "output_dir|run_name|project|report_to|push_to_hub|show_mask|use_cpu|local_rank|save_total_limit"
+    "launch|num_processes|output_dir|run_name|project|report_to|push_to_hub|show_mask|use_cpu|local_rank|save_total_limit"
     "|(hub|log|logging|ddp|dataloader|trackio)_.*"
 )
 """Arguments that do not decide the result of a run."""
@@ -80,6 +80,8 @@ class TuningConfig(ScriptArguments, ModelConfig):
     seed: int = 0
     ddp_timeout: int = 10800
     project: str = "t3-agents"
+    launch: str | None = None
+    num_processes: int | None = None
     report_to: None | str | list[str] = field(
         default_factory=lambda: "trackio" if importlib.util.find_spec("trackio") else "none"
     )
@@ -109,6 +111,8 @@ class TuningConfig(ScriptArguments, ModelConfig):
             raise InputError(" ".join(str(error).split())) from None
 
     def _check(self) -> None:
+        if self.launch or self.num_processes:
+            raise InputError("`launch` and `num_processes` start processes: give both on the command line.")
         if not self.output_dir:
             raise InputError("Name the folder of the run with `output_dir`.")
         for one in fields(self):
@@ -220,6 +224,9 @@ class TrajectoryConfig(TuningConfig, SFTConfig):
         push_to_hub (`bool`, *optional*, defaults to `False`): push the finished agent, with its card, to
             `hub_model_id`.
         hub_model_id (`str`, *optional*): `user/name` of the model repo.
+        launch (`str`, *optional*): start several processes with accelerate, by the settings of this name (`ddp`,
+            `fsdp2`, `deepspeed_zero2`, `deepspeed_zero3`) or file.
+        num_processes (`int`, *optional*): with `launch`, the number of processes; one for each GPU by default.
         show_mask (`int`, *optional*, defaults to 0): instead of training, print this many rows with what is trained on
             in color, and write them to `<output_dir>/mask.html`.
     """

@@ -106,5 +106,5 @@ def check_pictures(accelerator: Accelerator, batch: dict[str, Any], trained_modu
     if 0 < with_pictures < accelerator.num_processes:
         raise InputError(
             "Only some processes have pictures in this step, and split weights need them in all or none: train "
-            "without modules_to_save under launch/fsdp2.yaml, with launch/ddp.yaml, or without rows that have none."
+            "without modules_to_save under `--launch fsdp2`, with `--launch ddp`, or without rows that have none."
         )

@@ -369,7 +369,7 @@ def four_bits(config: TuningConfig) -> BitsAndBytesConfig:
     if importlib.util.find_spec("bitsandbytes") is None:
         raise MissingExtraError("bitsandbytes", "qlora", "load_in_4bit")
     if is_sharded():
-        raise InputError("Quantized weights cannot be split: leave load_in_4bit out, or use launch/ddp.yaml.")
+        raise InputError("Quantized weights cannot be split: leave load_in_4bit out, or use `--launch ddp`.")
     quantization = get_quantization_config(config)
     quantization.bnb_4bit_compute_dtype = torch.float32 if best_device() == "cpu" else torch.bfloat16
     quantization.llm_int8_skip_modules = NOT_QUANTIZED

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,9 +104,3 @@ def build_trainer(
     trainer.modules_learning_rate = config.modules_learning_rate
     trainer.batches = batches
     return trainer
-
-
-if __name__ == "__main__":  # `accelerate launch -m trainers.sft`
-    from t3_agents import cli
-
-    sys.exit(cli.main(["train", *sys.argv[1:]]))

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Literal
 import yaml
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
-from ..errors import InputError
-from ..hub.repos import AGENT_FILE
+from ..errors import InputError, suggestion
+from ..hub.repos import AGENT_FILE, check_name
 from ..hub.safe_loading import GENERATION_SETTINGS, SAFE_IMPORTS, check_repo_id, check_template, read_json, strict_json
 from ..options import check_options
 from ..storage import from_record, require
@@ -25,6 +25,8 @@ FORMAT = "t3-agent/1"
 
 
 Executor = Literal["sandbox", "local", "docker", "e2b", "modal", "blaxel"]
+Toolbox = Literal["embedded", "paper", "gta", "gta-embedded", "gaia", "gaia-embedded"]
+"""Names of `tools/toolbox.py`, here so that a wrong one is found before anything is imported."""
 
 
 @dataclass(kw_only=True)
@@ -49,7 +51,7 @@ class AgentOptions:
     bare: ClassVar[tuple[str, str]] = ("embedded", "compact")
 
     agent: str
-    toolbox: str | None = None
+    toolbox: Toolbox | None = None
     prompt: str | None = None
     api_base: str | None = None
     api_model: str | None = None
@@ -65,6 +67,9 @@ class AgentOptions:
             InputError: naming the option and what it may be.
         """
         check_options(self)
+        if self.prompt:
+            load_prompt(self.prompt)
+        check_name(self.agent)
         if self.api_model and not self.api_base:
             raise InputError("`--api-model` is a name at a server: give `--api-base` too.")
 
@@ -86,7 +91,7 @@ def load_prompt(name: str) -> dict[str, Any]:
     folder = importlib.resources.files("t3_agents.agent.prompts")
     names = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
     if name not in names:
-        raise InputError(f"There is no prompt `{name}`; choose one of: {', '.join(names)}.")
+        raise InputError(f"There is no prompt `{name}`; {suggestion(name, names)}")
     return copy.deepcopy(_read_prompt(name))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import queue
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..agent.config import AgentOptions
-from ..errors import T3Error, needs_extra
+from ..errors import MissingExtraError, T3Error, needs_extra
 from ..task import File, Task
 from ..trajectory import Trajectory
 from .guard import Guard
@@ -121,6 +122,8 @@ def _shown(number: int, step: Step) -> str:
 
 def main(config: ChatConfig) -> int:
     """`t3 chat`: load the agent and serve the app until it is interrupted."""
+    if importlib.util.find_spec("gradio") is None:  # said before an agent is loaded
+        raise MissingExtraError("gradio", "app", "The app")
     app = build_app(load(config))
     from starlette.middleware import Middleware
 

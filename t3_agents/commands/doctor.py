@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..hub.wheel_weights import cache_dir
+from ..models.device import num_cores
 
 
 State = Literal["ready", "missing", "note"]
@@ -101,7 +102,7 @@ def _packages() -> Iterator[Check]:
 
 
 def _machine() -> Iterator[Check]:
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    cores = num_cores()
     yield Check(
         "Machine", "System", "note", f"{platform.system()} {platform.machine()}, {cores} cores for this process"
     )

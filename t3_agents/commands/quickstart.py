@@ -22,6 +22,7 @@ from jsonargparse.typing import PositiveInt
 from ..cli import main as main_command
 from ..cli import parse
 from ..errors import InputError, T3Error
+from ..models.device import num_cores
 from ..models.embedded import EMBEDDED
 from ..options import check_options
 from ..storage import RunFolder, write_atomic
@@ -131,7 +132,7 @@ class Stages:
                 _call(command, options)
             yield
             return
-        threads = str(max(1, len(os.sched_getaffinity(0)) // 2))
+        threads = str(max(1, num_cores() // 2))
         start, before = time.perf_counter(), os.environ.get("OMP_NUM_THREADS")
         os.environ.setdefault("OMP_NUM_THREADS", threads)
         with log.open("w") as output:

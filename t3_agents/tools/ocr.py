@@ -54,6 +54,7 @@ class Word:
 
 @functools.cache
 def _engine():
+    """Made once; who calls it holds `_lock`."""
     with needs_extra("rapidocr", "tools", "Reading text in pictures"):
         from rapidocr import RapidOCR
     return RapidOCR(
@@ -68,6 +69,16 @@ def _engine():
             "EngineConfig.onnxruntime.inter_op_num_threads": 1,
         }
     )
+
+
+def warm_up() -> None:
+    """Load what reads text, so that the first picture need not wait for it.
+
+    Raises:
+        MissingExtraError: when `rapidocr` is not installed.
+    """
+    with _lock:
+        _engine()
 
 
 def find_words(image: Image.Image) -> tuple[Word, ...]:

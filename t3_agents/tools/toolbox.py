@@ -15,7 +15,7 @@ from typing import Any
 
 from smolagents import Tool
 
-from ..errors import InputError
+from ..errors import InputError, suggestion
 from ..storage import reject_unknown, require
 from . import gta
 from .ask_search_agent import AskSearchAgent
@@ -159,7 +159,7 @@ def _refuse_reaching_out(name: str, settings: dict[str, Any]) -> None:
 
 def _toolbox(name: str) -> _Toolbox:
     if name not in TOOLBOXES:
-        raise InputError(f"There is no toolbox `{name}`; there are: {', '.join(TOOLBOXES)}.")
+        raise InputError(f"There is no toolbox `{name}`; {suggestion(name, TOOLBOXES)}")
     return TOOLBOXES[name]
 
 

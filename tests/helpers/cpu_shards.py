@@ -1,4 +1,4 @@
-"""`t3 train` with split weights on CPU processes: what `accelerate launch` starts in place of `trainers.sft` in tests.
+"""`t3 train` with split weights on CPU processes: what `accelerate launch` starts in place of `t3 train` in tests.
 
 accelerate splits weights over GPUs only. Told that these processes have some, it splits them over CPUs just the same.
 """

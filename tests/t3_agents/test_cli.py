@@ -1,6 +1,7 @@
 """The `t3` command: what it prints, and with which status it ends."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -11,6 +12,8 @@ import torch
 
 from t3_agents.agent.agent import T3Agent
 from t3_agents.cli import COMMANDS, command_name, main, parse
+from t3_agents.commands.run import found
+from t3_agents.examples import EXAMPLES
 from t3_agents.models.scripted import ScriptedModel
 from t3_agents.models.vlm import VLMModel
 from t3_agents.task import Task
@@ -18,6 +21,7 @@ from t3_agents.tools.toolbox import make_toolbox
 from tests.helpers import ROOT
 from tests.helpers.tiny_vlm import turn
 from trainers.collators import TrajectoryCollator
+from trainers.launching import launch_command
 
 
 @pytest.fixture
@@ -77,7 +81,7 @@ class TestHelp:
         assert usage.startswith(f"usage: t3 {name} ") and description.endswith(".")
         # Each entry has its explanation, beside what jsonargparse says about the type.
         entries = re.findall(r"^  ([-A-Z]\S*)(.*(?:\n {4,}.*)*)", "\n".join(parts), re.MULTILINE)
-        assert len(entries) >= 3
+        assert len(entries) >= 2
         for option, text in entries:
             words = re.sub(r"\(.*?(type|default):.*", "", text, flags=re.DOTALL).split()
             assert len([word for word in words if word.islower()]) >= 1 or option == "-h,", option
@@ -115,7 +119,7 @@ class TestWrongInput:
                 "`--file` is given twice: write all its values",
             ),
             (["run", "What?", "--config", "none.yaml"], "There is no file none.yaml."),
-            (["train", "--config", "smolvml"], "nor a recipe of this name; there are embedded"),
+            (["train", "--config", "smolvml"], "nor a recipe of this name; did you mean `smolvlm`?"),
             (["eval", "compare", "a"], "SECOND is missing"),
             (["eval", "gaia", "--agent", "a", "--output", "b", "--levels", "4"], "`--levels` takes one of 1, 2, 3"),
             (["push", "agent", "a", "b/c", "--dry-run", "yes"], "`yes` is one argument too many"),
@@ -151,6 +155,10 @@ class TestWrongInput:
             ([""], "the query is empty"),
             (["What?"], "run `t3 quickstart` first"),
             (["What?", "--agent", "no/such-agent"], "no/such-agent"),
+            (["What?", "--agent", "./nope"], "./nope is no folder here"),
+            (["What?", "--agent", "note.txt"], "note.txt is a file"),
+            (["What?", "--agent", "embedded", "--toolbox", "gtaa"], "`--toolbox` takes one of embedded, paper"),
+            (["What?", "--agent", "embedded", "--prompt", "compac"], "no prompt `compac`; did you mean `compact`?"),
             (["What?", "--agent", "."], "cannot be loaded"),
             (["What?", "--agent", "no/agent", "--output", "note.txt"], "note.txt exists already"),
         ],
@@ -207,6 +215,79 @@ class TestRun:
         record = json.loads((tmp_path / "result/trajectory.json").read_text())
         assert record["answer"] == "42 euros" and len(record["steps"]) == 2
         assert t3("run", "How much?", "--agent", taught, "--output", "result")[0] == 2
+
+    def test_an_answer_is_shown_where_the_output_cannot_be_written(self, t3, taught, tmp_path):
+        (tmp_path / "full").write_text("a file where a folder would have to be")
+        status, output, errors = t3("run", "How much?", "--agent", taught, "--output", "full/result")
+        assert status == 1 and output.endswith("Answer: 42 euros\n") and "full" in errors and is_one_sentence(errors)
+
+    @pytest.mark.parametrize(("name", "question"), EXAMPLES.items())
+    def test_an_example_comes_with_the_package(self, t3, taught, tmp_path, name, question):
+        assert f"{question}\nFiles: files/{name}\n" in t3("run", question, "--agent", taught, "--file", name)[1]
+        (tmp_path / name).write_text("the user's own")
+        assert found(name) == name and found("other.png") == "other.png"
+
+
+class TestListing:
+    @pytest.mark.parametrize(
+        ("argv", "words"),
+        [
+            (["recipes"], ["embedded", "paper_qwen2_vl", "gaia"]),
+            (["tools"], ["gta-embedded", "visualizer", "Calculator"]),
+            (["tools", "embedded"], ["image_edit(prompt, image_path)"]),
+        ],
+    )
+    def test_what_there_is(self, t3, argv, words):
+        status, output, _ = t3(*argv)
+        assert status == 0 and all(word in output for word in words)
+
+    @pytest.mark.parametrize(
+        ("words", "expected"),
+        [
+            (["ru"], ["run"]),
+            (["eval", "g"], ["gaia", "gta"]),
+            (["run", "--max-s"], ["--max-steps"]),
+            (["eval", "gta", "--scor"], ["--scoring"]),
+            (["synth", "sta"], ["status"]),
+        ],
+    )
+    def test_a_shell_completes_commands_and_options(self, script, words, expected):
+        line = f"{script}\nCOMP_WORDS=(t3 {' '.join(words)}); COMP_CWORD={len(words)}; _t3; echo ${{COMPREPLY[@]}}"
+        assert subprocess.run(["bash", "-c", line], capture_output=True, text=True).stdout.split() == expected
+
+    @pytest.fixture(scope="class")
+    def script(self):
+        command = [sys.executable, "-m", "t3_agents.cli", "completion", "bash"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_folder_named_as_a_package_does_not_break_a_command(tmp_path):
+    for name in ("trainers", "tests", "hub_cards"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('the folder of the user was imported')")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [
+        sys.executable,
+        "-m",
+        "t3_agents.cli",
+        "train",
+        "--launch",
+        "ddq",
+        "--dataset_name",
+        ".",
+        "--output_dir",
+        "a",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.stderr == "t3 train: There are no settings `ddq` for `--launch`; did you mean `ddp`?\n"
+
+
+def test_processes_are_launched_by_the_name_of_the_settings():
+    argv = ["train", "--config", "smolvlm", "--launch=fsdp2", "--num_processes", "8", "--output_dir", "a"]
+    command = launch_command(argv)
+    settings = command[command.index("--config_file") + 1]
+    assert settings.endswith("fsdp2.yaml") and command[command.index("--num_processes") + 1] == "8"
+    assert command[-6:] == ["t3_agents.cli", "train", "--config", "smolvlm", "--output_dir", "a"]
 
     def test_options_from_a_file(self, t3, taught, tmp_path):
         (tmp_path / "run.yaml").write_text(f"agent: {taught}\nmax_steps: 5\n")

@@ -55,7 +55,7 @@ def recipe(tiny_vlm, dataset) -> dict:
 
 def start_two(config: str, recipe: Path, *options: str) -> subprocess.Popen:
     """`accelerate launch` with a config of the package and two CPU processes."""
-    script = ["-m", "trainers.sft"] if config == "ddp" else [str(SHARDS)]
+    script = ["-m", "t3_agents.cli", "train"] if config == "ddp" else [str(SHARDS)]
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(LAUNCH / f"{config}.yaml")]
     command += ["--num_processes", "2", "--main_process_port", "0", *script, "--config", str(recipe), *options]
     threads = str(torch.get_num_threads())

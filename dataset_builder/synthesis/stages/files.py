@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import os
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -16,6 +15,7 @@ from smolagents.local_python_executor import ExecutionTimeoutError, InterpreterE
 
 from t3_agents.errors import InputError
 from t3_agents.media import PICTURES, check_form, suffix_of
+from t3_agents.models.device import num_cores
 from t3_agents.sandbox import SandboxExecutor, SandboxLimits
 from t3_agents.task import File
 from t3_agents.tools.local.text import shorten
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..teacher import Teacher
 
 
-PLACES = threading.BoundedSemaphore(2 * len(os.sched_getaffinity(0)))
+PLACES = threading.BoundedSemaphore(2 * num_cores())
 """Held while a program or a parser runs; never two by one thread. Hundreds of candidates may be under way, nearly all
 of them waiting for a reply: programs and parsers take turns, so that memory stays bounded and a limit of seconds means
 the same with one candidate and with hundreds."""

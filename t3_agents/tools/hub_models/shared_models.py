@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from smolagents.models import Model
 
 from t3_agents.errors import InputError, needs_extra
-from t3_agents.models.device import best_device
+from t3_agents.models.device import best_device, num_cores
 from t3_agents.models.server import ServerModel
 from t3_agents.models.vlm import VLMModel
 
@@ -35,7 +35,7 @@ _waiting: dict[tuple, threading.Lock] = {}
 def onnx_threads() -> int:
     """CPU threads for a small network: `OMP_NUM_THREADS`, which onnxruntime itself ignores, else the cores up to 4."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, int(wanted)) if wanted.isdigit() else min(_ONNX_THREADS, len(os.sched_getaffinity(0)))
+    return max(1, int(wanted)) if wanted.isdigit() else min(_ONNX_THREADS, num_cores())
 
 
 def load_once(key: tuple, load: Callable[[], Any]) -> Any:
