@@ -194,7 +194,7 @@ def load_agent(
         revision (`str`, *optional*): branch, tag or commit.
         api_base (`str`, *optional*): URL of an OpenAI-compatible server that runs the controller, see `t3 serve`.
         api_model (`str`, *optional*): the controller's name there; by default the only one that the server lists, or
-            `name` for a bare controller.
+            `name` for a bare controller, unless that is `t3-agent`, which is whatever the server has.
         bare (`tuple[str, str]`, *optional*, defaults to `("embedded", "compact")`): toolbox and prompt of a new agent
             where none is named.
         limits: settings of [`T3Agent`], such as `max_steps` or `executor_type`.
@@ -208,10 +208,12 @@ def load_agent(
     if is_saved and (toolbox or prompt):
         raise InputError(f"{name} is an agent with its own tools and prompt: leave out `--toolbox` and `--prompt`.")
     if api_base is not None and model is None:
-        from ..models.server import ServerModel
+        from ..models.server import SERVED_NAME, ServerModel
 
         generation = T3AgentConfig.from_folder(Path(name)).generation if is_saved else {}
-        model = ServerModel(api_model or (None if is_saved else str(name)), api_base=api_base, **generation)
+        model = ServerModel(
+            api_model or (None if is_saved or name == SERVED_NAME else str(name)), api_base=api_base, **generation
+        )
     if is_saved:
         return T3Agent.from_pretrained(name, model=model, revision=revision, **limits)
     model = model or VLMModel.from_pretrained(name, revision=revision)

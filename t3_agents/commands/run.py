@@ -92,6 +92,16 @@ def prepare_tools(agent: T3Agent, task: Task) -> None:
             warm_up()
 
 
+def check_default(agent: str) -> None:
+    """Refuse the agent of the quickstart while there is none.
+
+    Raises:
+        InputError: saying how to make it.
+    """
+    if agent == DEFAULT_AGENT and not Path(agent).is_dir():
+        raise InputError(f"There is no agent in {agent}: run `t3 quickstart` first, or name one with --agent.")
+
+
 def load(config: AgentOptions) -> T3Agent:
     """The agent that the options name, with their limits.
 
@@ -100,9 +110,9 @@ def load(config: AgentOptions) -> T3Agent:
     """
     if config.agent == DEFAULT_AGENT and not Path(DEFAULT_AGENT).is_dir():
         if not config.api_base:
-            raise InputError(
-                f"There is no agent in {DEFAULT_AGENT}: run `t3 quickstart` first, or name one with --agent."
-            )
+            check_default(config.agent)
+        from ..models.server import SERVED_NAME
+
         config = replace(config, agent=SERVED_NAME)  # what the server has, with tools and prompt of a bare controller
     config.check()
     if config.executor == "sandbox":

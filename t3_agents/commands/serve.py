@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import signal
 import subprocess
@@ -12,16 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from huggingface_hub import constants
-
 from ..agent.config import T3AgentConfig
 from ..errors import InputError, MissingExtraError
-from ..hub.repos import AGENT_FILE, download_model, has_agent
+from ..hub.repos import AGENT_FILE, check_name, download_model, has_agent
 from ..models.device import best_device
 from ..models.embedded import EMBEDDED, embedded_controller
 from ..models.server import SERVED_NAME
 from ..models.vlm import VLMModel
 from . import guard
+from .run import DEFAULT_AGENT, check_default
 
 
 Server = Literal["vllm", "sglang", "transformers"]
@@ -33,13 +33,14 @@ class ServeConfig:
     """Serve an agent's controller over the OpenAI protocol.
 
     Args:
-        agent (`str`): folder or Hub id of a saved agent or of a vision-language model.
+        agent (`str`, *optional*, defaults to `"runs/quickstart/train/agent"`): folder or Hub id of a saved agent or of
+            a vision-language model; by default the agent that `t3 quickstart` tuned.
         server (`str`, *optional*): `vllm`, `sglang` or `transformers`; the best one that is installed by default.
         host (`str`, *optional*, defaults to `"localhost"`): address to listen at.
         port (`int`, *optional*, defaults to 8000): port to listen at.
     """
 
-    agent: str
+    agent: str = DEFAULT_AGENT
     server: Server | None = None
     host: str = "localhost"
     port: int = 8000
@@ -138,12 +139,26 @@ def merged(weights: Weights, folder: Path) -> Weights:
     return Weights(str(folder))
 
 
+def named(weights: Weights, folder: Path) -> Weights:
+    """Full weights under the name of [`~models.server.SERVED_NAME`] in `folder`, by which `transformers serve` started
+    there offers them."""
+    place = folder / SERVED_NAME
+    if weights.adapter:
+        merged(weights, place)
+    else:
+        source = Path(weights.model)
+        source = source if source.is_dir() else download_model(weights.model, weights.revision)
+        place.symlink_to(source.resolve(), target_is_directory=True)
+    return Weights(SERVED_NAME)
+
+
 def instructions(config: ServeConfig, name: str) -> str:
     """How to use the server."""
     url = f"http://{config.host}:{config.port}/v1"
+    agent = "" if config.agent == DEFAULT_AGENT else f" --agent {config.agent}"
     return (
         f"Serving {config.agent} at {url} as `{name}`.\n\n"
-        f'  t3 run "QUESTION" --agent {config.agent} --api-base {url} --api-model {name}\n\n'
+        f'  t3 run "QUESTION"{agent} --api-base {url}\n\n'
         "or in Python, with any smolagents agent:\n\n"
         "  from smolagents import CodeAgent, OpenAIModel\n"
         f'  model = OpenAIModel("{name}", api_base="{url}", api_key="none")\n'
@@ -154,29 +169,31 @@ def instructions(config: ServeConfig, name: str) -> str:
 def main(config: ServeConfig) -> int:
     """`t3 serve`: start the server and wait for its end."""
     server = choose_server(config.server, installed_servers())
+    check_default(config.agent)
+    check_name(config.agent)
     weights = weights_of(config.agent)
-    scratch = Path(tempfile.mkdtemp(prefix="t3-serve-"))
+    scratch, environment = Path(tempfile.mkdtemp(prefix="t3-serve-")), dict(os.environ)
     try:
         if server == "transformers":
-            # Its list of models fails where nothing was ever downloaded.
-            Path(constants.HF_HUB_CACHE).mkdir(parents=True, exist_ok=True)
-            if weights.adapter:
-                weights = merged(weights, scratch)
+            weights = named(weights, scratch)
+            # It lists what is in the cache, where the name that it answers to is not.
+            environment["HF_HUB_CACHE"] = str(scratch / "hub")
+            (scratch / "hub").mkdir()
         command, name = command_of(server, weights, config.host, config.port)
         print(instructions(config, name), flush=True)
-        return _run(command)
+        return _run(command, scratch if server == "transformers" else None, environment)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _run(command: list[str]) -> int:
-    """Run a server until it ends, or until this process is asked to end."""
+def _run(command: list[str], folder: Path | None, environment: dict[str, str]) -> int:
+    """Run a server in a folder until it ends, or until this process is asked to end."""
 
     def stop(*_: Any) -> None:
         raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, stop)
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, cwd=folder, env=environment)
     try:
         return process.wait()
     except KeyboardInterrupt:

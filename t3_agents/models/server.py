@@ -162,15 +162,20 @@ class ServerModel(TextModel):
     def _listed_model(self) -> str:
         try:
             names = [model["id"] for model in self.endpoint.get("models").get("data") or []]
-        except (RefusedRequest, WrongEndpoint):  # `transformers serve` lists nothing while it is offline
+        except (
+            RefusedRequest,
+            WrongEndpoint,
+        ):  # that of `t3 serve` may list nothing
             names = []
         except EndpointError as error:
             raise InputError(str(error)) from error
-        if SERVED_NAME in names:
+        if SERVED_NAME in names or not names:
             return SERVED_NAME
         if len(names) != 1:
-            offer = f"offers {', '.join(names[:10])}" if names else "lists no models"
-            raise InputError(f"The server at {self.endpoint.api_base} {offer}: name the model with `--api-model`.")
+            offers = ", ".join(names[:10])
+            raise InputError(
+                f"The server at {self.endpoint.api_base} offers {offers}: name the model with `--api-model`."
+            )
         return names[0]
 
 
