@@ -14,8 +14,16 @@ import yaml
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
 from ..errors import InputError, suggestion
-from ..hub.repos import AGENT_FILE, check_name
-from ..hub.safe_loading import GENERATION_SETTINGS, SAFE_IMPORTS, check_repo_id, check_template, read_json, strict_json
+from ..hub.repos import AGENT_FILE
+from ..hub.safe_loading import (
+    GENERATION_SETTINGS,
+    SAFE_IMPORTS,
+    check_repo_id,
+    check_source,
+    check_template,
+    read_json,
+    strict_json,
+)
 from ..options import check_options
 from ..storage import from_record, require
 from ..turns import CODE_CLOSE, CODE_OPEN
@@ -69,7 +77,7 @@ class AgentOptions:
         check_options(self)
         if self.prompt:
             load_prompt(self.prompt)
-        check_name(self.agent)
+        check_source(self.agent, "--agent")
         if self.api_model and not self.api_base:
             raise InputError("`--api-model` is a name at a server: give `--api-base` too.")
 

@@ -15,7 +15,8 @@ from typing import Any, Literal, get_args
 
 from ..agent.config import T3AgentConfig
 from ..errors import InputError, MissingExtraError
-from ..hub.repos import AGENT_FILE, check_name, download_model, has_agent
+from ..hub.repos import AGENT_FILE, download_model, has_agent
+from ..hub.safe_loading import check_source
 from ..models.device import best_device
 from ..models.embedded import EMBEDDED, embedded_controller
 from ..models.server import SERVED_NAME
@@ -170,7 +171,7 @@ def main(config: ServeConfig) -> int:
     """`t3 serve`: start the server and wait for its end."""
     server = choose_server(config.server, installed_servers())
     check_default(config.agent)
-    check_name(config.agent)
+    check_source(config.agent, "--agent")
     weights = weights_of(config.agent)
     scratch, environment = Path(tempfile.mkdtemp(prefix="t3-serve-")), dict(os.environ)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,21 +23,8 @@ AGENT_FILES = [
 ]
 """What an earlier push of an agent may have left: with another sort of weights it would still be loaded."""
 
-_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 # Folders hold checkpoints and other forms of the weights; `consolidated` is a second copy of them.
 _PASSED_OVER = ["*/*", "consolidated*.safetensors"]
-
-
-def check_name(name: str) -> None:
-    """Refuse a name that is neither a folder nor could be the id of a repo, without asking the Hub.
-
-    Raises:
-        InputError: when it is a path that leads to no folder.
-    """
-    place = Path(name).expanduser()
-    if not place.is_dir() and (place.is_file() or not _REPO_ID.fullmatch(name)):
-        what = "a file" if place.is_file() else "no folder here, nor can it be the id of a Hub repo"
-        raise InputError(f"{name} is {what}: name the folder or Hub id of an agent or of a vision-language model.")
 
 
 def has_file(repo_id: str, filename: str, revision: str | None = None, token: str | bool | None = None) -> bool:
