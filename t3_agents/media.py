@@ -27,12 +27,20 @@ PICTURES = frozenset({"png", "jpg", "gif", "tiff", "webp", "bmp", "avif"})
 MAX_PIXELS = 10**8
 """Pixels of a picture that is decoded where nothing less is said; as RGB they take 300 MB."""
 
+# What `mimetypes` of some machines calls an image and Pillow only announces, or gives to a program.
+_NO_PIXELS = re.compile(
+    "svg|postscript|eps|djvu|dwg|dxf|emf|wmf|hdf|grib|fits|xcf|photoshop|ms-modi|cgm|x-raw|step|stl"
+)
 # What cameras, scanners, browsers and plots write. Pillow knows more formats: some run programs (EPS, WMF), others are
 # hardly ever met but by those who look for a fault in a decoder.
 _FORMATS = ("PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "DIB", "AVIF", "ICO", "PPM", "TGA")
+_PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
+# Modes that Pillow converts only to these.
+_ODD_MODES = {"La": "LA", "RGBa": "RGBA", "I;16B": "I", "I;16L": "I", "I;16N": "I"}
 # A progressive JPEG has about ten scans. Each goes over all pixels again, however few bytes it has.
 _MAX_SCANS = 100
 
+_PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _MEDIA_TYPES = {".jsonl": "application/jsonl", ".md": "text/markdown", ".webp": "image/webp", ".flac": "audio/flac"}
 # First bytes by kind. `ole` holds files of older office programs, and newer ones with a password.
 _SIGNATURES = {
@@ -88,8 +96,8 @@ def media_type_of(name: str) -> str:
 
 
 def is_picture_type(media_type: str) -> bool:
-    """Whether files of a media type are pictures that can be decoded; drawings in SVG are text."""
-    return media_type.startswith("image/") and media_type != "image/svg+xml"
+    """Whether files of a media type are pictures, not drawings, pages or data that only their program opens."""
+    return media_type.startswith("image/") and not _NO_PIXELS.search(media_type)
 
 
 def kind_of(data: bytes, suffix: str = "") -> str | None:
@@ -230,6 +238,9 @@ def open_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.
     """
     with _readable(name):
         Image.init()
+        if kind_of(data) == "png":
+            # Pillow refuses a picture for a text of more than 1 MB beside it.
+            data = _png_without(data, _PNG_TEXTS)
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
         if image.format in ("JPEG", "MPO", "TIFF"):
             # A TIFF has a JPEG for each of its strips or tiles (tags 273 and 324). In compressed data the marker of a
@@ -242,14 +253,29 @@ def open_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.
         return image
 
 
-def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS, frame: int = 0) -> Image.Image:
     """Decode a picture, see [`open_picture`] for the arguments and [`to_rgb`] for the result.
+
+    Args:
+        frame (`int`, *optional*, defaults to 0): which page or frame, see [`count_frames`].
 
     Raises:
         InputError: when Pillow cannot decode it.
     """
     with _readable(name):
-        return to_rgb(open_picture(data, name, max_pixels))
+        image = open_picture(data, name, max_pixels)
+        if frame:
+            image.seek(frame)
+            if image.width * image.height > max_pixels:
+                raise HugePicture(f"{name} has {image.width} x {image.height} pixels: make it smaller.")
+        return to_rgb(image)
+
+
+def count_frames(data: bytes, name: str) -> int:
+    """Pages of a scan, or frames of an animation. The second picture in a photo of a phone is no page."""
+    with _readable(name):
+        image = open_picture(data, name)
+        return getattr(image, "n_frames", 1) if image.format in ("TIFF", "GIF", "PNG", "WEBP", "AVIF") else 1
 
 
 @contextmanager
@@ -270,10 +296,20 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """A picture as people see it: RGB, upright as the camera noted it, on white where it is transparent; of an
     animation the first frame."""
     image = ImageOps.exif_transpose(image)
+    if image.mode in _ODD_MODES:
+        image = image.convert(_ODD_MODES[image.mode])
     if image.mode.startswith(("I", "F")):
         # Scans have 16 bits or fractions, which Pillow would cut off at 255.
         highest = image.getextrema()[1]
-        factor = 1 / 257 if highest > 255 else 255 if image.mode == "F" and highest <= 1 else 1
+        factor = (
+            255 / highest
+            if highest > 65535
+            else 1 / 257
+            if highest > 255
+            else 255
+            if image.mode == "F" and highest <= 1
+            else 1
+        )
         image = image.convert("F").point(lambda value: value * factor + 0).convert("L")
     if image.has_transparency_data:
         ground = Image.new("RGBA", image.size, "white")
@@ -283,7 +319,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def encode_image(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    """A picture as the bytes of a file; `kind` and `options` are Pillow's."""
+    """A picture as the bytes of a file; `kind` and `options` are Pillow's. What a PNG cannot hold becomes RGB."""
+    if kind == "PNG" and (image.mode not in _PNG_MODES or image.getexif().get(0x0112, 1) != 1):
+        image = to_rgb(image)
     buffer = io.BytesIO()
     image.save(buffer, format=kind, **options)
     return buffer.getvalue()
@@ -299,7 +337,7 @@ def without_metadata(data: bytes) -> bytes:
         exif = image.getexif()
         turned = exif.get(0x0112, 1) != 1
         if image.format == "PNG" and not turned:
-            return _png_without_texts(data)
+            return _png_without(data, (*_PNG_TEXTS, b"eXIf", b"tIME"))
         if image.format in ("JPEG", "MPO") and not turned:
             return _jpeg_without_texts(data)
         if not (turned or exif or {"comment", "exif", "xmp", "photoshop"} & image.info.keys()):
@@ -312,12 +350,12 @@ def without_metadata(data: bytes) -> bytes:
         return data
 
 
-def _png_without_texts(data: bytes) -> bytes:
+def _png_without(data: bytes, chunks: tuple[bytes, ...]) -> bytes:
     """Chunks as section 5.3 of the PNG specification has them: length, type, content, check sum."""
     kept, place = [data[:8]], 8
     while place < len(data):
         end = place + 12 + int.from_bytes(data[place : place + 4], "big")
-        if data[place + 4 : place + 8] not in (b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"tIME"):
+        if data[place + 4 : place + 8] not in chunks:
             kept.append(data[place:end])
         place = end
     return b"".join(kept)

@@ -9,6 +9,7 @@ import functools
 import time
 from collections.abc import Callable, Collection, Generator, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, get_args
 
 from jinja2 import StrictUndefined, Template
@@ -23,7 +24,7 @@ from smolagents.utils import AgentError, AgentExecutionError, AgentGenerationErr
 from .. import tracing
 from ..errors import InputError
 from ..interruption import InterruptedTurn, Interruption, interruptible
-from ..media import encode_image
+from ..media import encode_image, to_rgb
 from ..models.messages import Generation, to_chat
 from ..sandbox import PAPER_IMPORTS, SandboxError, SandboxExecutor, SandboxLimits, require_sandbox
 from ..sandbox.local import TimedExecutor
@@ -231,10 +232,14 @@ class TaskAgent(CodeAgent):
                     yield FinalAnswerStep(self.provide_final_answer(task).content if self._answer_at_limit else None)
                     return
 
-    def _ask(self, request: str, pictures: list[Image.Image]) -> None:
+    def _ask(self, request: str, pictures: Sequence[Image.Image | str | Path]) -> None:
         """Open the record with a request of the user, or add it to the conversation (`run` with `reset=False`)."""
         if len(self.memory.steps) == 1:
             self.steps, self.images, self._pictures = [], [], {}
+        pictures = [
+            to_rgb(picture) if isinstance(picture, Image.Image) else File.from_path(picture).open_image()
+            for picture in pictures
+        ]
         files = self._attachments or [picture_file(p, len(self.images) + n) for n, p in enumerate(pictures)]
         self.steps.append(Step(kind="task", observation=request, images=self._show(files, pictures)))
 
@@ -477,7 +482,7 @@ def read_turn(step: Step, message: ChatMessage, tags: tuple[str, str], tools: Co
 
 def picture_file(picture: Image.Image, number: int) -> File:
     """A picture that came without a file, as one."""
-    return File.from_bytes(encode_image(picture.convert("RGB")), f"outputs/picture_{number}.png")
+    return File.from_bytes(encode_image(picture), f"outputs/picture_{number}.png")
 
 
 def check_executor(executor_type: str) -> None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Message = dict[str, Any]
 
+_MAX_RATIO = 150
+
 
 @dataclass
 class Conversation:
@@ -158,7 +160,7 @@ class ChatEncoder:
             return {}
         # Rows without pictures bring nothing; how many tokens a row has is known already, so the text is only a
         # carrier.
-        rows = rows_of_pictures(self.processor, images)
+        rows = rows_of_pictures(self.processor, [[_broadened(image) for image in row] for row in images])
         texts = [self.image_token * len(row) or "-" for row in rows]
         inputs = self.processor(text=texts, images=rows, return_tensors="pt", padding=True)
         text_inputs = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"}
@@ -224,6 +226,7 @@ class ChatEncoder:
 
     def _ids_of(self, image: Image.Image, number: int) -> list[int]:
         """Tokens that a picture takes; they depend on its size, and its number where the family writes that."""
+        image = _broadened(image)
         key = f"{image.size}"
         if key not in self._image_ids:
             inputs = self.processor(text=[self.image_token], images=[[image]], add_special_tokens=False)
@@ -286,6 +289,17 @@ class ChatEncoder:
         control = set(self.tokenizer.all_special_ids) | set(self.tokenizer.get_added_vocab().values())
         after = self._tokenize(text[text.rindex(words) + len(words) :])
         return next((token for token in after if token in control), None)
+
+
+def _broadened(image: Image.Image) -> Image.Image:
+    """A picture in white, where it is so long and thin that a processor refuses it: Qwen's from 200 on."""
+    width, height = image.size
+    least = -(-max(width, height) // _MAX_RATIO)
+    if min(width, height) >= least:
+        return image
+    ground = Image.new("RGB", (max(width, least), max(height, least)), "white")
+    ground.paste(image)
+    return ground
 
 
 def image_key(image: Image.Image) -> str:

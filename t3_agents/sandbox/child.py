@@ -104,6 +104,13 @@ def save_image(image) -> str:
     while os.path.lexists(f"{_IMAGES}/image_{number}.png"):
         number += 1
     path = f"{_IMAGES}/image_{number}.png"
+    from PIL import ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("F", "I", "I;16B", "I;16L"):
+        path = f"{path.removesuffix('png')}tiff"  # PNG has no such numbers
+    elif image.mode not in ("1", "L", "LA", "I;16", "P", "RGB", "RGBA"):
+        image = image.convert("RGBA" if image.mode.endswith("a") else "RGB")
     image.save(path)
     return path
 

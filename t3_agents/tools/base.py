@@ -16,7 +16,7 @@ from smolagents import Tool
 from smolagents.models import Model
 
 from ..errors import InputError
-from ..media import decode_image
+from ..media import count_frames, decode_image, to_rgb
 from ..workspace import Workspace
 
 
@@ -91,9 +91,18 @@ class WorkspaceTool(Tool):
                 shutil.copyfileobj(source, target)
         return copy
 
-    def open_image(self, path: str) -> Image.Image:
-        """Decoded picture at a path argument, RGB."""
-        return decode_image(self.read_file(path), path)
+    def open_image(self, path: str | Image.Image, frame: int = 0) -> Image.Image:
+        """Decoded picture at a path argument, RGB; code in the same process may also give the picture itself."""
+        return to_rgb(path) if isinstance(path, Image.Image) else decode_image(self.read_file(path), path, frame=frame)
+
+    def count_frames(self, path: str | Image.Image) -> int:
+        """Pages or frames of the picture at a path argument."""
+        return 1 if isinstance(path, Image.Image) else count_frames(self.read_file(path), path)
+
+    def with_count(self, text: str, path: str | Image.Image) -> str:
+        """What a tool found in the first page or frame of a picture, with a line that says so if there are more."""
+        frames = self.count_frames(path)
+        return f"{text}\n[{path} has {frames} pages or frames: this is of the first]" if frames > 1 else text
 
     def save_image(self, image: Image.Image, stem: str) -> str:
         """Save a result picture and return the path that the model's code can use."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from PIL import Image
+
 from ..errors import InputError
 from .base import WorkspaceTool
 from .hub_models.shared_models import AskingTool
@@ -49,8 +51,11 @@ class Visualizer(WorkspaceTool):
     def forward(self, image_path: str, question: str) -> str:
         if question is not None and not isinstance(question, str):
             raise InputError(f"`question` must be a string, not {type(question).__name__}.")
-        image = self.open_image(image_path)
-        asked = content_words(question or "")
+        return self.with_count(self.tell(self.open_image(image_path), question or ""), image_path)
+
+    def tell(self, image: Image.Image, question: str) -> str:
+        """What the text and the measures of a picture say about a question."""
+        asked = content_words(question)
         words = find_words(image)
         rows = join_rows(words)
         matching = [row for row in rows if asked & content_words(row)]
@@ -58,10 +63,10 @@ class Visualizer(WorkspaceTool):
             return shorten("\n".join(matching), self.max_chars)
         if rows and not asked & _MEASURED:
             # A page is its text; a photo with some lettering in it is not.
-            if not (question or "").strip() or _TEXT.search(question) or measure(image).flat:
+            if not question.strip() or _TEXT.search(question) or measure(image).flat:
                 return shorten("\n".join(rows), self.max_chars)
         facts = look(image)
-        direct = answer(question or "", facts)
+        direct = answer(question, facts)
         lines = [direct] if direct else []
         lines += [describe(facts), "Anything else in it cannot be told by this tool."]
         return shorten("\n".join(lines), self.max_chars)
@@ -77,4 +82,4 @@ class HubVisualizer(AskingTool):
     def forward(self, image_path: str, question: str) -> str:
         if not isinstance(question, str) or not question.strip():
             raise InputError("`question` must say what to find out about the picture, as a string.")
-        return self.ask(question, self.open_image(image_path))
+        return self.with_count(self.ask(question, self.open_image(image_path)), image_path)

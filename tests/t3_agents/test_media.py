@@ -3,20 +3,23 @@
 import io
 import random
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from t3_agents.errors import InputError
 from t3_agents.media import (
     HugePicture,
+    check_kind,
     decode_image,
     encode_image,
     kind_in_zip,
     kind_of,
     open_picture,
+    to_rgb,
     without_metadata,
 )
 from tests.helpers.mutations import PICTURE_FORMATS, mutated, pictures
@@ -137,3 +140,77 @@ def test_what_is_written_beside_pixels_goes_and_the_pixels_stay(form, orientatio
 @pytest.mark.parametrize("data", [b"", b"words", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0"])
 def test_what_is_no_picture_stays_as_it_is(data):
     assert without_metadata(data) == data
+
+
+def _lab(image):
+    return ImageCms.profileToProfile(
+        image, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+    )
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "La", "PA", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV", "LAB", "F"])
+def test_every_mode_becomes_rgb(mode):
+    red = Image.new("RGB", (8, 8), (255, 0, 0))
+    source = {"La": red.convert("LA"), "RGBa": red.convert("RGBA"), "PA": red.convert("P"), "LAB": red}.get(mode, red)
+    image = to_rgb(_lab(source) if mode == "LAB" else source.convert(mode))
+    assert image.mode == "RGB"
+    is_gray = mode in ("1", "L", "LA", "La", "F")
+    assert is_gray or np.abs(np.array(image.getpixel((3, 3))) - (255, 0, 0)).max() < 16
+    # What a PNG cannot hold is written as RGB.
+    assert decode_image(encode_image(source.convert(mode) if mode != "LAB" else _lab(source)), "a").size == (8, 8)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B", "I;16L", "I"])
+@pytest.mark.parametrize("value", [30000, 65535])
+def test_sixteen_bits_keep_their_shades(mode, value):
+    assert to_rgb(Image.new(mode, (4, 4), value)).getpixel((0, 0)) == (value // 257,) * 3
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("chunk", [b"tEXt", b"zTXt", b"iTXt"])
+def test_a_large_text_beside_a_png_is_no_reason_to_refuse_it(place, chunk):
+    data = encode_image(Image.new("RGB", (64, 48), "red"))
+    text = b"k" * 2**23
+    content = {
+        b"tEXt": b"key\0" + text,
+        b"zTXt": b"key\0\0" + zlib.compress(text),
+        b"iTXt": b"key\0\1\0\0\0" + zlib.compress(text),
+    }[chunk]
+    cut = data.index(b"IDAT") - 4 if place == "before" else data.index(b"IEND") - 4
+    piece = len(content).to_bytes(4, "big") + chunk + content + zlib.crc32(chunk + content).to_bytes(4, "big")
+    assert decode_image(data[:cut] + piece + data[cut:], "a.png").size == (64, 48)
+
+
+@pytest.mark.parametrize(
+    ("data", "suffix", "kind"),
+    [
+        (b"\r\n\r\n%PDF-1.4", "pdf", "pdf"),
+        (b"\xef\xbb\xbf%PDF-1.4", "pdf", "pdf"),
+        (b"x" * 1000 + b"%PDF-1.4", "pdf", "pdf"),
+        (b"x" * 1030 + b"%PDF-1.4", "pdf", None),
+        (b"about %PDF-1.4", "txt", None),
+        (b"ID3\4\0\0\0\0\1\5" + bytes(133) + b"fLaC", "flac", "flac"),
+        (b"ID3\4\0\0\0\0\1\5" + bytes(133) + b"\xff\xfb", "flac", "mp3"),
+        (b"RF64\xff\xff\xff\xffWAVEds64", "wav", "wav"),
+        (b"RIFX0000WAVE", "wav", "wav"),
+        (b" \n{\\rtf1", "rtf", "rtf"),
+        (b"\0\0\0\x08moov", "mov", "mp4"),
+        (b"MM\0+\0\x08\0\0", "tiff", "tiff"),
+    ],
+)
+def test_what_may_stand_before_a_signature(data, suffix, kind):
+    assert kind_of(data, suffix) == kind
+
+
+@pytest.mark.parametrize("suffix", ["zip", "docx"])
+def test_an_archive_behind_a_program(suffix):
+    buffer = io.BytesIO(b"MZ program " * 500)
+    buffer.seek(0, io.SEEK_END)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr("a.txt", "words")
+    assert kind_of(buffer.getvalue(), suffix) == "zip" and kind_of(buffer.getvalue()) is None
+
+
+@pytest.mark.parametrize("name", ["a.eps", "a.wmf", "a.djvu", "a.psd", "a.h5", "a.grib", "a.mpg", "a.svg", "a.fits"])
+def test_files_that_pillow_only_announces_are_files(name):
+    check_kind(b"\1data", name)

@@ -3,6 +3,7 @@
 import os
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -378,6 +379,17 @@ class TestPictures:
         agent = make_agent(turn("print(1)"), "words", turn("1 / 0"), DONE)
         assert agent.run("?", images=[Image.new("RGB", (8, 8)), Image.new("RGB", (9, 9))]) == "done"
         assert agent.model.shown() == [2, 2, 2, 2]
+
+    @pytest.mark.parametrize("form", ["picture", "path", "str"])
+    def test_run_shows_its_images_as_people_see_them(self, tmp_path, form):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.new("CMYK", (60, 40)).save(tmp_path / "a.jpg", exif=exif)
+        agent = make_agent(DONE)
+        given = {"picture": Image.open, "path": Path, "str": str}[form](tmp_path / "a.jpg")
+        agent.run("?", images=[given])
+        (shown,) = (agent._pictures[file.sha256] for file in agent.images)
+        assert (shown.mode, shown.size, agent.images[0].open_image().size) == ("RGB", (40, 60), (40, 60))
 
     def test_the_stock_agent_shows_them_again_and_again(self):
         # What T3Agent is for; when this fails smolagents has changed.

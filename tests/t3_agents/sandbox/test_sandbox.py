@@ -284,6 +284,11 @@ class TestTools:
         assert executor(f"flip({path!r}) != {path!r}").output is True
         assert executor("image").output in workspace.list()
 
+    @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV", "LA", "P", "1", "I", "F"])
+    def test_pictures_of_every_mode_travel(self, executor, workspace, mode):
+        code = f"from PIL import Image\nflip(Image.new('RGB', (4, 2), 'blue').convert({mode!r}))"
+        assert workspace.open_image(executor(code).output).size == (4, 2)
+
     def test_a_picture_as_the_answer(self, executor, workspace):
         result = executor("from PIL import Image\nfinal_answer(Image.new('RGB', (4, 2)))")
         assert result.is_final_answer and workspace.open_image(result.output).size == (4, 2)

@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from t3_agents.errors import InputError
 from t3_agents.tools.hub_models.shared_models import onnx_threads
-from t3_agents.tools.ocr import Ocr, find_words, text_with_boxes
+from t3_agents.tools.ocr import Ocr, find_words, join_rows, text_with_boxes
 
 
 @pytest.fixture
@@ -87,9 +87,27 @@ def test_a_picture_on_its_side_is_turned_as_the_camera_noted(tool, put, tmp_path
     assert tool(put(tmp_path / "p.jpg")) == "Gate B12"
 
 
-def test_an_animation_is_its_first_frame(tool, put, tmp_path):
-    page((400, 240)).save(tmp_path / "p.gif", save_all=True, append_images=[Image.new("RGB", (400, 240), "red")])
-    assert tool(put(tmp_path / "p.gif")) == "Gate B12"
+@pytest.mark.parametrize(("name", "pages"), [("p.gif", 2), ("p.tiff", 3), ("p.tiff", 7), ("p.png", 2)])
+def test_pages_and_frames_are_read_and_counted(tool, put, tmp_path, name, pages):
+    more = [Image.new("RGB", (400, 240), (255, 0, shade)) for shade in range(pages - 2)]
+    page((400, 240)).save(tmp_path / name, save_all=True, append_images=[*more, page((400, 240)).rotate(180)])
+    text = tool(put(tmp_path / name))
+    assert text.startswith(f"Page 1 of {pages}:\nGate B12\nPage 2:")
+    assert text.endswith(f"Page {pages}:\nGate B12" if pages < 6 else "[2 more pages or frames were not read]")
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270, 3, -3, 8, -8, 95, 183])
+def test_turned_text_is_read_by_rows(receipt, degrees):
+    image = Image.open(receipt).rotate(degrees, expand=True, fillcolor="white")
+    words = find_words(image)
+    assert join_rows(words) == ["CORNER SHOP", "Bread 2.50", "Green tea 3.75", "Total 6.25"]
+    # Boxes are those of the picture as it is.
+    total = next(word.box for word in words if word.text == "6.25")
+    ink = np.asarray(image.convert("L").crop(total)) < 128
+    assert ink.any() and total[2] <= image.width + 8 and total[3] <= image.height + 8
+    others = next(word.box for word in words if word.text == "2.50")
+    distance = np.hypot(*(np.array(total[:2]) - np.array(others[:2])))
+    assert 90 < distance < 130
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n broken"])
