@@ -12,13 +12,13 @@ from typing import Any, Generic, TypeVar
 
 from PIL import Image
 from pydantic import BaseModel, RootModel, ValidationError
-from smolagents.models import ChatMessage, remove_content_after_stop_sequences
+from smolagents.models import ChatMessage, ChatMessageStreamDelta, MessageRole, remove_content_after_stop_sequences
 from smolagents.monitoring import TokenUsage
 
-from t3_agents.errors import T3Error
+from t3_agents.errors import InputError, T3Error
 from t3_agents.media import data_url, encode_image, to_rgb
 from t3_agents.models.endpoint import Endpoint, EndpointError, RefusedRequest, tokens_of
-from t3_agents.models.messages import TextModel, wire_messages
+from t3_agents.models.messages import TextModel, Turn, wire_messages
 from t3_agents.turns import parse_python
 
 from .progress import Ledger, Prices, Usage
@@ -398,17 +398,26 @@ class TeacherModel(TextModel):
         self.max_tokens = max_tokens
 
     def write(
-        self, messages: list[ChatMessage | dict], stop_sequences: list[str], settings: dict[str, Any]
-    ) -> tuple[str, TokenUsage, None]:
+        self,
+        messages: list[ChatMessage | dict],
+        stop_sequences: list[str],
+        settings: dict[str, Any],
+        is_streamed: bool,
+    ) -> Turn:
         """As in [`~t3_agents.models.messages.TextModel`].
 
         Raises:
+            InputError: when structured output or tool calls are asked for.
             EndpointError: when no turn can be had.
             BudgetSpent: when the run may use no more.
         """
+        if {"response_format", "tools"} & settings.keys():
+            raise InputError("A teacher writes plain text turns: use it with code agents.")
         completion = self.teacher.complete(self.stage, messages, stop=stop_sequences, max_tokens=self.max_tokens)
         text = remove_content_after_stop_sequences(completion.text, stop_sequences)
-        return text, TokenUsage(completion.usage.input_tokens, completion.usage.output_tokens), None
+        usage = TokenUsage(completion.usage.input_tokens, completion.usage.output_tokens)
+        yield ChatMessageStreamDelta(content=text, token_usage=usage)
+        return ChatMessage(role=MessageRole.ASSISTANT, content=text, token_usage=usage)
 
 
 def _with_cut(reason: str, completion: Completion) -> str:

@@ -144,7 +144,7 @@ def row(steps: Footsteps, folder: Path) -> None:
     assembly = "dataset_builder.synthesis.stages.assembly", "dataset_builder.synthesis.assembly"
     endpoint_teacher = first(*(f"{name}:endpoint_teacher" for name in assembly))
     make_pipeline = first(*(f"{name}:make_pipeline" for name in assembly))
-    ledger = first("dataset_builder.synthesis.usage:Ledger")
+    ledger = first(*(f"dataset_builder.synthesis.{name}:Ledger" for name in ("progress", "usage")))
     teacher_server = first("tests.helpers.teacher_server:teacher_server", "tests.teacher_server:teacher_server")
     with teacher_server("--plain") as url:
         flavor = "flavor" if hasattr(config_class, "flavor") else "flavour"
