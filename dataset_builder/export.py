@@ -19,7 +19,7 @@ from typing import Any
 from t3_agents.errors import InputError, RunFolderError
 from t3_agents.hub.safe_loading import strict_json
 from t3_agents.progress import WorkProgress
-from t3_agents.storage import BlobStore, read_rows, require, write_atomic
+from t3_agents.storage import BlobStore, read_rows, require, sha256_of_file, write_atomic
 
 from . import SPLITS
 from .statistics import STATISTICS_FILE, Statistics
@@ -341,16 +341,11 @@ class _SplitWriter:
             first (`int`): number of the first file.
         """
         for number, (path, shard) in enumerate(zip(self._paths, self._shards, strict=True), start=first):
-            shard.sha256 = _digest(path)
+            shard.sha256 = sha256_of_file(path)
             shard.size = path.stat().st_size
             path = path.rename(self.folder / f"{self.split}-{number:05d}-{shard.sha256[:16]}.parquet")
             shard.path = f"{self.folder.name}/{path.name}"
         return self._shards
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _size_of(value: Any) -> int:

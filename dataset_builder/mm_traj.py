@@ -21,6 +21,7 @@ import datasets
 from datasets import Features, Image, Value
 
 from t3_agents.errors import InputError
+from t3_agents.evaluation.published import citation
 from t3_agents.storage import BlobStore, read_rows, sha256_of
 from t3_agents.trajectory import Trajectory
 from t3_agents.verifiers import placeholder_problem
@@ -43,15 +44,7 @@ JSON_COLUMNS = ("verification", "provenance", "origin")
 MAX_ROW_BYTES = 2**31 - 2**20
 """Arrow's `binary` column counts bytes with 32 bits: files and images of one row have to stay below this."""
 
-CITATION = """\
-@inproceedings{gao2025multimodal,
-  title = {Multi-Modal Agent Tuning: Building a {VLM}-Driven Agent for Efficient Tool Usage},
-  author = {Gao, Zhi and Zhang, Bofei and Li, Pengxiang and Ma, Xiaojian and Yuan, Tao and Fan, Yue and Wu, Yuwei and
-            Jia, Yunde and Zhu, Song-Chun and Li, Qing},
-  booktitle = {International Conference on Learning Representations},
-  year = {2025},
-}
-"""
+CITATION = citation("gao2025multimodal")
 
 
 def make_features(config: str = "default") -> Features:

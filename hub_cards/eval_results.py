@@ -11,14 +11,11 @@ from typing import Any
 from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml
 
 from t3_agents.errors import InputError
-from t3_agents.hub.safe_loading import check_repo_id, read_json
+from t3_agents.evaluation.results import RESULTS_FILE, read_scores
+from t3_agents.evaluation.results import read_results as results_of
+from t3_agents.hub.safe_loading import check_repo_id
 from t3_agents.reports.tables import label_of
-from t3_agents.storage import read_rows, require
-
-
-RESULTS_FILE = "results.json"
-SCORES_FILE = "scores.jsonl"
-FORMAT = "t3-results/1"
+from t3_agents.storage import require
 
 
 def read_results(run: str | Path) -> dict[str, Any]:
@@ -30,16 +27,10 @@ def read_results(run: str | Path) -> dict[str, Any]:
     Raises:
         InputError: when the run is not finished: a task of it has no score, or the two files do not belong together.
     """
-    run = Path(run)
-    for name in (RESULTS_FILE, SCORES_FILE):
-        if not (run / name).is_file():
-            raise InputError(f"{run} is no finished evaluation (it has no {name}): run `t3 eval` on it to its end.")
-    results = read_json(run / RESULTS_FILE)
-    if require(results, "format", str, RESULTS_FILE) != FORMAT:
-        raise InputError(f"{RESULTS_FILE} has format `{results['format']}`; this version reads `{FORMAT}`.")
+    results = results_of(run)
     for name, kind in (("benchmark", str), ("num_tasks", int), ("seeds", list), ("metrics", dict), ("dataset", dict)):
         require(results, name, kind, RESULTS_FILE)
-    scored = {(row.get("task_id"), row.get("seed")) for row in read_rows(run / SCORES_FILE)}
+    scored = {(score.task_id, score.seed) for score in read_scores(run)}
     wanted = results["num_tasks"] * len(results["seeds"])
     if len(scored) != wanted:
         raise InputError(

@@ -52,6 +52,12 @@ def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def sha256_of_file(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file, read in parts."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 class BlobStore:
     """Files by the SHA-256 of their content, under `root/<first two digits>/<digest>`."""
 

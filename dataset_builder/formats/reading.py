@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from typing import Any, Literal
 from t3_agents.errors import InputError
 from t3_agents.options import Positional
 from t3_agents.progress import WorkProgress
-from t3_agents.storage import BlobStore, RunFolder, Shard, write_atomic
+from t3_agents.storage import BlobStore, RunFolder, Shard, sha256_of, sha256_of_file, write_atomic
 from t3_agents.trajectory import Trajectory
 from t3_agents.verifiers import validate
 
@@ -204,11 +203,8 @@ class _Shards:
 
 def _digest(path: Path) -> str:
     """Digest of the rows: another file is another import."""
-    digest = hashlib.sha256()
-    for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    return sha256_of("".join(map(sha256_of_file, files)).encode())
 
 
 def main(config: ImportConfig) -> int:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import random
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from t3_agents.agent.config import load_prompt
 from t3_agents.errors import InputError
 from t3_agents.storage import BlobStore, Shard, write_atomic
+from t3_agents.task import Task
 
 from ..build import run_to_dataset
 
@@ -128,7 +132,6 @@ def make_rows(job: _Job, on_row: Callable[[], None]) -> None:
         InputError: when a family fails so often that something is wrong with the installation.
     """
     from . import SCENARIOS, split_of
-    from .families.framing import query_key
     from .solving import solve_made
 
     families = {scenario.name: scenario for scenario in SCENARIOS}
@@ -163,7 +166,6 @@ def make_rows(job: _Job, on_row: Callable[[], None]) -> None:
 def _maker(scenario: Any, split: str, seed: int, index: int, asked: set[str]) -> Callable[[Path], Any]:
     """Makes task number `index` in words that nobody has used yet."""
     from .base import make_task, random_of
-    from .families.framing import framed, query_key
 
     def make(folder: Path) -> Any:
         made = make_task(scenario, seed, index, folder)
@@ -205,3 +207,39 @@ def print_comparison(dataset: Path) -> None:
     for split, overlap in found["overlaps"]["queries"].items():
         print(f"{split}: {overlap['all']} queries, {overlap['in_train']} of them in train too")
     print(f"splits: {found['splits']}; verifiers: {found['verdicts']}")
+
+
+WORDS = yaml.safe_load(Path(__file__).with_name("frames.yaml").read_text(encoding="utf-8"))
+"""Paraphrases: a question is set into a situation, so that no two users of a large collection say the same. `frames`:
+sentences `before` and `after` a question and short `endings`, by split, parted like the families themselves: what a
+model was trained on never frames a test question. And what fills their slots."""
+
+
+def query_key(query: str) -> str:
+    """A query without what does not make it another one: case and blanks."""
+    return " ".join(query.casefold().split())
+
+
+def framed(task: Task, split: str, rng: random.Random) -> Task:
+    """The same task in other words.
+
+    Args:
+        task ([`~t3_agents.task.Task`]): with the bare question of its family.
+        split (`str`): `train`, `validation` or `test`.
+        rng (`random.Random`): chooses the frame.
+
+    Returns:
+        [`~t3_agents.task.Task`]: with another query, and so with another id.
+    """
+    frames = WORDS["frames"][split]
+    # Where only the look of the picture may tell the tool, the subject must not.
+    purposes = [] if task.origin.get("vision_only") else WORDS["purposes"][task.domain]
+    who = f"{rng.choice(WORDS['relations'])} {rng.choice(WORDS['names'])}"
+    slots = {"who": who, "what": rng.choice([*purposes, *WORDS["common_purposes"]])}
+    before = rng.random() < 0.6
+    sentence = rng.choice(frames["before" if before else "after"]).format(**slots)
+    sentence = sentence[0].upper() + sentence[1:]
+    parts = [sentence, task.query] if before else [task.query, sentence]
+    query = " ".join(filter(None, (*parts, rng.choice(frames["endings"]))))
+    fresh = Task.create(query, task.files)
+    return replace(task, id=fresh.id, query=query)

@@ -9,7 +9,7 @@ import json
 import random
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
@@ -200,12 +200,11 @@ def literal(value: str) -> str:
     return value if re.fullmatch(r"-?\d+(\.\d+)?", value) else quote(value)
 
 
-def program_problems(made: ScenarioTask, tools: Collection[str] | None = None) -> list[str]:
+def program_problems(made: ScenarioTask) -> list[str]:
     """What is wrong with a task and its program, without running it.
 
     Args:
         made ([`ScenarioTask`]): what a family made.
-        tools (`Collection[str]`, *optional*): names of the tools at hand; all of them by default.
 
     Returns:
         `list[str]`: one sentence per problem, empty when there is none.
@@ -227,16 +226,14 @@ def program_problems(made: ScenarioTask, tools: Collection[str] | None = None) -
             return [*problems, f"The code of move {number} does not compile: {error.msg}."]
         if "\n" in move.thought or not move.thought.strip():
             problems.append(f"The thought of move {number} is not one line.")
-    return problems + _code_problems(task, program, tools)
+    return problems + _code_problems(task, program)
 
 
-def _code_problems(task: Task, program: Sequence[ProgramStep], tools: Collection[str] | None) -> list[str]:
+def _code_problems(task: Task, program: Sequence[ProgramStep]) -> list[str]:
     problems = []
     called = [tool for move in program for tool in called_tools(move.code, TOOL_NAMES)]
     if called != list(task.tools):
         problems.append(f"The program calls {called}, but the task expects {list(task.tools)}.")
-    if missing := sorted(set(called) - set(TOOL_NAMES if tools is None else tools)):
-        problems.append(f"There is no tool {', '.join(missing)}.")
     code = "\n".join(move.code for move in program)
     used = {path for text in string_constants(code) for path in _PATH.findall(text)}
     attached = {file.path for file in task.files}

@@ -14,21 +14,10 @@ from t3_agents.options import Positional, check_options
 
 SCENARIOS = "scenarios"
 """Name of the offline teacher."""
-_ANYTIME = {
-    "output",
-    "num_tasks",
-    "concurrency",
-    "request_time_limit",
-    "max_retries",
-    "token_budget",
-    "money_budget",
-    "input_price",
-    "output_price",
-    "num_workers",
-    "backend",
-    "gta",
-    "gaia",
-}
+_ANYTIME = (
+    "output num_tasks concurrency request_time_limit max_retries token_budget money_budget input_price output_price "
+    "num_workers backend gta gaia"
+).split()
 """Options that may change when a run resumes: they change how much is done and how, not what comes out."""
 
 

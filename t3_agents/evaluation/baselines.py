@@ -153,22 +153,9 @@ class AgentWrapper:
 
     def __init__(self, agent: Any):
         self.agent = agent
-        self.model: Model = agent.model
-        self.tools: dict[str, Tool] = agent.tools
 
-    @property
-    def time_limit(self) -> float | None:
-        return self.agent.time_limit
-
-    def provenance(self) -> dict[str, Any]:
-        """Where a trajectory of this agent comes from, JSON-safe."""
-        return self.agent.provenance()
-
-    def interrupt(self) -> None:
-        self.agent.interrupt()
-
-    def cleanup(self) -> None:
-        self.agent.cleanup()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.agent, name)
 
 
 class RecordedAgent(AgentWrapper):

@@ -5,7 +5,6 @@ A benchmark is a subclass of [`Benchmark`] in a module or folder of its own, and
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import os
 import shutil
@@ -21,7 +20,7 @@ from ..agent.agent import T3Agent
 from ..errors import InputError
 from ..hub.wheel_weights import cache_dir
 from ..media import decode_image, media_type_of, zip_entries
-from ..storage import sha256_of
+from ..storage import sha256_of, sha256_of_file
 from ..task import MAX_FILE_BYTES, File, Task, check_workspace_path
 from ..trajectory import Trajectory
 from .baselines import PlainAgent, RecordedAgent
@@ -205,9 +204,7 @@ def unpack(archive: Path) -> Path:
     Raises:
         InputError: when it is no zip, or a member would be written outside the folder, is a link or is too large.
     """
-    with archive.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256")
-    target = cache_dir() / "benchmarks" / digest.hexdigest()[:16]
+    target = cache_dir() / "benchmarks" / sha256_of_file(archive)[:16]
     if target.is_dir():
         return target
     try:

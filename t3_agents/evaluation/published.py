@@ -17,6 +17,12 @@ AXES = ("file_types", "tools", "domains", "steps")
 """On which the paper states what its dataset holds."""
 
 
+def citation(key: str) -> str:
+    """The BibTeX entry of a paper, by its key."""
+    entries = Path(__file__).with_name("papers.bib").read_text(encoding="utf-8").split("\n\n")
+    return next(entry.strip() + "\n" for entry in entries if f"{{{key}," in entry)
+
+
 @dataclass(frozen=True)
 class Column:
     """One published number per method.

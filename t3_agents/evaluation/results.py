@@ -96,12 +96,11 @@ def _number(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def summarize(scores: Sequence[TaskScore], seed: int = 0) -> dict[str, dict[str, Any]]:
+def summarize(scores: Sequence[TaskScore]) -> dict[str, dict[str, Any]]:
     """Metrics of scored tasks, pooled over tasks and seeds, with 95 % bootstrap intervals over tasks.
 
     Args:
         scores (`Sequence[TaskScore]`): of one or several seeds.
-        seed (`int`, *optional*, defaults to 0): of the resampling.
 
     Returns:
         `dict`: per metric `value` (a fraction, `None` where nothing was counted), `ci95` and `n`, the number of things
@@ -117,12 +116,12 @@ def summarize(scores: Sequence[TaskScore], seed: int = 0) -> dict[str, dict[str,
         known = [score.correct for score in task if score.correct is not None]
         for k in range(1, len(known) + 1) if len(known) > 1 else ():
             rows.setdefault(f"pass@{k}", []).append([pass_at_k(len(known), sum(known), k), 1])
-    return {name: _metric(summed(counts), seed) for name, counts in rows.items()}
+    return {name: _metric(summed(counts)) for name, counts in rows.items()}
 
 
-def _metric(counts: Any, seed: int) -> dict[str, Any]:
+def _metric(counts: Any) -> dict[str, Any]:
     total = counts.sum(axis=0)
-    return {"value": _number(pool(total)), "ci95": bootstrap_interval(counts, seed), "n": int(total[-1])}
+    return {"value": _number(pool(total)), "ci95": bootstrap_interval(counts), "n": int(total[-1])}
 
 
 def break_down(scores: Sequence[TaskScore]) -> dict[str, dict[str, dict[str, Any]]]:

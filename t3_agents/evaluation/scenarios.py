@@ -52,13 +52,13 @@ class EvalConfig(RunConfig):
     blank: bool = False
 
 
-def load_tasks(dataset: str | Path, split: str = "test", subset: str = "all") -> list[Task]:
-    """[`load_scenarios`], where every row must be usable.
+def load_tasks(dataset: str | Path) -> list[Task]:
+    """The `test` tasks of a dataset, as [`load_scenarios`] reads them.
 
     Raises:
         InputError: as there, and when a row cannot be used.
     """
-    loaded = load_scenarios(dataset, split, subset)
+    loaded = load_scenarios(dataset)
     loaded.refuse_bad()
     return loaded.tasks
 

@@ -38,9 +38,9 @@ def pool(counts: np.ndarray) -> np.ndarray:
         return 2 * precision * recall / (precision + recall + F1_EPSILON)
 
 
-def _resample(rows: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], seed: int) -> list[float]:
+def _resample(rows: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> list[float]:
     """2.5 and 97.5 percentile of a statistic of summed rows, over resamples of the rows."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     shares = np.full(len(rows), 1 / len(rows))
     values = []
     for start in range(0, RESAMPLES, 1000):  # in parts, so that many tasks need little memory
@@ -51,7 +51,7 @@ def _resample(rows: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], s
     return [float(bound) for bound in np.percentile(drawn, [2.5, 97.5])]
 
 
-def bootstrap_interval(counts: np.ndarray, seed: int = 0) -> list[float | None]:
+def bootstrap_interval(counts: np.ndarray) -> list[float | None]:
     """95 % interval of a pooled metric: percentiles over `RESAMPLES` resamples of the tasks.
 
     Source: B. Efron, "Bootstrap Methods: Another Look at the Jackknife", The Annals of Statistics 7 (1979). Tasks are
@@ -60,7 +60,6 @@ def bootstrap_interval(counts: np.ndarray, seed: int = 0) -> list[float | None]:
 
     Args:
         counts (`np.ndarray`): shape `(tasks, 2 or 3)`, see [`pool`].
-        seed (`int`, *optional*, defaults to 0): of the resampling.
 
     Returns:
         `list`: lower and upper bound; two `None` when nothing was counted.
@@ -70,7 +69,7 @@ def bootstrap_interval(counts: np.ndarray, seed: int = 0) -> list[float | None]:
     if counts.shape[1] == 2 and value in (0, 1):
         tasks = int((counts[:, 1] > 0).sum())
         return wilson_interval(int(value) * tasks, tasks)
-    return _resample(counts.astype(float), pool, seed)
+    return _resample(counts.astype(float), pool)
 
 
 def wilson_interval(successes: int, n: int) -> list[float | None]:
@@ -141,16 +140,15 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
     return min(1.0, 2 * tail / 2**total)
 
 
-def paired_interval(first: np.ndarray, second: np.ndarray, seed: int = 0) -> list[float]:
+def paired_interval(first: np.ndarray, second: np.ndarray) -> list[float]:
     """95 % bootstrap interval of `second - first` for one metric of two runs on the same tasks.
 
     Args:
         first (`np.ndarray`), second (`np.ndarray`): counts of the same tasks in the same order, see [`pool`].
-        seed (`int`, *optional*, defaults to 0): of the resampling.
     """
     width = first.shape[1]
     rows = np.concatenate([first, second], axis=1).astype(float)
-    return _resample(rows, lambda sums: pool(sums[:, width:]) - pool(sums[:, :width]), seed)
+    return _resample(rows, lambda sums: pool(sums[:, width:]) - pool(sums[:, :width]))
 
 
 def summed(rows: Sequence[Sequence[float]]) -> np.ndarray:

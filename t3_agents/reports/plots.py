@@ -204,12 +204,11 @@ class Point:
     high: float
 
 
-def points_of(runs: Sequence[ScoredRun], metric: str = "ans_acc") -> tuple[str, list[Point]]:
+def points_of(runs: Sequence[ScoredRun]) -> tuple[str, list[Point]]:
     """What can be drawn of these runs.
 
     Args:
         runs (`list[ScoredRun]`): runs with results.
-        metric (`str`, *optional*, defaults to `"ans_acc"`): the vertical axis.
 
     Returns:
         `tuple[str, list[Point]]`: name of the horizontal axis (money where it is known of every run, else tokens), and
@@ -219,7 +218,7 @@ def points_of(runs: Sequence[ScoredRun], metric: str = "ans_acc") -> tuple[str, 
     money = bool(runs) and all(mean["cost"] for mean in means)
     points = []
     for run, mean in zip(runs, means, strict=True):
-        result = run.results["metrics"].get(metric)
+        result = run.results["metrics"].get("ans_acc")
         tokens = [mean["input_tokens"], mean["output_tokens"]]
         cost = mean["cost"] if money else (None if None in tokens else sum(tokens))
         if cost and result and result["value"] is not None:
@@ -229,18 +228,17 @@ def points_of(runs: Sequence[ScoredRun], metric: str = "ans_acc") -> tuple[str, 
     return "cost per task" if money else "tokens per task (read and written)", points
 
 
-def draw_cost_accuracy(runs: Sequence[ScoredRun], metric: str = "ans_acc", background: str = "none") -> str:
+def draw_cost_accuracy(runs: Sequence[ScoredRun], background: str = "none") -> str:
     """Accuracy against the cost of a task, with 95 % intervals as whiskers.
 
     Args:
         runs (`list[ScoredRun]`): runs with results.
-        metric (`str`, *optional*, defaults to `"ans_acc"`): the vertical axis.
         background (`str`, *optional*, defaults to `"none"`): color behind the plot; text is in the current color.
 
     Returns:
         `str`: an SVG element, or nothing when no run has both numbers.
     """
-    axis, points = points_of(runs, metric)
+    axis, points = points_of(runs)
     if not points:
         return ""
     ticks, x = _scale([point.cost for point in points])
@@ -258,7 +256,7 @@ def draw_cost_accuracy(runs: Sequence[ScoredRun], metric: str = "ans_acc", backg
         bottom=HEIGHT - _BOTTOM,
         background=background,
         axis=axis,
-        metric=label_of(metric),
+        metric=label_of("ans_acc"),
         points=points,
         palette=PALETTE,
         x=x,

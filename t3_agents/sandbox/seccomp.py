@@ -9,6 +9,9 @@ from __future__ import annotations
 import errno
 import platform
 import struct
+from pathlib import Path
+
+import yaml
 
 
 # Opcodes of linux/bpf_common.h: load a word, jump if equal, if at least, if any bit is set, return a constant.
@@ -27,94 +30,8 @@ _X32_BIT = 0x40000000
 _CLONE3 = 435
 _PR_SET_PDEATHSIG = 1
 
-# (number on x86_64, number on aarch64) by system call; None where a machine does not have it.
-_DENIED: dict[str, tuple[int | None, int | None]] = {
-    # new processes: code may start threads only (`clone` is looked at below)
-    "fork": (57, None),
-    "vfork": (58, None),
-    # other processes and their memory
-    "ptrace": (101, 117),
-    "process_vm_readv": (310, 270),
-    "process_vm_writev": (311, 271),
-    "process_madvise": (440, 440),
-    "kcmp": (312, 272),
-    "pidfd_open": (434, 434),
-    "pidfd_getfd": (438, 438),
-    # namespaces and mounts
-    "unshare": (272, 97),
-    "setns": (308, 268),
-    "mount": (165, 40),
-    "umount2": (166, 39),
-    "pivot_root": (155, 41),
-    "chroot": (161, 51),
-    "open_tree": (428, 428),
-    "move_mount": (429, 429),
-    "fsopen": (430, 430),
-    "fsconfig": (431, 431),
-    "fsmount": (432, 432),
-    "fspick": (433, 433),
-    "mount_setattr": (442, 442),
-    "open_tree_attr": (467, 467),
-    "name_to_handle_at": (303, 264),
-    "open_by_handle_at": (304, 265),
-    # the kernel itself
-    "bpf": (321, 280),
-    "perf_event_open": (298, 241),
-    "userfaultfd": (323, 282),
-    "init_module": (175, 105),
-    "finit_module": (313, 273),
-    "delete_module": (176, 106),
-    "kexec_load": (246, 104),
-    "kexec_file_load": (320, 294),
-    "reboot": (169, 142),
-    "swapon": (167, 224),
-    "swapoff": (168, 225),
-    "acct": (163, 89),
-    "quotactl": (179, 60),
-    "quotactl_fd": (443, 443),
-    "syslog": (103, 116),
-    "settimeofday": (164, 170),
-    "clock_settime": (227, 112),
-    "adjtimex": (159, 171),
-    "clock_adjtime": (305, 266),
-    "sethostname": (170, 161),
-    "setdomainname": (171, 162),
-    "personality": (135, 92),
-    "iopl": (172, None),
-    "ioperm": (173, None),
-    "modify_ldt": (154, None),
-    "vhangup": (153, 58),
-    # work that goes on in the kernel while the process is stopped
-    "io_uring_setup": (425, 425),
-    "io_uring_enter": (426, 426),
-    "io_uring_register": (427, 427),
-    "io_setup": (206, 0),
-    "io_submit": (209, 2),
-    # a timer that sends SIGCONT wakes the process while it has to stand still
-    "timer_create": (222, 107),
-    # key rings and watches, which are counted for the user of the host
-    "add_key": (248, 217),
-    "request_key": (249, 218),
-    "keyctl": (250, 219),
-    "inotify_init": (253, None),
-    "inotify_init1": (294, 26),
-    "fanotify_init": (300, 262),
-    # memory that belongs to no process and so escapes the limit on memory
-    "memfd_create": (319, 279),
-    "memfd_secret": (447, 447),
-    "shmget": (29, 194),
-    "msgget": (68, 186),
-    "semget": (64, 190),
-    "mq_open": (240, 180),
-    # open files that are on their way through a pair of sockets, where no limit sees them
-    "sendmsg": (46, 211),
-    "sendmmsg": (307, 269),
-    # sockets of any family; a pair for event loops is left
-    "socket": (41, 198),
-    # what names the folders of the host
-    "statmount": (457, 457),
-    "listmount": (458, 458),
-}
+_DENIED = yaml.safe_load(Path(__file__).with_name("denied_calls.yaml").read_text(encoding="utf-8"))
+"""By system call its number on x86_64 and on aarch64, `None` where a machine does not have it."""
 _MACHINES = {
     "x86_64": (0, 0xC000003E, {"clone": 56, "fcntl": 72, "ioctl": 16, "prctl": 157, "fallocate": 285}),
     "aarch64": (1, 0xC00000B7, {"clone": 220, "fcntl": 25, "ioctl": 29, "prctl": 167, "fallocate": 47}),

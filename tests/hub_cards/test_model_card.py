@@ -92,7 +92,7 @@ class TestResults:
         assert sentence in str(caught.value)
 
     def test_a_run_without_scores(self, tmp_path):
-        with pytest.raises(InputError, match="no finished evaluation"):
+        with pytest.raises(InputError, match="holds no scored run"):
             read_results(tmp_path)
 
     def test_a_dataset_on_this_machine_has_no_entry(self, tmp_path):

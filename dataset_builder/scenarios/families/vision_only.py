@@ -14,16 +14,6 @@ from .words import BIRDS
 
 
 PATH = "files/picture.png"
-QUESTIONS = (
-    "How many are there?",
-    "What is the total here?",
-    "Count them.",
-    "Which number do you get from this picture?",
-    "How many are in the picture?",
-    "Give me the total.",
-    "What is the count?",
-    "How many in all?",
-)
 
 # Vivid grounds on which every color of `COLORS` stands out; neither a page nor a photo has such a color all over.
 _GROUNDS: tuple[Color, ...] = ((0, 205, 235), (10, 195, 220), (0, 220, 225), (30, 200, 245))
@@ -37,7 +27,6 @@ class Look(Scenario):
     """
 
     vision_only = True
-    phrasings = QUESTIONS
     paths = (PATH,)
     thought: str
     call: str

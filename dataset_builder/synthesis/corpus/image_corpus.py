@@ -93,7 +93,6 @@ class ImageCorpus:
         cache: str | Path,
         image_column: str = "image",
         caption_column: str = "caption",
-        split: str = "train",
     ) -> ImageCorpus:
         """Load a corpus with its index, which is built at the first call and kept in `cache`.
 
@@ -104,7 +103,6 @@ class ImageCorpus:
             cache (`str` or `Path`): folder for indexes.
             image_column (`str`, *optional*, defaults to `"image"`): column with pictures.
             caption_column (`str`, *optional*, defaults to `"caption"`): column with captions.
-            split (`str`, *optional*, defaults to `"train"`): split of the dataset.
 
         Raises:
             MissingExtraError: when FAISS is not installed.
@@ -116,7 +114,7 @@ class ImageCorpus:
             with _without_bars():
                 drawn = drawn_corpus(Path(cache))
             return cls.from_dataset(drawn, "drawn", embed, cache)
-        return cls.from_dataset(_load(place, split), Path(place).name, embed, cache, image_column, caption_column)
+        return cls.from_dataset(_load(place), Path(place).name, embed, cache, image_column, caption_column)
 
     @classmethod
     def from_dataset(
@@ -189,13 +187,13 @@ def _without_bars() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _load(place: str, split: str) -> datasets.Dataset:
+def _load(place: str) -> datasets.Dataset:
     import datasets
 
     try:
         if (Path(place) / "dataset_info.json").is_file():
             return datasets.load_from_disk(place)
-        return datasets.load_dataset(place, split=split)
+        return datasets.load_dataset(place, split="train")
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise InputError(f"The image corpus `{place}` cannot be loaded: {str(error).splitlines()[0]}") from error
 

@@ -11,37 +11,10 @@ import datasets
 import evaluate
 
 from t3_agents.errors import InputError
+from t3_agents.evaluation.published import citation
 
 
-AGENT_TUNING = """\
-@inproceedings{gao2025multimodal,
-  title     = {Multi-Modal Agent Tuning: Building a VLM-Driven Agent for Efficient Tool Usage},
-  author    = {Zhi Gao and Bofei Zhang and Pengxiang Li and Xiaojian Ma and Tao Yuan and Yue Fan and Yuwei Wu and
-               Yunde Jia and Song-Chun Zhu and Qing Li},
-  booktitle = {International Conference on Learning Representations},
-  year      = {2025},
-  url       = {https://arxiv.org/abs/2412.15606}
-}
-"""
-GTA = """\
-@inproceedings{wang2024gta,
-  title     = {GTA: A Benchmark for General Tool Agents},
-  author    = {Jize Wang and Zerun Ma and Yining Li and Songyang Zhang and Cailian Chen and Kai Chen and Xinyi Le},
-  booktitle = {Advances in Neural Information Processing Systems, Datasets and Benchmarks Track},
-  year      = {2024},
-  url       = {https://arxiv.org/abs/2407.08713}
-}
-"""
-GAIA = """\
-@misc{mialon2023gaia,
-  title  = {GAIA: a benchmark for General AI Assistants},
-  author = {Gr{\\'e}goire Mialon and Cl{\\'e}mentine Fourrier and Craig Swift and Thomas Wolf and Yann LeCun and
-            Thomas Scialom},
-  year   = {2023},
-  eprint = {2311.12983},
-  url    = {https://arxiv.org/abs/2311.12983}
-}
-"""
+AGENT_TUNING, GTA, GAIA = map(citation, ("gao2025multimodal", "wang2024gta", "mialon2023gaia"))
 _RAISES = """\
 Raises:
     InputError: a `ValueError`, when an argument is no list, an entry cannot be used, the lengths differ, or a model

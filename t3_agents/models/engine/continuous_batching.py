@@ -20,8 +20,7 @@ from ..families import Positions
 from .kv_cache import PrefixTree, SlotCache
 from .prompt_lookup import DraftTable, draft
 from .ragged_attention import RaggedBatch, ragged_attention
-from .request import Request
-from .stop_strings import StopStrings
+from .request import Request, StopStrings
 
 
 if TYPE_CHECKING:

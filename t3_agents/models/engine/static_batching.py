@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..encoding import ChatEncoder
-from .request import Request
-from .stop_strings import StopStrings
+from .request import Request, StopStrings
 
 
 if TYPE_CHECKING:

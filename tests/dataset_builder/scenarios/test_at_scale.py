@@ -19,12 +19,14 @@ from dataset_builder.scenarios import SCENARIOS, make_task, split_of
 from dataset_builder.scenarios.at_scale import (
     FIRST_INDEX,
     PLAN_FILE,
+    WORDS,
     _Job,
+    framed,
     make_rows,
+    query_key,
     rows_by_split,
     synthesize_scenarios,
 )
-from dataset_builder.scenarios.families.framing import WORDS, framed, query_key
 from dataset_builder.scenarios.families.words import FIRST_NAMES, LAST_NAMES
 from dataset_builder.scenarios.mixture import FamilyProfile, solve_mixture, whole_numbers
 from t3_agents.cli import parse

@@ -186,7 +186,7 @@ def hub_script(tmp_path):
         environment = client_environment(server.url, tmp_path / "home", token=None) | {"HF_HUB_OFFLINE": "0"}
 
         def run(code):
-            imports = "from t3_agents.tools.hub_models.hub_tool import load_hub_tool\n"
+            imports = "from t3_agents.tools.toolbox import load_hub_tool\n"
             imports += "from t3_agents.tools.toolbox import *\n"
             done = subprocess.run(
                 [sys.executable, "-c", imports + code], env=environment, capture_output=True, text=True
