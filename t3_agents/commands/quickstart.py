@@ -111,7 +111,7 @@ class Stages:
             write_atomic(self.path, json.dumps(self.seconds, indent=2) + "\n")
 
     @contextmanager
-    def beside(self, name: str, command: str, options: dict[str, Any], log: Path) -> Iterator[None]:
+    def beside(self, name: str, command: str, options: dict[str, Any], result: Path, log: Path) -> Iterator[None]:
         """A stage in a process of its own while the block runs, each with half of the CPU cores.
 
         A small model gains little from a second thread and much from a second process. With an accelerator the command
@@ -119,17 +119,20 @@ class Stages:
 
         Args:
             name (`str`): name of the stage.
-            command (`str`), options (`dict`): the command that runs.
+            command (`str`), options (`dict`), result (`Path`): the command that runs, as in [`_call`].
             log (`Path`): file for what it prints.
 
         Raises:
             T3Error: when the command failed; the message ends with the last line it printed.
         """
+        if result.is_file():
+            yield
+            return
         import torch
 
         if torch.cuda.is_available():
             with self.stage(name, f"Stage {name}"):
-                _call(command, options)
+                _call(command, options, result)
             yield
             return
         threads = str(max(1, num_cores() // 2))
@@ -160,7 +163,9 @@ class Stages:
 
 def main(config: QuickstartConfig) -> int:
     """`t3 quickstart`: run all stages; the report is `<output>/report.md`."""
+    from ..evaluation.results import RESULTS_FILE
     from ..evaluation.scenarios import load_tasks
+    from ..hub.repos import AGENT_FILE
 
     config.check()
     folder = Path(config.output)
@@ -174,19 +179,22 @@ def main(config: QuickstartConfig) -> int:
         with stages.stage("data", "Dataset: tasks, programs that solve them, verified trajectories"):
             options = {"output": folder / "build", "families": config.families, "train": config.train, "validation": 0}
             options |= {"test": config.test, "seed": config.seed, "num_workers": config.num_workers}
-            _call("build", options)
+            _call("build", options, folder / "dataset" / "README.md")
             dataset = _publish(folder / "build" / "dataset", folder / "dataset")
         agent = folder / "train" / "agent"
         untuned = _evaluation(config, folder, config.controller, "untuned")
-        with stages.beside("untuned", "eval scenarios", untuned, folder / "untuned.log"):
+        result = folder / "untuned" / RESULTS_FILE
+        with stages.beside("untuned", "eval scenarios", untuned, result, folder / "untuned.log"):
             with stages.stage("train", "Trajectory tuning, and beside it the evaluation of the untuned controller"):
                 options = {"config": config.recipe, "dataset_name": dataset, "output_dir": folder / "train"}
-                _call("train", {**options, "seed": config.seed, "model_name_or_path": config.controller})
+                options |= {"seed": config.seed, "model_name_or_path": config.controller}
+                _call("train", options, agent / AGENT_FILE)
         blanked = {**_evaluation(config, folder, agent, "blanked"), "subset": "vision", "blank": True}
         looks = any(task.origin.get("vision_only") for task in load_tasks(dataset))
-        beside = stages.beside("vision", "eval scenarios", blanked, folder / "blanked.log") if looks else nullcontext()
+        result, log = folder / "blanked" / RESULTS_FILE, folder / "blanked.log"
+        beside = stages.beside("vision", "eval scenarios", blanked, result, log) if looks else nullcontext()
         with beside, stages.stage("tuned", "Evaluation of the tuned agent, and beside it with every picture blanked"):
-            _call("eval scenarios", _evaluation(config, folder, agent, "tuned"))
+            _call("eval scenarios", _evaluation(config, folder, agent, "tuned"), folder / "tuned" / RESULTS_FILE)
         with stages.stage("report", "Report"):
             _report(config, folder, stages)
     return 0
@@ -201,8 +209,10 @@ def _argv(command: str, options: dict[str, Any]) -> list[str]:
     return argv
 
 
-def _call(command: str, options: dict[str, Any]) -> None:
-    """Run a command as the shell would."""
+def _call(command: str, options: dict[str, Any], result: Path) -> None:
+    """Run a command as the shell would, unless what it writes last is there."""
+    if result.is_file():
+        return
     status = parse(_argv(command, options))()
     if status:
         raise T3Error(f"A stage ended with status {status}; its message is above.")
