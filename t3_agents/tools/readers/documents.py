@@ -55,8 +55,8 @@ def read_docx(job: Job) -> Iterator[Line]:
                     yield from table_lines([[" ".join(filter(None, cell)) for cell in row] for row in rows])
                     continue
                 for line in (line for row in rows for cell in row for text in cell for line in text.split("\n")):
-                    # Each section has the same header again.
-                    if line.strip() and not (title and line in seen):
+                    # Each section has the same header again, and some the number of the page.
+                    if line.strip() and not (title and (line in seen or line.strip().isdigit())):
                         seen.add(line)
                         yield Line(f"{title}{line.strip()}")
         for quoted, author, _, text in document.comments:

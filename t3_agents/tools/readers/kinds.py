@@ -14,6 +14,7 @@ from ...media import ENCRYPTED, PICTURES, ZIPPED, is_picture_type, kind_in_zip, 
 from .containers import read_archive, read_mail
 from .documents import document_reader, read_docx, read_html, transitional
 from .media import read_sound, read_video, save_picture
+from .opendocument import read_opendocument
 from .pdf import read_pdf
 from .records import UNPACKED_BYTES, Job, Line, Reader, Record
 from .slides import read_slides
@@ -26,7 +27,7 @@ READS = "pdf, docx, xlsx, pptx, odt, epub, csv, json, xml, html, txt, source cod
 
 _DOCUMENTS = {"pdf", "docx", "pptx", "odt", "rtf", "epub", "doc", "xls", "ppt", "ods"}
 _OFFICE = {"pdf", "docx", "xlsx", "pptx", "zip", "epub", "odt", "ods", "odp", "doc", "xls", "ppt"}
-_SOUNDS = {"wav", "mp3", "flac", "ogg"}
+_SOUNDS = {"wav", "mp3", "flac", "ogg", "aiff", "aif", "au", "caf"}
 # Sound that only the video reader decodes.
 _FILMED_SOUNDS = {"m4a", "aac", "wma", "opus"}
 _VIDEOS = {"mp4", "mov", "avi", "mkv", "webm", "m4v", "mpg", "mpeg"}
@@ -132,8 +133,6 @@ def _zip_reader(job: Job, suffix: str) -> Reader:
         raise InputError(f"{job.name} is damaged: it is no complete {suffix or 'zip'} file.") from None
     if b"encryption-data" in manifest:
         raise InputError(f"{job.name} is protected with a password: ask for a copy without one.")
-    if kind == "opendocument":
-        raise InputError(f"{job.name} is an OpenDocument file of a kind that this tool does not read: save it as pdf.")
     if kind == "zip":
         if suffix in ZIPPED:
             raise InputError(f"{job.name} is no {suffix} file inside: it is damaged or has the wrong extension.")
@@ -141,6 +140,8 @@ def _zip_reader(job: Job, suffix: str) -> Reader:
     if unpacked > UNPACKED_BYTES:
         limit = UNPACKED_BYTES // 2**20
         raise InputError(f"{job.name} unpacks to {unpacked / 2**20:.0f} MB, more than the {limit} MB allowed.")
+    if kind in ("odt", "ods", "odp", "opendocument"):
+        return read_opendocument
     office = {"xlsx": read_workbook, "pptx": read_slides, "docx": read_docx}.get(kind)
     return (lambda job: office(transitional(job))) if office else document_reader(kind)
 

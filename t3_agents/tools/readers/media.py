@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,15 @@ def read_sound(job: Job) -> Iterator[Record]:
     """The samples of a recording."""
     with needs_extra("soundfile", "tools", "Reading sound"):
         import soundfile
-    with soundfile.SoundFile(job.path) as sound:
+    try:
+        opened = soundfile.SoundFile(job.path)
+    except soundfile.LibsndfileError:
+        if importlib.util.find_spec("av") is None:
+            raise
+        # Some of what it cannot open is decoded as films are.
+        yield from read_video(job)
+        return
+    with opened as sound:
         rate = sound.samplerate
         blocks = sound.blocks(_BLOCK_SECONDS * rate, dtype="float32", always_2d=True)
         yield _save_sound(job, (resample(mixed(block), rate) for block in blocks), sound.frames / rate)

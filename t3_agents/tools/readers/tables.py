@@ -29,7 +29,8 @@ _SAMPLE = 2**14
 _FIRST_ROWS = 20
 
 _MAX_FILLED = 60
-_MAX_COLUMNS = 200
+MAX_COLUMNS = 200
+"""Cells of a row that are repeated or merged."""
 
 _DRAWING = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
 
@@ -124,14 +125,27 @@ def read_workbook(job: Job) -> Iterator[Line]:
             fills: dict[str, list[str]] = {}
             rows = _sheet_rows(sheet, formulas.worksheets[number] if has_formulas else None, merged, fills)
             yield from table_lines(rows, f"Sheet {sheet.title}{hidden}:")
-            for color, cells in fills.items():
-                more = f" and {len(cells) - _MAX_FILLED} more" if len(cells) > _MAX_FILLED else ""
-                yield Line(
-                    f"Sheet {sheet.title}: {len(cells)} cells filled {color}: {', '.join(cells[:_MAX_FILLED])}{more}"
-                )
+            yield from fill_lines(sheet.title, fills)
         for name in sorted(archive.namelist()):
             if re.fullmatch(r"xl/(threadedComments|comments|drawings)[^/]*/?[^/]*\.xml", name):
                 yield from _remarks(ElementTree.fromstring(archive.read(name)))
+
+
+def fill_lines(sheet: str, fills: dict[str, list[str]]) -> Iterator[Line]:
+    """What cells of a sheet are filled with a color."""
+    for color, cells in fills.items():
+        more = f" and {len(cells) - _MAX_FILLED} more" if len(cells) > _MAX_FILLED else ""
+        yield Line(f"Sheet {sheet}: {len(cells)} cells filled {color}: {', '.join(cells[:_MAX_FILLED])}{more}")
+
+
+def cell_name(column: int, row: int) -> str:
+    """A cell such as `B3` by its places, counted from 0."""
+    letters = ""
+    column += 1
+    while column:
+        column, rest = divmod(column - 1, 26)
+        letters = chr(65 + rest) + letters
+    return f"{letters}{row + 1}"
 
 
 def read_xml_workbook(job: Job) -> Iterator[Line]:
@@ -142,7 +156,7 @@ def read_xml_workbook(job: Job) -> Iterator[Line]:
         for row in sheet.iter(f"{office}Row"):
             cells: list[str] = []
             for cell in row.iter(f"{office}Cell"):
-                cells += [""] * (min(int(cell.get(f"{office}Index", 0)), _MAX_COLUMNS) - len(cells) - 1)
+                cells += [""] * (min(int(cell.get(f"{office}Index", 0)), MAX_COLUMNS) - len(cells) - 1)
                 cells.append(" ".join("".join(data.itertext()) for data in cell.iter(f"{office}Data")))
             rows.append(cells)
         yield from table_lines(rows, f"Sheet {sheet.get(f'{office}Name')}:")
@@ -188,7 +202,7 @@ def _sheet_rows(sheet: Any, formulas: Any, merged: set[_Area], fills: dict[str, 
         cells = list(cells)
         for (left, _, right, _), label in active:
             others = any(cell not in (None, "") for cell in [*cells[: left - 1], *cells[right:]])
-            if others and right - left < _MAX_COLUMNS:
+            if others and right - left < MAX_COLUMNS:
                 cells += [None] * (right - len(cells))
                 cells[left - 1 : right] = [label] * (right - left + 1)
         yield cells

@@ -8,6 +8,7 @@ from transformers import AutoProcessor
 
 from t3_agents.errors import InputError
 from t3_agents.models.encoding import ChatEncoder, image_key
+from tests.helpers.families import make_family
 from tests.helpers.tiny_vlm import turn
 
 
@@ -182,3 +183,13 @@ class TestRefusals:
 def test_keys_of_pictures_follow_from_pixels():
     assert image_key(RED) == image_key(Image.new("RGB", (96, 64), "red"))
     assert len({image_key(RED), image_key(BLUE), image_key(RED.resize((64, 96))), image_key(RED.convert("L"))}) == 4
+
+
+@pytest.mark.parametrize("size", [(2000, 5), (5, 2000), (3000, 1), (1, 1), (200, 1)], ids=str)
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "smolvlm"])
+def test_long_and_thin_pictures(family, size):
+    encoder = ChatEncoder(make_family(family)[1])
+    image = Image.new("RGB", size, "red")
+    conversation = encoder.encode([{"role": "user", "content": [{"type": "image"}]}], [image])
+    (start, end), pixels = conversation.image_spans[0], encoder.pixel_inputs([[image]])
+    assert end > start and "pixel_values" in pixels and conversation.images[0].size == size

@@ -30,7 +30,7 @@ SPEECH = "Transcript (may hold mistakes): the meeting starts at nine"
 
 WHOLE = {
     "calc.xlsx": f"Sheet Stock:\n{STOCK}\nSheet {CREW}",
-    "calc.ods": f"## Stock\n{STOCK}\n## Crew list\nname,role\nZoë,cook",
+    "calc.ods": f"Sheet Stock:\n{STOCK}\nSheet {CREW}",
     "calc_semicolon.csv": STOCK,
     "impress.pptx": SLIDES,
     "pandoc.pptx": SLIDES,
