@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -16,7 +15,7 @@ from t3_agents.hub.repos import AGENT_FILE, AGENT_FILES, MODEL_FILES, has_agent,
 from t3_agents.hub.upload import Push, describe
 from t3_agents.options import Positional
 from t3_agents.reports.markdown import Markdown, render
-from t3_agents.storage import write_atomic
+from t3_agents.storage import scratch_folder, write_atomic
 
 
 @dataclass(kw_only=True)
@@ -245,7 +244,7 @@ def run_push(prepare: Callable[[PushConfig, Path], Push], config: PushConfig) ->
     Raises:
         InputError: see [`push`].
     """
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_folder() as scratch:
         push = prepare(config, Path(scratch))
         changes = push.plan()
         if config.dry_run:

@@ -11,8 +11,10 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from .errors import InputError, RunFolderError
 
 SETTINGS_FILE = "settings.json"
 LOCK_FILE = ".lock"
+PARTIAL = ".partial"
 TAIL_BYTES = 1 << 20
 LOCK_SECONDS = 2
 
@@ -34,17 +37,69 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     """Write a whole file or nothing: a temporary file beside it is synced and renamed over it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, temporary = _locked(lambda: tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL))
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data.encode() if isinstance(data, str) else data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def scratch_folder(parent: str | Path | None = None, prefix: str = "t3-scratch-") -> tempfile.TemporaryDirectory:
+    """A temporary folder; those that killed processes left beside it are deleted.
+
+    Args:
+        parent (`str` or `Path`, *optional*): where to make it; by default in the folder of this process in `TMPDIR`.
+        prefix (`str`, *optional*, defaults to `"t3-scratch-"`): start of its name, shared by nothing else there.
+    """
+    if parent is None:
+        return tempfile.TemporaryDirectory(dir=_scratch_root(os.getpid(), tempfile.gettempdir()).name)
+
+    def make() -> tuple[int, tempfile.TemporaryDirectory]:
+        folder = tempfile.TemporaryDirectory(dir=parent, prefix=prefix, ignore_cleanup_errors=True)
+        return os.open(folder.name, os.O_RDONLY | os.O_CLOEXEC), folder
+
+    lock, folder = _locked(make)
+    weakref.finalize(folder, os.close, lock)
+    for other in Path(parent).glob(f"{prefix}*"):
+        if str(other) != folder.name and _is_left_behind(other):
+            shutil.rmtree(other, ignore_errors=True)
+    return folder
+
+
+@functools.cache
+def _scratch_root(process: int, parent: str) -> tempfile.TemporaryDirectory:
+    return scratch_folder(parent)
+
+
+def _locked(make: Callable[[], tuple[int, Any]]) -> tuple[int, Any]:
+    """Make a temporary file or folder, and lock it as one whose writer lives."""
+    while True:
+        descriptor, made = make()
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor, made
+        os.close(descriptor)  # another process took it for one of the dead before it was locked
+
+
+def _is_left_behind(path: Path) -> bool:
+    """Whether no process has locked a file or folder of this user: its writer is dead."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.fstat(descriptor).st_uid == os.geteuid()
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def sha256_of(data: bytes) -> str:
@@ -231,6 +286,9 @@ class RunFolder:
         if not _lock(self._lock):
             self._lock.close()
             raise RunFolderError(f"Another process is working in {self.path}: wait for it, or choose another folder.")
+        for path in self.path.rglob(f".*{PARTIAL}"):  # of writes that were killed
+            if _is_left_behind(path):
+                path.unlink(missing_ok=True)
         settings = json.loads(json.dumps(settings))
         if not settings_file.exists() or self._compare(
             settings_file, settings, binding=not was_run or self._has_work()

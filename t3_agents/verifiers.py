@@ -16,14 +16,14 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from .answers import answers_match, normalize
-from .errors import InputError
+from .errors import InputError, T3Error
 from .task import Task
 from .trajectory import Trajectory
 from .turns import Step, parse_python
 
 
 FINAL_ANSWER = "final_answer"
-_MACHINE_ERRORS = (
+MACHINE_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE),
 )
 MACHINE_PATHS: Mapping[str, re.Pattern[str]] = {
@@ -205,6 +205,21 @@ def no_paths(trajectory: Trajectory) -> list[str]:
     return []
 
 
+class MachineFailure(T3Error):
+    """The machine failed, not the task: what was lost is to be done again where the machine is well.
+
+    Args:
+        reason (`str`): what failed.
+    """
+
+    def __init__(self, reason: str):
+        super().__init__(f"This machine fails, not the task: {reason} Mend that, and run the same command to resume.")
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return type(self), (self.reason,)
+
+
 def machine_failure(trajectory: Trajectory) -> str | None:
     """What failed in a run because of the machine that it ran on: a full disk, no memory, too many open files.
 
@@ -212,7 +227,7 @@ def machine_failure(trajectory: Trajectory) -> str | None:
     """
     for step in trajectory.actions:
         text = f"{step.error or ''}\n{step.observation}"
-        for reason in map(os.strerror, _MACHINE_ERRORS):
+        for reason in map(os.strerror, MACHINE_ERRORS):
             if reason in text:
                 return reason
     return None

@@ -13,7 +13,6 @@ import itertools
 import os
 import secrets
 import stat
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +22,7 @@ from PIL import Image
 
 from .errors import InputError, T3Error
 from .media import decode_image, encode_image, is_picture_type, media_type_of
+from .storage import scratch_folder
 from .task import File, check_workspace_path
 
 
@@ -56,7 +56,7 @@ class Workspace:
     """
 
     def __init__(self, folder: str | Path | None = None):
-        self._temporary = tempfile.TemporaryDirectory(prefix="t3-") if folder is None else None
+        self._temporary = scratch_folder() if folder is None else None
         self.root = Path(folder if folder is not None else self._temporary.name).resolve()
         self.root.mkdir(parents=True, exist_ok=True)
         self._seen: dict[str, tuple[int, int]] = {}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from t3_agents.errors import InputError, needs_extra
+from t3_agents.storage import scratch_folder
 
 from .base import Scenario, make_task
 
@@ -46,7 +46,7 @@ def profile(scenario: Scenario, split: str, seed: int) -> FamilyProfile:
     """
     counts: dict[str, Counter[str]] = {axis: Counter() for axis in ("file_types", "tools", "domains", "steps")}
     for number in range(NUM_SAMPLES):
-        with tempfile.TemporaryDirectory(prefix="t3-profile-") as folder:
+        with scratch_folder() as folder:
             made = make_task(scenario, seed, SAMPLE_INDEX + number, Path(folder))
         counts["file_types"].update(PurePosixPath(file.path).suffix[1:] for file in made.task.files)
         counts["tools"].update(made.task.tools)

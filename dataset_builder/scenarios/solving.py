@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -11,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from t3_agents.agent.agent import T3Agent
-from t3_agents.errors import T3Error
 from t3_agents.models.scripted import ScriptedModel
 from t3_agents.sandbox import PAPER_IMPORTS, SandboxError
-from t3_agents.storage import BlobStore
+from t3_agents.storage import BlobStore, scratch_folder
 from t3_agents.tools.toolbox import make_toolbox
 from t3_agents.trajectory import Trajectory
-from t3_agents.verifiers import SOLUTION, machine_failure, verify
+from t3_agents.verifiers import SOLUTION, MachineFailure, machine_failure, verify
 from t3_agents.workspace import Workspace
 
 from .base import ScenarioTask, program_problems
@@ -89,11 +87,11 @@ def solve_made(
         `tuple[dict, list[str]]`: the trajectory's record, and why it cannot be kept (empty when it can).
 
     Raises:
-        T3Error: when the machine fails again and again: a full disk, no memory, a sandbox that does not start.
+        MachineFailure: when the machine fails again and again: a full disk, no memory, a sandbox that does not start.
     """
     for attempt in range(_ATTEMPTS):
         try:
-            with tempfile.TemporaryDirectory(prefix="t3-build-") as scratch:
+            with scratch_folder() as scratch:
                 made = make(Path(scratch, "files"))
                 agent = partial(make_agent, prompt=prompt)
                 trajectory = solve(made, agent, Workspace(Path(scratch, "run"))).stored_in(blobs)
@@ -104,7 +102,7 @@ def solve_made(
             break
         time.sleep(attempt)
     else:
-        raise T3Error(f"This machine fails, not the task: {reason} Mend that, and run the same command to resume.")
+        raise MachineFailure(reason)
     for step in trajectory.steps:
         # The time of a step differs from run to run; a row does not.
         step.seconds = 0.0

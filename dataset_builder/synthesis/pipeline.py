@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import threading
 import time
 from collections import deque
@@ -15,7 +14,9 @@ from typing import Any
 from t3_agents.errors import MissingExtraError, T3Error
 from t3_agents.interruption import InterruptedTurn, Interruption, interruptible
 from t3_agents.models.endpoint import EndpointError, WrongEndpoint
+from t3_agents.sandbox.executor import SandboxError
 from t3_agents.storage import Shard
+from t3_agents.verifiers import MACHINE_ERRORS, MachineFailure
 
 from .candidate import Candidate, Dropped, Rejected
 from .progress import BudgetSpent, Progress, Usage, metered
@@ -38,13 +39,13 @@ class Work:
         candidate ([`Candidate`]): as far as it came.
         duplicate_of (`str`, *optional*): the earlier query that it is near to.
         after (`str`, *optional*): the last stage that it has passed.
-        again (`bool`): it has met the teacher down before.
+        attempts (`int`): how often it has met the teacher or the machine down.
     """
 
     candidate: Candidate
     duplicate_of: str | None = None
     after: str | None = None
-    again: bool = False
+    attempts: int = 0
 
 
 class QueryBatches:
@@ -135,10 +136,9 @@ class QueryBatches:
 BATCHES, QUERIES = "batches", "queries"
 """Names of the stages that write queries and look at each of them."""
 MAX_OUTAGES = 3
-"""Calls in a row that found the teacher down after which the run stops."""
+"""Calls in a row that found the teacher down after which the run stops; stages in a row that the machine failed."""
 STOP_SECONDS = 3.0
 """How long a run that is stopped at once waits for its threads."""
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class Pipeline:
     """A run over a folder.
 
     Each worker takes one candidate through all its stages. What a stage drops is a result; a teacher that is down, a
-    spent budget or a full disk end the run with everything in flight kept for the next one.
+    spent budget, or a machine without room or memory end the run with everything in flight kept for the next one.
 
     Args:
         stages ([`Stages`]): what to do.
@@ -215,6 +215,7 @@ class Pipeline:
         self._committing = threading.Lock()
         self._interruptions: set[Interruption] = set()
         self._outages = 0
+        self._failures: dict[str, int] = {}
         self._finishing = False
         self.error: Exception | None = None
 
@@ -318,11 +319,10 @@ class Pipeline:
                     event["queries"] = len(candidates)
                 break
             except Exception as error:  # whatever a teacher makes of one batch is that batch's result
-                if self._ends_run(error):
-                    self.finish(error)
+                if self._ends_run(error, BATCHES):
                     return
                 failure = _words(error)
-                if not _is_outage(error):
+                if not _is_temporary(error):
                     break
         with self._committing:  # texts are compared here, which takes a while
             released = self._batches.add(batch, candidates, failure)
@@ -345,11 +345,13 @@ class Pipeline:
         except InterruptedTurn:
             raise
         except Exception as error:  # whatever ends one candidate is that candidate's result
-            if self._ends_run(error):
-                self.finish(error)
-            elif _is_outage(error) and not work.again:
+            if self._ends_run(error, stage):
+                return
+            if _is_temporary(error) and work.attempts < (1 if _is_outage(error) else MAX_OUTAGES):
+                again = Work(candidate, work.duplicate_of, self._stage_before(stage), work.attempts + 1)
+                time.sleep(0 if _is_outage(error) else 0.1 * again.attempts)
                 with self._changed:
-                    self._ready.append(Work(candidate, work.duplicate_of, self._stage_before(stage), again=True))
+                    self._ready.append(again)
             else:
                 self._record(FAILED, candidate, stage, _words(error))
 
@@ -385,20 +387,40 @@ class Pipeline:
             event["outcome"] = _outcome_of(error)
             raise
         finally:
-            if event["outcome"] in ("passed", REJECTED) and usage.calls:
-                self._outages = 0
+            if event["outcome"] in ("passed", REJECTED):
+                self._failures.pop(stage, None)
+                self._outages = 0 if usage.calls else self._outages
             event |= {"seconds": round(time.monotonic() - begun, 3), "usage": usage.to_dict()}
             self.store.note(event)
             self.progress.ended(event)
 
-    def _ends_run(self, error: Exception) -> bool:
-        """Whether the run, not this candidate, is at its end."""
+    def _ends_run(self, error: Exception, stage: str) -> bool:
+        """Whether the run, not this candidate, is at its end; then it finishes."""
+        reason = _machine_reason(error)
         if _is_outage(error):
             self._outages += 1
-            return self._outages >= MAX_OUTAGES
-        if isinstance(error, OSError):
-            return error.errno in _DISK_FULL
-        return isinstance(error, BudgetSpent | WrongEndpoint | MissingExtraError)
+            ends = self._outages >= MAX_OUTAGES
+        elif reason:
+            self._failures[stage] = self._failures.get(stage, 0) + 1
+            ends = self._failures[stage] >= MAX_OUTAGES
+        else:
+            ends = isinstance(error, BudgetSpent | WrongEndpoint | MissingExtraError)
+        if ends:
+            self.finish(MachineFailure(reason) if reason else error)
+        return ends
+
+
+def _machine_reason(error: Exception) -> str | None:
+    """What failed of the machine, if it was that."""
+    if isinstance(error, MachineFailure):
+        return error.reason
+    if isinstance(error, SandboxError | MemoryError) or (isinstance(error, OSError) and error.errno in MACHINE_ERRORS):
+        return f"{str(error).rstrip('.') or 'there is no memory'}."
+    return None
+
+
+def _is_temporary(error: Exception) -> bool:
+    return _is_outage(error) or _machine_reason(error) is not None
 
 
 def _is_outage(error: Exception) -> bool:
@@ -408,7 +430,7 @@ def _is_outage(error: Exception) -> bool:
 def _outcome_of(error: Exception) -> str:
     if isinstance(error, Dropped):
         return REJECTED if isinstance(error, Rejected) else FAILED
-    return "stopped" if isinstance(error, BudgetSpent | InterruptedTurn) or _is_outage(error) else FAILED
+    return "stopped" if isinstance(error, BudgetSpent | InterruptedTurn) or _is_temporary(error) else FAILED
 
 
 def _words(error: Exception) -> str:

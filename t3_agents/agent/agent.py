@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +14,7 @@ from ..hub.repos import AGENT_FILE, AGENT_FILES, download_model, has_agent
 from ..hub.safe_loading import check_folder, check_repo_id, read_json
 from ..models.embedded import EMBEDDED
 from ..models.vlm import VLMModel
-from ..storage import write_atomic
+from ..storage import scratch_folder, write_atomic
 from ..tools.toolbox import make_toolbox, tool_from_record, tool_record
 from .config import T3AgentConfig
 from .loop import TaskAgent
@@ -157,7 +156,7 @@ class T3Agent(TaskAgent):
         """
         from ..hub.upload import Push
 
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             self.save_pretrained(folder)
             push = Push(
                 Path(folder),

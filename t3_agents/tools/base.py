@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -17,6 +16,7 @@ from smolagents.models import Model
 
 from ..errors import InputError
 from ..media import count_frames, decode_image, to_rgb
+from ..storage import scratch_folder
 from ..workspace import Workspace
 
 
@@ -84,9 +84,9 @@ class WorkspaceTool(Tool):
                 )
             if self.workspace is None:
                 return Path(path)
-            folder = tempfile.mkdtemp(prefix="t3-copy-")
-            copy = _Copy(folder, PurePosixPath(path).name)
-            weakref.finalize(copy, shutil.rmtree, folder, ignore_errors=True)
+            folder = scratch_folder()
+            copy = _Copy(folder.name, PurePosixPath(path).name)
+            weakref.finalize(copy, folder.cleanup)
             with copy.open("wb") as target:
                 shutil.copyfileobj(source, target)
         return copy

@@ -8,7 +8,6 @@ Names, inputs and forms of boxes and answers are those of GTA (https://github.co
 from __future__ import annotations
 
 import re
-import tempfile
 from dataclasses import field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +17,7 @@ from smolagents.local_python_executor import ExecutionTimeoutError, InterpreterE
 
 from ..errors import InputError
 from ..sandbox import SandboxExecutor, SandboxLimits
+from ..storage import scratch_folder
 from ..workspace import Workspace
 from .base import WorkspaceTool, fit_box
 from .image_edit import HubImageEdit, ImageEdit
@@ -82,7 +82,7 @@ class GtaTool(WorkspaceTool):
 
     def ask_about(self, image: Image.Image, *arguments: Any) -> Any:
         """Call the part on a picture that is no file of the workspace, so that it is not shown as a result."""
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             path = str(Path(folder) / "picture.png")
             image.save(path)
             self._part.workspace, self._part.controller = None, self.controller

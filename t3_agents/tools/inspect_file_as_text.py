@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InputError
 from ..media import decode_image
+from ..storage import scratch_folder
 from .base import WorkspaceTool
 from .hub_models.shared_models import CONTROLLER, ask, choose_model, hub_model
 from .local.speech import Recognizer, pocketsphinx_recognizer, transcript, whisper_recognizer
@@ -52,7 +52,7 @@ class InspectFileAsText(WorkspaceTool):
         path = self.find_file(file_path, self.max_megabytes)
         if path.stat().st_size == 0:
             raise InputError(f"{file_path} is empty.")
-        with tempfile.TemporaryDirectory(prefix="t3-read-") as scratch:
+        with scratch_folder() as scratch:
             job = Job(str(path.resolve()), str(file_path), scratch, self.max_sound_seconds)
             # All of them first: the reading process waits for nobody.
             lines = list(self._lines_of(list(read_file(job)), path.stem))

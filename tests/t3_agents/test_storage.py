@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -11,7 +12,17 @@ import time
 import pytest
 
 from t3_agents.errors import InputError, RunFolderError
-from t3_agents.storage import LOCK_FILE, SETTINGS_FILE, BlobStore, RunFolder, Shard, read_rows, sha256_of, write_atomic
+from t3_agents.storage import (
+    LOCK_FILE,
+    SETTINGS_FILE,
+    BlobStore,
+    RunFolder,
+    Shard,
+    read_rows,
+    scratch_folder,
+    sha256_of,
+    write_atomic,
+)
 
 
 def start(code, *arguments):
@@ -52,6 +63,48 @@ class TestWriteAtomic:
         assert output == "OSError\n", errors
         assert (tmp_path / "a.txt").read_text() == "first"
         assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+class TestLeftovers:
+    WRITER = """if True:
+        import sys, tempfile
+        from pathlib import Path
+        from t3_agents import storage
+        tempfile.tempdir = sys.argv[1]
+        kept = storage.scratch_folder(), storage.scratch_folder(sys.argv[1], ".build-")
+
+        class Slow(str):
+            def encode(self):
+                print("writing", flush=True)
+                return sys.stdin.read().encode() or b"x"
+
+        storage.write_atomic(Path(sys.argv[1], "run", "blobs", "a"), Slow())
+    """
+
+    def test_those_of_the_dead_are_swept_and_those_of_the_living_stay(self, tmp_path):
+        left = set()
+        for end in (subprocess.Popen.kill, lambda process: None):
+            process = subprocess.Popen(
+                [sys.executable, "-c", self.WRITER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+            process.stdout.readline()
+            found = {path for path in tmp_path.rglob("*") if re.search("scratch-|build-|partial", path.name)}
+            assert len(found - left) == 3
+            end(process)
+            if not left:
+                process.wait()
+                left = found
+        try:
+            scratch_folder(tmp_path, ".build-").cleanup()
+            scratch_folder(tmp_path).cleanup()
+            (tmp_path / "run" / LOCK_FILE).touch()
+            (tmp_path / "run" / SETTINGS_FILE).write_text("{}")
+            RunFolder(tmp_path / "run", {}).close()
+            assert not any(path.exists() for path in left) and all(path.exists() for path in found - left)
+        finally:
+            process.communicate(b"")
+        assert process.returncode == 0 and (tmp_path / "run/blobs/a").read_bytes() == b"x"
+        assert not [path for path in tmp_path.rglob("*") if re.search("scratch-|build-|partial", path.name)]
 
 
 class TestBlobs:

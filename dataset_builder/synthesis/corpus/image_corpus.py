@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from PIL import Image
 
 from t3_agents.errors import InputError, MissingExtraError
 from t3_agents.media import PICTURES, HugePicture, decode_image, encode_image, kind_of, open_picture
-from t3_agents.storage import write_atomic
+from t3_agents.storage import scratch_folder, write_atomic
 
 
 if TYPE_CHECKING:
@@ -224,7 +223,7 @@ def _build(pictures: Any, image_column: str, caption_column: str, embed: TextEmb
     if not rows:
         raise InputError(f"No row of the image corpus can be used: {dict(skipped) or 'it is empty'}.")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".building-") as building:
+    with scratch_folder(folder.parent, ".building-") as building:
         index = datasets.Dataset.from_dict({"row": rows, "caption": captions})
         index.save_to_disk(str(Path(building, "captions")))
         # Vectors have length 1, so the inner product is the cosine.

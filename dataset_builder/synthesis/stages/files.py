@@ -7,7 +7,6 @@ import importlib.util
 import threading
 from collections import OrderedDict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
@@ -17,6 +16,7 @@ from t3_agents.errors import InputError
 from t3_agents.media import PICTURES, check_form, suffix_of
 from t3_agents.models.device import num_cores
 from t3_agents.sandbox import SandboxExecutor, SandboxLimits
+from t3_agents.storage import scratch_folder
 from t3_agents.task import File
 from t3_agents.tools.local.text import shorten
 from t3_agents.tools.readers.process import read_file
@@ -106,7 +106,7 @@ def excerpt_of(file: File) -> str:
 
 
 def _lines_of(data: bytes, name: str) -> list[str]:
-    with TemporaryDirectory(prefix="t3-made-") as folder:
+    with scratch_folder() as folder:
         path, scratch = Path(folder, name), Path(folder, "scratch")
         path.write_bytes(data)
         scratch.mkdir()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from smolagents.utils import AgentGenerationError
 
 from t3_agents.errors import T3Error
+from t3_agents.verifiers import MachineFailure, machine_failure
 
 from ..candidate import Candidate, Failed
 from ..config import SynthConfig
@@ -38,13 +39,17 @@ def solve(candidate: Candidate, agent: T3Agent) -> Candidate:
     Raises:
         Failed: when the model behind the agent could not write a turn.
         T3Error: what the model itself raised: an outage or a spent budget is nothing that the candidate did.
+        MachineFailure: when a step or a tool found the disk full, no memory and the like.
     """
     try:
         trajectory = agent.run_task(candidate.to_task())
     except AgentGenerationError as error:
-        if isinstance(error.__cause__, T3Error):
+        if isinstance(error.__cause__, T3Error | OSError | MemoryError):
             raise error.__cause__ from None
         raise Failed(STAGE, str(error), candidate) from error
+    reason = machine_failure(trajectory)
+    if reason:
+        raise MachineFailure(f"{reason}.")
     provenance = {
         "model": trajectory.provenance["controller"],
         "prompt": trajectory.provenance["prompt"],

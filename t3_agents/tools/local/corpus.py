@@ -9,7 +9,6 @@ import importlib.resources
 import json
 import os
 import re
-import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy as np
 
 from t3_agents.errors import InputError, MissingExtraError, needs_extra
 from t3_agents.hub.wheel_weights import PartError, cache_dir
+from t3_agents.storage import scratch_folder
 
 from .text import content_words, words_of
 
@@ -165,7 +165,7 @@ class Index:
 
         try:
             home.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=home.parent, ignore_cleanup_errors=True) as temporary:
+            with scratch_folder(home.parent, ".index-") as temporary:
                 passages = list(factbook_passages())
                 if folder:
                     passages += folder_passages(Path(folder))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import itertools
+import os
 import threading
 from pathlib import Path
 
@@ -14,9 +16,11 @@ from dataset_builder.synthesis.progress import BudgetSpent
 from dataset_builder.synthesis.run_folder import IN_FLIGHT, OUTCOMES, candidate_id_of
 from t3_agents.errors import RunFolderError
 from t3_agents.models.endpoint import EndpointError
+from t3_agents.sandbox.executor import SandboxError
 from t3_agents.storage import RunFolder, read_rows
 from t3_agents.trajectory import Trajectory
 from t3_agents.turns import Step
+from t3_agents.verifiers import MachineFailure
 
 
 def generate(batch: int) -> list[Candidate]:
@@ -149,9 +153,17 @@ def test_a_spent_budget_keeps_what_is_under_way_and_its_finished_stages(tmp_path
 
 
 @pytest.mark.parametrize(
-    "error", [EndpointError("no connection.", outage=True), OSError(errno.ENOSPC, "No space left on device")], ids=repr
+    "error",
+    [
+        EndpointError("no connection.", outage=True),
+        *(OSError(number, os.strerror(number)) for number in (errno.ENOSPC, errno.ENOMEM, errno.EIO, errno.EMFILE)),
+        MemoryError(),
+        SandboxError("The sandbox does not start: it ended."),
+        MachineFailure("No space left on device."),
+    ],
+    ids=repr,
 )
-def test_a_teacher_that_is_down_or_a_full_disk_stops_the_run_and_fails_no_candidate(tmp_path, error):
+def test_a_teacher_that_is_down_or_a_machine_that_fails_stops_the_run_and_fails_no_candidate(tmp_path, error):
     broken = True
 
     def call(candidate: Candidate) -> Candidate:
@@ -160,12 +172,31 @@ def test_a_teacher_that_is_down_or_a_full_disk_stops_the_run_and_fails_no_candid
         return candidate
 
     stages = [Stage("call", call), *STAGES]
-    with pytest.raises(type(error), match="no connection|No space left"):
+    with pytest.raises(EndpointError if isinstance(error, EndpointError) else MachineFailure):
         make(tmp_path, stages=stages).run()
     broken = False
     make(tmp_path, stages=stages).run()
     make(tmp_path / "whole").run()
     assert outcomes(tmp_path) == outcomes(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("place", ["generate", "plan", "solve"])
+def test_a_machine_that_fails_now_and_then_loses_nothing(tmp_path, place):
+    calls = itertools.count()
+
+    def failing(function):
+        def call(value):
+            if next(calls) % 3 == 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return function(value)
+
+        return call
+
+    stages = [Stage(stage.name, failing(stage.run) if stage.name == place else stage.run) for stage in STAGES]
+    changes = {"generate": failing(generate)} if place == "generate" else {}
+    make(tmp_path, concurrency=1, stages=stages, **changes).run()
+    make(tmp_path / "whole").run()
+    assert next(calls) > 10 and outcomes(tmp_path) == outcomes(tmp_path / "whole")
 
 
 def test_one_request_that_never_comes_back_fails_its_candidate_alone(tmp_path):
