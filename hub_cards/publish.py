@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from t3_agents.errors import InputError
-from t3_agents.hub.repos import AGENT_FILE, AGENT_FILES, MODEL_FILES, has_agent, hub_errors
+from t3_agents.hub.repos import AGENT_FILE, AGENT_FILES, MODEL_FILES, has_file, hub_errors
 from t3_agents.hub.upload import Push, describe
 from t3_agents.options import Positional
 from t3_agents.reports.markdown import Markdown, render
@@ -171,7 +171,7 @@ def push_space(config: PushConfig, folder: Path) -> Push:
     Raises:
         InputError: when the source holds no agent.
     """
-    if not has_agent(config.source):
+    if not has_file(config.source, AGENT_FILE):
         raise InputError(f"`{config.source}` holds no agent on the Hub: push the agent there first.")
     write_space(folder, config.source, title=config.repo.partition("/")[2])
     settings = config.settings(f"a Space for {config.source}")

@@ -10,7 +10,7 @@ from smolagents import Tool
 from smolagents.models import Model
 
 from ..errors import InputError
-from ..hub.repos import AGENT_FILE, AGENT_FILES, download_model, has_agent
+from ..hub.repos import AGENT_FILE, AGENT_FILES, download_model, has_file
 from ..hub.safe_loading import check_folder, check_repo_id, read_json
 from ..models.embedded import EMBEDDED
 from ..models.vlm import VLMModel
@@ -201,9 +201,8 @@ def load_agent(
     Raises:
         InputError: when nothing can be loaded under this name, or it has tools and a prompt of its own.
     """
-    is_saved = (Path(name) / AGENT_FILE).is_file() or (
-        not Path(name).is_dir() and api_base is None and str(name) != EMBEDDED and has_agent(str(name), revision)
-    )
+    may_be_repo = not Path(name).is_dir() and api_base is None and str(name) != EMBEDDED
+    is_saved = (Path(name) / AGENT_FILE).is_file() or (may_be_repo and has_file(str(name), AGENT_FILE, revision))
     if is_saved and (toolbox or prompt):
         raise InputError(f"{name} is an agent with its own tools and prompt: leave out `--toolbox` and `--prompt`.")
     if api_base is not None and model is None:

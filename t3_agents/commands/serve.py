@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 from ..agent.config import T3AgentConfig
 from ..errors import InputError, MissingExtraError
-from ..hub.repos import AGENT_FILE, download_model, has_agent
+from ..hub.repos import AGENT_FILE, download_model, has_file
 from ..hub.safe_loading import check_source
 from ..models.device import best_device
 from ..models.embedded import EMBEDDED, embedded_controller
@@ -91,7 +91,7 @@ def weights_of(agent: str) -> Weights:
     if agent == EMBEDDED:
         return Weights(str(embedded_controller()))
     folder = Path(agent)
-    if not folder.is_dir() and has_agent(agent, None):
+    if not folder.is_dir() and has_file(agent, AGENT_FILE):
         folder = download_model(agent, None)
     if not folder.is_dir():
         return Weights(agent)

@@ -52,11 +52,6 @@ def has_file(repo_id: str, filename: str, revision: str | None = None, token: st
         return isinstance(try_to_load_from_cache(repo_id, filename, revision=revision), str)
 
 
-def has_agent(repo_id: str, revision: str | None = None, token: str | bool | None = None) -> bool:
-    """Whether a repo holds an agent, see [`has_file`]."""
-    return has_file(repo_id, AGENT_FILE, revision, token)
-
-
 def download_model(
     repo_id: str, revision: str | None = None, token: str | bool | None = None, code: bool = False
 ) -> Path:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..errors import InputError
 from ..redaction import Redactor
+from ..storage import sha256_of_file
 from .repos import hub_errors
 
 
@@ -248,11 +249,11 @@ def _is_same(file: Path, remote: Any) -> bool:
     size = file.stat().st_size
     if size != remote.size:
         return False
-    digest = hashlib.sha256() if remote.lfs else hashlib.sha1(b"blob %d\0" % size)
+    if remote.lfs:
+        return sha256_of_file(file) == remote.lfs.sha256
     with file.open("rb") as stream:
-        while block := stream.read(2**20):
-            digest.update(block)
-    return digest.hexdigest() == (remote.lfs.sha256 if remote.lfs else remote.blob_id)
+        digest = hashlib.file_digest(stream, lambda: hashlib.sha1(b"blob %d\0" % size))
+    return digest.hexdigest() == remote.blob_id
 
 
 def _check_secrets(files: list[Path], folder: Path) -> None:

@@ -8,6 +8,7 @@ model produced are known they stand in for its text.
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ..errors import InputError
-from ..storage import sha256_of
 from ..turns import add_parts
 from .chat_templates import bound_chat_templates
 from .families import NUMBER_MARKS, picture_marks, rows_of_pictures
@@ -304,4 +304,4 @@ def _broadened(image: Image.Image) -> Image.Image:
 
 def image_key(image: Image.Image) -> str:
     """Digest of a picture's pixels: two pictures with equal token ids differ in it."""
-    return sha256_of(f"{image.mode}{image.size}".encode() + image.tobytes())
+    return hashlib.sha256(f"{image.mode}{image.size}".encode() + image.tobytes()).hexdigest()

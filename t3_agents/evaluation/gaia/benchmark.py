@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import yaml
 from jsonargparse.typing import PositiveInt
 from smolagents.models import ChatMessage, MessageRole
 
@@ -42,26 +43,9 @@ SUBMISSION_FILE = "submission.jsonl"
 PLACEHOLDER = "0-0-0-0-0"
 """Id of a row without a question that early copies hold; the benchmark's own loader leaves it out."""
 
-ANSWER_FORM = """\
-The final answer is a number, as few words as possible, or a list of numbers and words with commas between them.
-- Write a number with digits, without commas, and without a unit, $ or % unless the question asks for them.
-- Write words without articles and abbreviations (of cities, say), and digits as words only where that is asked for.
-- In a list, follow these rules for every item."""
+_PROMPTS = yaml.safe_load(Path(__file__).with_name("prompts.yaml").read_text(encoding="utf-8"))
+ANSWER_FORM: str = _PROMPTS["answer_form"]
 """What the leaderboard asks of answers, in our words."""
-
-FORMAT_REQUEST = """\
-Here are a question, how it was worked on, and the answer that was found. Bring the answer into the form that is asked
-for. Keep its meaning.
-
-Question: {question}
-
-Work:
-{work}
-
-Answer: {answer}
-
-{form}
-Reply with one line: FINAL ANSWER: and the answer in this form."""
 
 
 @dataclass(kw_only=True)
@@ -208,7 +192,7 @@ class FormattingAgent(AgentWrapper):
         if trajectory.answer is not None:
             work = "\n".join(f"{step.thought}\n{step.observation_text()}" for step in trajectory.actions)
             question = task.query.removesuffix(ANSWER_FORM).strip()
-            request = FORMAT_REQUEST.format(
+            request = _PROMPTS["format_request"].format(
                 question=question, work=work[-8000:], answer=trajectory.answer, form=ANSWER_FORM
             )
             content = [{"type": "text", "text": request}]
