@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from .errors import T3Error
@@ -53,35 +54,35 @@ class Interruption:
             raise InterruptedTurn("The run was cancelled." if self._cancelled.is_set() else "The time is up.")
 
 
-class _Current(threading.local):
-    value: Interruption | None = None
-
-
-_current = _Current()
+# Of the context, so that threads which are started with a copy of it belong to the run.
+_current: ContextVar[Interruption | None] = ContextVar("interruption", default=None)
 
 
 @contextmanager
-def interruptible(seconds: float | None = None) -> Iterator[Interruption]:
-    """Let the model calls of this thread be interrupted.
+def interruptible(seconds: float | None = None, given: Interruption | None = None) -> Iterator[Interruption]:
+    """Let the model calls and code steps of this context be interrupted.
 
     Args:
         seconds (`float`, *optional*): time from now until they end by themselves.
+        given ([`Interruption`], *optional*): one that exists already.
     """
     outer = current_interruption()
     deadline = None if seconds is None else time.monotonic() + seconds
-    _current.value = Interruption(deadline, outer)
+    interruption = given or Interruption(deadline, outer)
+    _current.set(interruption)
     try:
-        yield _current.value
+        yield interruption
     finally:
-        _current.value = outer
+        _current.set(outer)
 
 
 def current_interruption() -> Interruption | None:
-    """That of the run in this thread."""
-    return _current.value
+    """That of the run in this context."""
+    return _current.get()
 
 
 def seconds_left(most: float) -> float:
-    """What is left of the time of the run in this thread, at most `most` seconds."""
-    left = _current.value.seconds_left() if _current.value else None
+    """What is left of the time of the run in this context, at most `most` seconds."""
+    interruption = current_interruption()
+    left = interruption.seconds_left() if interruption else None
     return most if left is None else min(most, left)

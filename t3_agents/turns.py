@@ -8,6 +8,7 @@ trained is what is run.
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import threading
 from collections.abc import Collection, Sequence
@@ -23,6 +24,9 @@ CODE_OPEN, CODE_CLOSE = "```py", "```<end_action>"
 FENCE = "```"
 PROCEED = "Now proceed and carry out this plan."
 """The user turn behind a plan."""
+
+MOST_TAGS = 20
+"""Tags of a turn that are tried as the beginning or the end of its code, so that reading takes linear time."""
 
 _parsing = threading.RLock()
 
@@ -105,7 +109,7 @@ class Step:
 
 
 def render_messages(
-    system_prompt: str, task_text: str, num_images: int, steps: Sequence[Step]
+    system_prompt: str, task_text: str | None, num_images: int, steps: Sequence[Step]
 ) -> list[dict[str, Any]]:
     """The one renderer: chat messages of a conversation, with `{"type": "image"}` placeholders.
 
@@ -114,7 +118,7 @@ def render_messages(
 
     Args:
         system_prompt (`str`): text of the system turn; no system turn when empty.
-        task_text (`str`): text of the first user turn.
+        task_text (`str`, *optional*): text of the first user turn; `None` when `steps` has all turns.
         num_images (`int`): pictures attached to the task.
         steps (`Sequence[Step]`): what happened so far.
 
@@ -132,7 +136,8 @@ def render_messages(
 
     if system_prompt:
         say("system", 0, system_prompt)
-    say("user", num_images, task_text)
+    if task_text is not None:
+        say("user", num_images, task_text)
     for step in steps:
         if step.kind == "task":
             say("user", len(step.images), step.observation)
@@ -167,17 +172,37 @@ def parse_turn(text: str, tags: tuple[str, str] = (CODE_OPEN, CODE_CLOSE)) -> tu
 
     Returns:
         `tuple[str, str, int]`: thought, code of the first block, and the number of blocks. A block that was never
-            closed has no code but counts.
+            closed has no code but counts. The code ends at the first tag or fence before which it is valid Python, so
+            that both may stand in its strings; a tag that was half written ends it too.
     """
-    opening = re.compile(f"(?:{re.escape(tags[0])}|{FENCE}python|{FENCE}py)[^\\S\\n]*\\n")
-    starts = list(opening.finditer(text))
-    thought = text[: starts[0].start()] if starts else text
+    names = f"(?:{re.escape(tags[0])}|{FENCE}python|{FENCE}py)" + (r"(?!\w)" if tags[0][-1:].isalnum() else "")
+    begun = re.compile(rf"{names}[^\S\n]*\n")
+    for opening in itertools.islice(re.finditer(rf"{names}[^\S\n]*(\n?)", text), MOST_TAGS):
+        code, end = _first_code(text[opening.end() :], tags[1])
+        # Code on the line of the tag; what is no Python is a word about tags.
+        if opening[1] or (code and is_python(code)):
+            break
+    else:
+        opening, code, end = begun.search(text), "", None
+    thought = text[: opening.start()] if opening else text
     thought = thought.strip().removeprefix("Thought:").removesuffix("Code:").strip()
-    if not starts:
+    if not opening:
         return thought, "", 0
-    body = text[starts[0].end() :]
-    closing = re.search(f"{re.escape(tags[1])}|^{FENCE}", body, re.MULTILINE)
-    return thought, body[: closing.start()].strip("\n") if closing else "", len(starts)
+    return thought, code, 1 + len(begun.findall(text, opening.end() + (end or 0)))
+
+
+def _first_code(body: str, tag: str) -> tuple[str, int | None]:
+    """The code at the start of a text, and the place where it ends; nothing where it has no end."""
+    ends = [match.start() for match in re.finditer(f"{re.escape(tag)}|^{FENCE}", body, re.MULTILINE)]
+    tried = ends if len(ends) <= 2 * MOST_TAGS else ends[:MOST_TAGS] + ends[-MOST_TAGS:]
+    whole = body.rstrip()
+    # One letter of a tag may be an operator, unless it stands alone.
+    halves = [size for size in range(min(len(tag), len(whole)) - 1, 0, -1) if whole[-size:] in tag]
+    tried += [len(whole) - size for size in halves if size > 1 or whole[-2:-1] == "\n" or whole[-1] == "`"]
+    found = next((end for end in tried if body[:end].strip() and is_python(body[:end].strip("\n"))), None)
+    if found is None and ends:
+        found = ends[0]
+    return ("", None) if found is None else (body[:found].strip("\n"), found)
 
 
 def write_turn(thought: str, code: str) -> str:
@@ -193,6 +218,15 @@ def parse_python(code: str, mode: str = "exec") -> Any:
     """
     with _parsing:
         return ast.parse(code, mode=mode)
+
+
+def is_python(code: str) -> bool:
+    """Whether it can be compiled."""
+    try:
+        parse_python(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def called_tools(code: str, names: Collection[str]) -> list[str]:

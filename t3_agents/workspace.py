@@ -8,14 +8,17 @@ passed over.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import itertools
 import os
 import secrets
 import stat
+import sys
 import threading
+import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
@@ -39,9 +42,27 @@ MAX_PIXELS = 2**25
 _MAX_NEW_IMAGES = 32
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
-# The working directory belongs to the whole process, so code steps of concurrent runs take turns.
+# Where the working directory belongs to the whole process, code steps of concurrent runs take turns.
 _directory_lock = threading.RLock()
 _active: Path | None = None
+_CLONE_FS = 0x200
+
+
+class _Thread(threading.local):
+    is_own: bool | None = None  # whether it has a working directory of its own; None until that was tried
+    outside: str | None = None  # where it works without a workspace
+
+
+_thread = _Thread()
+
+
+def _has_own_directory() -> bool:
+    """Give this thread a working directory of its own (`unshare(2)`), if it is not the main one, and say whether it
+    has one."""
+    if _thread.is_own is None:
+        can = sys.platform == "linux" and threading.current_thread() is not threading.main_thread()
+        _thread.is_own = can and ctypes.CDLL(None).unshare(_CLONE_FS) == 0
+    return _thread.is_own
 
 
 class WorkspaceFullError(T3Error):
@@ -88,6 +109,10 @@ class Workspace:
         self._write(file.path, data)
         with self._folder_of(file.path) as (folder, name):
             self._seen[file.path] = _stamp(os.lstat(name, dir_fd=folder))
+            # A name from macOS has its accents apart; models write them as one letter, and the other way round.
+            for form in {unicodedata.normalize(form, name) for form in ("NFC", "NFD")} - {name}:
+                with suppress(FileExistsError, OSError):
+                    os.symlink(name, form, dir_fd=folder)
 
     def open(self, path: str, flags: int = os.O_RDONLY) -> int:
         """Open a regular file; works as `opener` of the built-in `open`.
@@ -327,21 +352,52 @@ class Workspace:
     def activate(self) -> Iterator[None]:
         """Make the workspace the working directory, so that code opens `files/table.csv` as it stands.
 
-        A run inside a run (a managed agent) may activate the same workspace again from another thread.
+        On Linux that of this thread alone, unless it is the main thread or the system does not allow it; else that of
+        the process, and concurrent runs take turns. A run inside a run (a managed agent) may activate the same
+        workspace again from another thread.
         """
         global _active
-        if _active == self.root:
+        is_own = _has_own_directory()
+        if not is_own and _active == self.root:
             yield
             return
-        with _directory_lock:
-            previous, before = _active, os.getcwd()
+        with nullcontext() if is_own else _directory_lock:
+            previous, before, outside = _active, os.getcwd(), _thread.outside
             os.chdir(self.root)
-            _active = self.root
+            _thread.outside = outside or before
+            if not is_own:
+                _active = self.root
             try:
                 yield
             finally:
-                _active = previous
+                if not is_own:
+                    _active = previous
+                _thread.outside = outside
                 os.chdir(before)
+
+    @contextmanager
+    def suspend(self) -> Iterator[None]:
+        """Within [`activate`], work for a while where the process does: a tool of the user finds its own files, and
+        an agent within the tool does not wait for the turn of this one."""
+        global _active
+        outside, inside = _thread.outside, os.getcwd()
+        if not outside:  # another thread of the run activated it
+            yield
+            return
+        is_own = _has_own_directory()
+        os.chdir(outside)
+        if not is_own:
+            _active, active = None, _active
+            _directory_lock.release()
+        _thread.outside = None
+        try:
+            yield
+        finally:
+            if not is_own:
+                _directory_lock.acquire()
+                _active = active
+            _thread.outside = outside
+            os.chdir(inside)
 
     def copy_outputs(self, target: str | Path) -> list[str]:
         """Copy the files that the run wrote under `outputs/`, without links, and return their names."""

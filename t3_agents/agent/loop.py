@@ -6,8 +6,10 @@ Messages for the model, the trajectory and its row, and smolagents' memory are r
 from __future__ import annotations
 
 import functools
+import json
 import time
 from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
@@ -15,25 +17,43 @@ from typing import Any, get_args
 from jinja2 import StrictUndefined, Template
 from PIL import Image
 from smolagents import CodeAgent, Tool
+from smolagents.agent_types import AgentImage
 from smolagents.agents import ActionOutput, LogLevel
 from smolagents.local_python_executor import CodeOutput, PythonExecutor
-from smolagents.memory import ActionStep, FinalAnswerStep, PlanningStep, ToolCall
-from smolagents.models import ChatMessage, ChatMessageStreamDelta, Model, agglomerate_stream_deltas
+from smolagents.memory import ActionStep, FinalAnswerStep, MemoryStep, PlanningStep, TaskStep, ToolCall
+from smolagents.models import (
+    CODEAGENT_RESPONSE_FORMAT,
+    ChatMessage,
+    ChatMessageStreamDelta,
+    Model,
+    agglomerate_stream_deltas,
+)
 from smolagents.utils import AgentError, AgentExecutionError, AgentGenerationError, AgentParsingError
 
 from .. import tracing
 from ..errors import InputError
-from ..interruption import InterruptedTurn, Interruption, interruptible
-from ..media import encode_image, to_rgb
+from ..interruption import InterruptedTurn, Interruption, current_interruption, interruptible
+from ..media import encode_image, is_picture_type, media_type_of, to_rgb
 from ..models.messages import Generation, to_chat
 from ..sandbox import PAPER_IMPORTS, SandboxError, SandboxExecutor, SandboxLimits, require_sandbox
-from ..sandbox.local import TimedExecutor
+from ..sandbox.local import LocalExecutor
 from ..task import File, Task
 from ..tools.base import WorkspaceTool
 from ..tools.toolbox import toolbox_of
 from ..trajectory import Trajectory
-from ..turns import CODE_CLOSE, CODE_OPEN, Step, execution_error, parse_python, render_messages, shorten
-from ..workspace import Workspace
+from ..turns import (
+    CODE_CLOSE,
+    CODE_OPEN,
+    Step,
+    called_tools,
+    execution_error,
+    is_python,
+    parse_python,
+    parse_turn,
+    render_messages,
+    shorten,
+)
+from ..workspace import OUTPUTS, Workspace
 from .config import Executor, load_prompt
 
 
@@ -60,13 +80,18 @@ class TaskAgent(CodeAgent):
         max_images_per_step (`int`, *optional*, defaults to 2): pictures that one step may show.
         max_observation_length (`int`, *optional*, defaults to 4000): characters of an observation.
         code_time_limit (`float`, *optional*, defaults to 60): seconds that one code step may take.
-        code_block_tags (`tuple[str, str]`, *optional*): tags around code, by default those of the released data.
+        code_block_tags (`tuple[str, str]` or `"markdown"`, *optional*): tags around code, by default those of the
+            released data.
         additional_authorized_imports (`list[str]`, *optional*): modules that code may import besides smolagents' base
             modules; for the prompt `paper` by default those of the released data.
         executor_type (`str`, *optional*, defaults to `"sandbox"`): where code runs. `sandbox` is a Python of its own
             behind bubblewrap, see [`SandboxExecutor`]; `docker`, `e2b`, `modal` and `blaxel` are smolagents';
             `local` is an interpreter inside this process and no security boundary. It is not saved with an agent.
         executor_kwargs (`dict`, *optional*): settings of the executor, such as `{"limits": SandboxLimits(...)}`.
+        max_print_outputs_length (`int`, *optional*): characters of what a step prints, and of its observation in place
+            of `max_observation_length`.
+        use_structured_outputs_internally (`bool`, *optional*, defaults to `False`): let the model write JSON with
+            `thought` and `code`, by smolagents' own prompt; for models that know `response_format`.
         kwargs: everything else of [`~smolagents.CodeAgent`].
     """
 
@@ -83,9 +108,11 @@ class TaskAgent(CodeAgent):
         max_images_per_step: int = 2,
         max_observation_length: int = 4000,
         code_time_limit: float = 60,
-        code_block_tags: tuple[str, str] = (CODE_OPEN, CODE_CLOSE),
+        code_block_tags: tuple[str, str] | str | None = None,
         additional_authorized_imports: list[str] | None = None,
+        executor: PythonExecutor | None = None,
         executor_type: str = "sandbox",
+        use_structured_outputs_internally: bool = False,
         verbosity_level: LogLevel = LogLevel.OFF,
         **kwargs: Any,
     ):
@@ -104,20 +131,27 @@ class TaskAgent(CodeAgent):
         self._pictures: dict[str, Image.Image] = {}
         self._attachments: Sequence[File] = ()
         # run_task ends without an answer at a limit; run asks the model for one, as smolagents does.
-        self._answer_at_limit = True
+        self._answer_at_limit = self._hands_out_pictures = True
         self._interruption: Interruption | None = None
         self._started = time.monotonic()
-        check_executor(executor_type)
+        self._first = 0  # of the steps of this run
+        self._given_executor = executor
+        if executor is None:
+            check_executor(executor_type)
+        if isinstance(code_block_tags, list):
+            code_block_tags = tuple(code_block_tags)
         if additional_authorized_imports is None and prompt == "paper":
             additional_authorized_imports = PAPER_IMPORTS
         super().__init__(
             tools=tools,
             model=model,
             additional_authorized_imports=additional_authorized_imports,
+            executor=executor,
             executor_type=executor_type,
-            prompt_templates=prompt_templates or load_prompt(prompt),
+            prompt_templates=prompt_templates or (None if use_structured_outputs_internally else load_prompt(prompt)),
             max_steps=max_steps,
-            code_block_tags=code_block_tags,
+            code_block_tags=code_block_tags or (CODE_OPEN, CODE_CLOSE),
+            use_structured_outputs_internally=use_structured_outputs_internally,
             verbosity_level=verbosity_level,
             **kwargs,
         )
@@ -154,28 +188,26 @@ class TaskAgent(CodeAgent):
         for file in task.files:
             self.workspace.add(file)
         pictures = [file.open_image() for file in task.images]
-        self.state, self._attachments, self._answer_at_limit = {}, task.images, False
+        self.state, self._attachments = {}, task.images
+        self._answer_at_limit = self._hands_out_pictures = False
         streamed, self.stream_outputs = (
             self.stream_outputs,
             self.stream_outputs or (on_text is not None and hasattr(self.model, "generate_stream")),
         )
-        self._started, answer = time.monotonic(), None
+        answer = None
         try:
-            about = {tracing.INPUT: task.query}
-            with (
-                interruptible(self.time_limit) as self._interruption,
-                tracing.span("AGENT", "T3Agent.run_task", about) as span,
-            ):
+            with tracing.span("AGENT", "T3Agent.run_task", {tracing.INPUT: task.query}) as span:
                 for item in self.run(task.text(), images=pictures or None, stream=True):
                     if isinstance(item, FinalAnswerStep) and self.end_reason == "answer":
-                        answer = "" if item.output is None else str(item.output)
+                        answer = self._answer_text(item.output)
                     elif isinstance(item, ActionStep) and on_step and self.end_reason == "answer":
                         on_step(self.steps[-1])
                     elif isinstance(item, ChatMessageStreamDelta) and on_text and item.content:
                         on_text(item.content)
                 span.set({tracing.OUTPUT: answer})
         finally:
-            self._attachments, self._answer_at_limit, self.stream_outputs = (), True, streamed
+            self._attachments, self.stream_outputs = (), streamed
+            self._answer_at_limit = self._hands_out_pictures = True
             self.cleanup()
         return Trajectory(
             task=task,
@@ -187,8 +219,32 @@ class TaskAgent(CodeAgent):
             provenance=self.provenance(),
         )
 
+    def _answer_text(self, answer: Any) -> str:
+        if isinstance(answer, AgentImage):
+            return self.workspace.save_image(answer.to_raw())
+        return "" if answer is None else str(answer)
+
+    def _with_pictures(self, answer: Any) -> Any:
+        """An answer with the pictures that it names by their paths: the folder may be gone when it is looked at."""
+        if isinstance(answer, (list, tuple)):
+            return type(answer)(map(self._with_pictures, answer))
+        if isinstance(answer, dict):
+            return {key: self._with_pictures(value) for key, value in answer.items()}
+        if isinstance(answer, str) and answer.startswith(f"{OUTPUTS}/") and is_picture_type(media_type_of(answer)):
+            with suppress(InputError):
+                return self.workspace.open_image(answer)
+        return answer
+
+    def __call__(self, task: str, **kwargs: Any) -> Any:
+        """Run for the agent that manages this one, and report in words: in their workspace a path is enough."""
+        self._hands_out_pictures = False
+        try:
+            return super().__call__(task, **kwargs)
+        finally:
+            self._hands_out_pictures = True
+
     def interrupt(self) -> None:
-        """End the run: the turn that is being written, or the code in the sandbox; other code when it is done."""
+        """End the run: the turn that is being written, or the code, also that of the agents which it called."""
         super().interrupt()
         if self._interruption is not None:
             self._interruption.cancel()
@@ -217,34 +273,78 @@ class TaskAgent(CodeAgent):
         )
 
     def _run_stream(self, task: str, max_steps: int, images: list[Image.Image] | None = None) -> Generator[Any]:
-        self.end_reason = "answer"
-        if self._answer_at_limit:  # the time of `run_task` began before that of its interruption
-            self._started = time.monotonic()
+        self.end_reason, self._started = "answer", time.monotonic()
+        outer = current_interruption()
+        deadline = None if self.time_limit is None else self._started + self.time_limit
+        self._interruption = Interruption(deadline, outer)
         self._ask(task, images or [])
         # The pictures stand in the task step; handing them on would show them again at every step.
         items = super()._run_stream(task=task, max_steps=max_steps, images=None)
-        for item in items:
+        while True:
+            # Not around all of it: whoever takes the items may do so from several threads.
+            with interruptible(given=self._interruption):
+                item = next(items, None)
+            if item is None:
+                return
+            if isinstance(item, FinalAnswerStep) and isinstance(item.output, AgentImage):
+                # smolagents' type holds a picture and is an empty one; here it is the picture too.
+                vars(item.output).update(vars(item.output.to_raw().copy()))
             yield item
             if isinstance(item, ActionStep) and not item.is_final_answer and self.end_reason == "answer":
                 self.end_reason = self._reached_limit() or "answer"
                 if self.end_reason != "answer":
-                    items.close()
-                    yield FinalAnswerStep(self.provide_final_answer(task).content if self._answer_at_limit else None)
-                    return
+                    # smolagents' loop takes this step for the last one, and the time is up for its steps only.
+                    self.step_number, self._limit_step = max_steps, item.step_number
+                    self._interruption = Interruption(outer=outer)
 
     def _ask(self, request: str, pictures: Sequence[Image.Image | str | Path]) -> None:
         """Open the record with a request of the user, or add it to the conversation (`run` with `reset=False`)."""
-        if len(self.memory.steps) == 1:
-            self.steps, self.images, self._pictures = [], [], {}
+        *earlier, task = self.memory.steps
+        self._adopt(earlier)
+        self._first = len(self.steps)
+        shown = self._attach(pictures, self._attachments)
+        task.record = Step(kind="task", observation=request, images=shown)
+        self.steps.append(task.record)
+
+    def _attach(self, pictures: Sequence[Image.Image | str | Path], files: Sequence[File] = ()) -> list[int]:
+        """Take pictures that came without files, or with them, into the record."""
         pictures = [
             to_rgb(picture) if isinstance(picture, Image.Image) else File.from_path(picture).open_image()
             for picture in pictures
         ]
-        files = self._attachments or [picture_file(p, len(self.images) + n) for n, p in enumerate(pictures)]
-        self.steps.append(Step(kind="task", observation=request, images=self._show(files, pictures)))
+        return self._show(files or [picture_file(p, len(self.images) + n) for n, p in enumerate(pictures)], pictures)
+
+    def _adopt(self, memory_steps: Sequence[MemoryStep]) -> None:
+        """Make the record that of smolagents' memory, which others may have filled or emptied."""
+        steps, images, shown = self.steps, self.images, self._pictures
+        records = [getattr(step, "record", step) for step in memory_steps]
+        if list(map(id, filter(None, records))) == list(map(id, steps)):
+            return
+        self.steps, self.images, self._pictures = [], [], {}
+        for memory_step, step in zip(memory_steps, records, strict=True):
+            if step is memory_step:  # somebody else's
+                step = memory_step.record = self._step_of(memory_step)
+                pictures = getattr(memory_step, "task_images", getattr(memory_step, "observations_images", None))
+                step.images = self._attach(pictures or [])
+            elif step is not None:
+                files = [images[index] for index in step.images]
+                step.images = self._show(files, [shown[file.sha256] for file in files])
+            if step is not None:
+                self.steps.append(step)
+
+    def _step_of(self, memory_step: MemoryStep) -> Step:
+        """A step that stands in smolagents' memory only."""
+        if isinstance(memory_step, TaskStep):
+            return Step(kind="task", observation=memory_step.task)
+        if isinstance(memory_step, PlanningStep):
+            return Step(kind="plan", model_output=memory_step.plan)
+        step = Step(observation=memory_step.observations or "", is_final=memory_step.is_final_answer)
+        step.error = memory_step.error.message if memory_step.error else None
+        step.read(text_of(memory_step.model_output), self.code_block_tags, {*self.tools, *self.managed_agents})
+        return step
 
     def _reached_limit(self) -> str | None:
-        actions = [step for step in self.steps if step.kind == "action"]
+        actions = [step for step in self.steps[self._first :] if step.kind == "action"]
         recent = actions[-self.max_consecutive_errors :]
         if len(recent) == self.max_consecutive_errors and all(step.error for step in recent):
             return "max_errors"
@@ -256,8 +356,15 @@ class TaskAgent(CodeAgent):
         return None
 
     def _handle_max_steps_reached(self, task: str) -> Any:
-        self.end_reason = "max_steps"
-        return super()._handle_max_steps_reached(task) if self._answer_at_limit else None
+        if self.end_reason == "answer":
+            self.end_reason = "max_steps"
+        else:
+            self.step_number = self._limit_step + 1
+        if not self._answer_at_limit:
+            return None
+        answer = super()._handle_max_steps_reached(task)
+        self.memory.steps[-1].record = None  # it answers in place of the model and is not shown to it
+        return answer
 
     def _generate_planning_step(self, task: str, is_first_step: bool, step: int) -> Generator[Any]:
         started = time.monotonic()
@@ -266,6 +373,7 @@ class TaskAgent(CodeAgent):
                 plan = Step(kind="plan", model_output=item.plan, seconds=_since(started))
                 plan.input_tokens, plan.output_tokens = item.token_usage.input_tokens, item.token_usage.output_tokens
                 self.steps.append(plan)
+                item.record = plan
             yield item
 
     # One step
@@ -274,6 +382,7 @@ class TaskAgent(CodeAgent):
         memory_step.model_input_messages = self.write_memory_to_messages()
         step, started = Step(), time.monotonic()
         self.steps.append(step)
+        memory_step.record = step
         with tracing.span("CHAIN", f"Step {memory_step.step_number}") as span:
             try:
                 message = yield from self._generate(memory_step.model_input_messages)
@@ -285,7 +394,7 @@ class TaskAgent(CodeAgent):
                 result = self._execute(step)
                 memory_step.action_output = result.output
             except AgentError as error:
-                step.error = error.message
+                step.error = step.error or error.message
                 raise
             finally:
                 step.seconds = _since(started)
@@ -294,11 +403,19 @@ class TaskAgent(CodeAgent):
             yield ActionOutput(output=result.output, is_final_answer=step.is_final)
 
     def _generate(self, messages: list[ChatMessage]) -> Generator[Any, None, ChatMessage]:
-        stop_sequences = ["Observation:", self.code_block_tags[1]]
+        opening, closing = self.code_block_tags
+        # At the start of a line: within one the word is that of the code.
+        stops = {"stop_sequences": ["\nObservation:", *([] if closing in opening else [closing])]}
+        if self._use_structured_outputs_internally:
+            stops["response_format"] = CODEAGENT_RESPONSE_FORMAT
         try:
             if not self.stream_outputs:
-                return self.model.generate(messages, stop_sequences=stop_sequences)
-            deltas, stream = [], self.model.generate_stream(messages, stop_sequences=stop_sequences)
+                message = self.model.generate(messages, **stops)
+                self.logger.log_markdown(
+                    text_of(message.content), title="Output message of the LLM:", level=LogLevel.DEBUG
+                )
+                return message
+            deltas, stream = [], self.model.generate_stream(messages, **stops)
             while True:
                 try:
                     delta = next(stream)
@@ -320,7 +437,13 @@ class TaskAgent(CodeAgent):
             AgentParsingError: when there is no code that compiles; the message is the model's observation.
         """
         opening, closing = self.code_block_tags
-        blocks = read_turn(step, message, self.code_block_tags, {*self.tools, *self.managed_agents})
+        called = {*self.tools, *self.managed_agents}
+        if self._use_structured_outputs_internally:
+            blocks = read_structured_turn(step, message, self.code_block_tags, called)
+        else:
+            blocks = read_turn(step, message, self.code_block_tags, called)
+        if not blocks and self._use_structured_outputs_internally:
+            raise AgentParsingError("the turn is no JSON object with `thought` and `code`", self.logger)
         if not blocks:
             raise AgentParsingError(
                 f"no code block was found. Write the code between {opening} and {closing}", self.logger
@@ -334,7 +457,14 @@ class TaskAgent(CodeAgent):
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             place = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
             reason = error.msg if isinstance(error, SyntaxError) else type(error).__name__
-            raise AgentParsingError(f"the code is not valid Python ({reason}{place})", self.logger) from None
+            is_whole = message.content == step.model_output and step.model_output.rstrip().endswith(closing)
+            hint = ""
+            if not is_whole and any(words in reason for words in ("unterminated", "never closed", "EOF")):
+                hint = (
+                    f". A turn ends at {closing} and at a line that begins with Observation: - where one belongs to a "
+                    "string, write it in two parts, such as 'Observation' + ':'"
+                )
+            raise AgentParsingError(f"the code is not valid Python ({reason}{place}){hint}", self.logger) from None
         if blocks > 1:
             step.observation = "Only the first code block was run."
 
@@ -353,12 +483,20 @@ class TaskAgent(CodeAgent):
         except SandboxError:  # the machine's failure; nothing that the model could mend
             raise
         except Exception as error:  # whatever model-written code or a tool raises is the model's to see
-            keeps_prints = isinstance(self.python_executor, (SandboxExecutor, TimedExecutor))
-            self._observe(step, str(self.python_executor.state.get("_print_outputs", "")) if keeps_prints else "")
-            raise AgentExecutionError(execution_error(error), self.logger) from error
+            state = getattr(self.python_executor, "state", None)
+            self._observe(step, str(state.get("_print_outputs", "")) if isinstance(state, dict) else "")
+            if "Import of " in str(error) and " is not allowed" in str(error):
+                self.logger.log(
+                    "Code imports what it may not: pass the module in `additional_authorized_imports` of the agent.",
+                    level=LogLevel.INFO,
+                )
+            step.error = execution_error(error)
+            raise AgentExecutionError(str(error), self.logger) from error
         step.is_final = result.is_final_answer
         if step.is_final:
             shown = ""
+            if self._hands_out_pictures:
+                result.output = self._with_pictures(result.output)
         elif isinstance(result.output, Image.Image):
             shown = self.workspace.save_image(result.output)
         # The value of a last `print(...)` is None; a last expression is shown unless it was printed already.
@@ -377,7 +515,8 @@ class TaskAgent(CodeAgent):
             parts = (*parts, f"Picture: {', '.join(unnamed)}")
         if len(new) > len(files):
             parts = (*parts, f"({len(new) - len(files)} more pictures are not shown.)")
-        step.observation = shorten("\n".join(p.strip() for p in parts if p.strip()), self.max_observation_length)
+        limit = self.max_print_outputs_length or self.max_observation_length
+        step.observation = shorten("\n".join(p.strip() for p in parts if p.strip()), limit)
 
     def _show(self, files: Sequence[File], pictures: Sequence[Image.Image]) -> list[int]:
         """Take pictures into the record; their places in it."""
@@ -395,18 +534,17 @@ class TaskAgent(CodeAgent):
                 self.additional_authorized_imports, self.workspace, **{"limits": limits, **self.executor_kwargs}
             )
         if self.executor_type == "local":
-            return TimedExecutor(
+            return LocalExecutor(
                 self.additional_authorized_imports,
                 self.workspace,
-                time_limit=self.code_time_limit,
-                max_print_outputs_length=printed,
-                **self.executor_kwargs,
+                **{"time_limit": self.code_time_limit, "max_print_outputs_length": printed, **self.executor_kwargs},
             )
         return super().create_python_executor()
 
     def _renew_executor(self) -> None:
-        self.cleanup()
-        self.python_executor = self.create_python_executor()
+        if self._given_executor is None:
+            self.cleanup()
+            self.python_executor = self.create_python_executor()
 
     # What others read of the record
 
@@ -416,19 +554,28 @@ class TaskAgent(CodeAgent):
         Args:
             summary_mode (`bool`, *optional*, defaults to `False`): leave out the system prompt and earlier plans.
         """
+        if any(not hasattr(step, "record") for step in self.memory.steps):
+            self._adopt(self.memory.steps)
         steps = [step for step in self.steps if not (summary_mode and step.kind == "plan")]
-        first, *later = steps or [Step(kind="task")]
-        system_prompt = "" if summary_mode else self.memory.system_prompt.system_prompt
-        messages = render_messages(system_prompt, first.observation, len(first.images), later)
+        if summary_mode:
+            messages = [message for step in steps for message in render_messages("", None, 0, [step])]
+        else:
+            messages = render_messages(self.memory.system_prompt.system_prompt, None, 0, steps)
         pictures = (self._pictures[file.sha256] for file in self.images)
-        return to_chat(messages, pictures, (step.output_ids for step in later if step.has_turn))
+        return to_chat(messages, pictures, (step.output_ids for step in steps if step.has_turn))
 
     def _copy(self, step: Step, memory_step: ActionStep) -> None:
         """Fill in smolagents' step, which callbacks, replays, monitoring and GradioUI read."""
-        if memory_step.model_output_message is not None:
-            memory_step.model_output = step.model_output
+        message = memory_step.model_output_message
+        if message is not None:
+            closing = self.code_block_tags[1]
+            is_open = step.model_output and not step.model_output.strip().endswith(closing)
+            is_open = is_open and not self._use_structured_outputs_internally
+            memory_step.model_output = step.model_output + closing if is_open else step.model_output
+            message.content = memory_step.model_output
         memory_step.code_action = step.code or None
-        memory_step.observations = step.observation or None
+        answer = str(memory_step.action_output) if step.is_final else None
+        memory_step.observations = step.observation or answer
         memory_step.observations_images = [self._pictures[self.images[i].sha256] for i in step.images] or None
 
     def _validate_final_answer(self, final_answer: Any) -> None:
@@ -473,11 +620,35 @@ def read_turn(step: Step, message: ChatMessage, tags: tuple[str, str], tools: Co
     if isinstance(message.raw, Generation):
         step.output_ids = list(message.raw.output_ids)
         return step.read(message.raw.text, tags, tools)
-    text = message.content or ""
+    text = text_of(message.content)
     blocks = step.read(text, tags, tools)
-    if blocks and not step.code:  # servers take the closing tag away, since it is a stop sequence
-        step.read(text.rstrip("\n") + "\n" + tags[1], tags, tools)
+    if blocks and not (step.code and is_python(step.code)):
+        # Servers take the closing tag away, since it is a stop sequence.
+        given, closed = step.code, text.rstrip("\n") + "\n" + tags[1]
+        step.read(closed, tags, tools)
+        if given and not is_python(step.code):
+            step.read(text, tags, tools)
     return blocks
+
+
+def read_structured_turn(step: Step, message: ChatMessage, tags: tuple[str, str], tools: Collection[str]) -> int:
+    """The same for a turn that is a JSON object with `thought` and `code`; 0 when it is none."""
+    read_turn(step, message, tags, tools)
+    try:
+        record = json.loads(step.model_output)
+        step.thought, code = str(record.get("thought", "")), record["code"]
+        step.code = parse_turn(code, tags)[1] or code
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return 0
+    step.tools = called_tools(step.code, tools)
+    return 1
+
+
+def text_of(content: Any) -> str:
+    """Words of a message, whose content may be a list of parts."""
+    parts = content if isinstance(content, list) else [content]
+    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def picture_file(picture: Image.Image, number: int) -> File:

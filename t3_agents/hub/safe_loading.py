@@ -66,7 +66,7 @@ _TEMPLATE_NODES = frozenset(
 )
 _TEMPLATE_CALLS = frozenset("keys values items to_code_prompt to_tool_calling_prompt".split())
 _TEMPLATE_FIELDS = _TEMPLATE_CALLS | frozenset(
-    "name description inputs output_type type nullable first last index index0 length".split()
+    "name description inputs output_type output_schema type nullable first last index index0 length".split()
 )
 _TEMPLATE_FILTERS = frozenset("join list length lower upper trim title capitalize tojson default first last".split())
 MAX_TEMPLATE_CHARACTERS = 200_000

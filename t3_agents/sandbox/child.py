@@ -145,6 +145,123 @@ def outgoing(value: object, limit: int) -> object:
     return text
 
 
+TYPE = "__type__"
+"""Key of a record that stands for a value which JSON has no form for."""
+_OF_TEXT = {"float": "builtins", "complex": "builtins", "Decimal": "decimal", "Fraction": "fractions"}
+_TIMES = ("datetime", "date", "time")
+_NUMBERS = {f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64)} | {"bool"}
+
+
+def encode(value: object, save_picture, strict: bool = False, depth: int = 0) -> object:
+    """A value as JSON that [`decode`] reads; used on both sides.
+
+    Args:
+        value: the value. What has no form goes as its text.
+        save_picture (`Callable`): writes a picture and returns its path.
+        strict (`bool`): refuse what has no form.
+
+    Raises:
+        TypeError: when it has no form.
+    """
+
+    def inner(item: object) -> object:
+        return encode(item, save_picture, strict, depth + 1)
+
+    kind, module = type(value).__name__, type(value).__module__.partition(".")[0]
+    if is_plain(value, 50):
+        return value
+    if is_image(value):
+        return save_picture(value)
+    if depth >= 50:
+        return str(value)
+    if isinstance(value, dict):
+        if all(type(key) is str for key in value) and TYPE not in value:
+            return {key: inner(item) for key, item in value.items()}
+        return {TYPE: "dict", "value": [[inner(key), inner(item)] for key, item in value.items()]}
+    if isinstance(value, (list, range)):
+        return [inner(item) for item in value]
+    if isinstance(value, (tuple, set, frozenset)):
+        kind = "tuple" if isinstance(value, tuple) else kind
+        return {TYPE: kind, "value": [inner(item) for item in value]}
+    if module == "numpy" and kind == "ndarray":
+        return {TYPE: kind, "dtype": str(value.dtype), "value": inner(value.tolist())}
+    if module == "numpy" and hasattr(value, "dtype"):
+        # A short float would get digits that it does not have.
+        return float(str(value)) if value.dtype.kind == "f" and value.dtype.itemsize < 8 else inner(value.item())
+    if module == "pandas" and kind == "DataFrame":
+        columns = [inner(value.iloc[:, place].tolist()) for place in range(value.shape[1])]
+        names, index = inner(value.columns.tolist()), inner(value.index.tolist())
+        dtypes = [str(dtype) for dtype in value.dtypes]
+        return {TYPE: kind, "names": names, "index": index, "dtypes": dtypes, "value": columns}
+    if module == "pandas" and kind == "Series":
+        index, dtypes = inner(value.index.tolist()), [str(value.dtype)]
+        names, columns = [inner(value.name)], [inner(value.tolist())]
+        return {TYPE: kind, "names": names, "index": index, "dtypes": dtypes, "value": columns}
+    if kind in ("NaTType", "NAType"):
+        return None
+    if kind in _OF_TEXT:
+        return {TYPE: kind, "value": str(value)}
+    if kind == "bytes":
+        return {TYPE: kind, "value": value.decode("latin-1")}
+    if kind in (*_TIMES, "Timestamp") and hasattr(value, "isoformat"):
+        return {TYPE: "datetime" if kind == "Timestamp" else kind, "value": value.isoformat()}
+    if kind in ("timedelta", "Timedelta"):
+        return {TYPE: "timedelta", "value": value.total_seconds()}
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):  # a tensor, an index
+        return inner(value.tolist())
+    if strict:
+        raise TypeError(f"a {kind}")
+    return str(value)
+
+
+def decode(value: object) -> object:
+    """The value of what [`encode`] gave; what cannot be made here stays as it came."""
+    if isinstance(value, list):
+        return [decode(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if TYPE not in value:
+        return {key: decode(item) for key, item in value.items()}
+    try:
+        return _typed(value[TYPE], {key: decode(item) for key, item in value.items() if key != TYPE})
+    except Exception:  # it lacks a part, or a package is not here
+        return value
+
+
+def _typed(kind: str, record: dict) -> object:
+    value = record["value"]
+    if kind in ("tuple", "set", "frozenset", "dict"):
+        return getattr(builtins, kind)(value)
+    if kind in _OF_TEXT:
+        return getattr(__import__(_OF_TEXT[kind]), kind)(value)
+    if kind == "bytes":
+        return value.encode("latin-1")
+    if kind == "timedelta" or kind in _TIMES:
+        import datetime
+
+        if kind == "timedelta":
+            return datetime.timedelta(seconds=value)
+        return getattr(datetime, kind).fromisoformat(value)
+    if kind == "ndarray":
+        import numpy
+
+        return numpy.array(value, dtype=record["dtype"] if record["dtype"] in _NUMBERS else None)
+    if kind not in ("DataFrame", "Series"):
+        raise TypeError(kind)
+    import pandas
+
+    columns = [
+        pandas.Series(column, index=record["index"], dtype=dtype if dtype in _NUMBERS else None)
+        for column, dtype in zip(value, record["dtypes"], strict=True)
+    ]
+    if kind == "Series":
+        return columns[0].rename(record["names"][0])
+    frame = pandas.concat(columns, axis=1) if columns else pandas.DataFrame(index=record["index"])
+    return frame.set_axis(record["names"], axis=1)
+
+
 def argument(value: object, name: str) -> object:
     """An argument of a tool as JSON: pictures go as files, numpy values as numbers and lists."""
     if is_image(value):
@@ -164,9 +281,13 @@ def argument(value: object, name: str) -> object:
         return value
     if isinstance(value, float):
         return str(value)
-    raise TypeError(
-        f"`{name}` is a {type(value).__name__}; a tool takes numbers, strings, lists, dicts, pictures and paths"
-    )
+    try:
+        return encode(value, save_image, strict=True)
+    except TypeError:
+        raise TypeError(
+            f"`{name}` is a {type(value).__name__}; a tool takes numbers, strings, lists, dicts, tables, pictures and "
+            "paths"
+        ) from None
 
 
 def bind(spec: dict, args: tuple, kwargs: dict) -> dict:
@@ -203,7 +324,7 @@ def make_tool(channel: Channel, spec: dict) -> types.FunctionType:
     """A function that is called as the tool is and calls it in the parent."""
     name = spec["name"]
 
-    def tool(*args, **kwargs):
+    def raw(*args, **kwargs):
         given = bind(spec, args, kwargs)
         sys.stdout.flush()
         reply = channel.call(name, {key: argument(item, key) for key, item in given.items()})
@@ -211,6 +332,10 @@ def make_tool(channel: Channel, spec: dict) -> types.FunctionType:
             raise ToolError(reply["error"])
         return reply["value"]
 
+    def tool(*args, **kwargs):
+        return decode(raw(*args, **kwargs))
+
+    tool.raw = raw
     tool.__name__ = tool.__qualname__ = name
     tool.__doc__ = f"{describe(spec)}\n\n{spec['description']}"
     return tool
@@ -223,6 +348,63 @@ def is_allowed(name: str, allowed: list[str]) -> bool:
         if entry == "*" or name == root or name.startswith(f"{root}.") or root.startswith(f"{name}."):
             return True
     return False
+
+
+class ImportGuard(ast.NodeTransformer):
+    """Puts a check before each import of the code. What modules import while they work is none of the code's and not
+    checked, not even by C, which imports in the name of the function that called it."""
+
+    check, dynamic = "__check_imports__", "__checked_import__"
+
+    def checked(self, node: ast.stmt, names: list[str]) -> list[ast.stmt]:
+        call = ast.Call(ast.Name(self.check, ast.Load()), [ast.Constant(name) for name in names], [])
+        return [ast.copy_location(ast.Expr(call), node), node]
+
+    def visit_Import(self, node: ast.Import) -> list[ast.stmt]:
+        return self.checked(node, [alias.name for alias in node.names])
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> object:
+        return node if node.level or node.module == "__future__" else self.checked(node, [node.module])
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        return ast.copy_location(ast.Name(self.dynamic, node.ctx), node) if node.id == "__import__" else node
+
+
+def check_imports(names: tuple[str, ...], allowed: list[str]) -> None:
+    """
+    Raises:
+        ImportError: when code may not import a module.
+    """
+    for name in names:
+        if not is_allowed(name, allowed):
+            raise ImportError(f"Import of `{name}` is not allowed. You may import: {', '.join(allowed)}")
+
+
+def refuse_tool_names(tree: ast.AST, tools: object) -> None:
+    """
+    Raises:
+        NameError: when code assigns to the name of a tool.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in tools:
+            raise NameError(
+                f"Cannot assign to name '{node.id}': doing this would erase the existing tool! "
+                f"Use another name in line {node.lineno}."
+            )
+
+
+def places_of(error: BaseException, sources: dict[str, list[str]], current: str) -> list[str]:
+    """Lines of the steps that led to an error, outermost first."""
+    lines = []
+    trace = error.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if file in sources and trace.tb_lineno <= len(sources[file]):
+            where = "" if file == current else f" of {file[1:-1]}"
+            source = sources[file][trace.tb_lineno - 1].strip()[:120]
+            lines.append(f"line {trace.tb_lineno}{where}: {source}")
+        trace = trace.tb_next
+    return lines
 
 
 def show_last_value(body: list[ast.stmt], name: str) -> None:
@@ -269,7 +451,8 @@ class Runner:
         sys.modules["__main__"] = module
         self.namespace = module.__dict__
         code_builtins = dict(vars(builtins))
-        code_builtins["__import__"] = self._import
+        code_builtins[ImportGuard.check] = lambda *names: check_imports(names, self.imports)
+        code_builtins[ImportGuard.dynamic] = self._import
         code_builtins["open"] = open_file
         self.namespace["__builtins__"] = code_builtins
         # smolagents' interpreter has these without an import.
@@ -277,10 +460,9 @@ class Runner:
             self.namespace[name] = getattr(math, name)
         self.given = set(self.namespace)
 
-    def _import(self, name, globals=None, locals=None, fromlist=(), level=0):
-        if level == 0 and not is_allowed(name, self.imports):
-            raise ImportError(f"Import of `{name}` is not allowed. You may import: {', '.join(self.imports)}")
-        return builtins.__import__(name, globals, locals, fromlist, level)
+    def _import(self, name, *args, **kwargs):
+        check_imports((name,), self.imports)
+        return builtins.__import__(name, *args, **kwargs)
 
     def set_tools(self, specs: list[dict]) -> None:
         for name in self.tools:
@@ -291,16 +473,21 @@ class Runner:
 
     def _ending(self, tool: types.FunctionType) -> types.FunctionType:
         def final_answer(*args, **kwargs):
-            shown = [outgoing(value, self.output_chars) for value in args]
-            answer = tool(*shown, **{name: outgoing(value, self.output_chars) for name, value in kwargs.items()})
-            self.answers.append(answer)
+            shown = [self._answer(value) for value in args]
+            self.answers.append(tool.raw(*shown, **{name: self._answer(value) for name, value in kwargs.items()}))
             raise FinalAnswer
 
         final_answer.__doc__ = tool.__doc__
         return final_answer
 
+    def _answer(self, value: object) -> object:
+        """What the parent gets of an answer; one that is too large goes as a part of its text."""
+        encoded = encode(value, save_image)
+        small = not isinstance(encoded, (str, list, dict)) or len(json.dumps(encoded)) < MAX_FRAME // 2
+        return encoded if small else outgoing(str(value), self.output_chars)
+
     def set_variables(self, variables: dict, images: dict) -> None:
-        self.namespace.update(variables)
+        self.namespace.update({name: decode(value) for name, value in variables.items()})
         for name, path in images.items():
             from PIL import Image
 
@@ -343,14 +530,9 @@ class Runner:
 
     def _compile(self, code: str, file: str) -> types.CodeType:
         tree = ast.parse(code, file)
-        for node in ast.walk(tree):
-            taken = isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in self.tools
-            if taken:
-                raise NameError(
-                    f"Cannot assign to name '{node.id}': doing this would erase the existing tool! "
-                    f"Use another name in line {node.lineno}."
-                )
+        refuse_tool_names(tree, self.tools)
         show_last_value(tree.body, self.VALUE)
+        tree = ImportGuard().visit(tree)
         return compile(ast.fix_missing_locations(tree), file, "exec")
 
     def _names(self) -> list[str]:
@@ -378,15 +560,7 @@ class Runner:
             text = f"{text[:1000]}\n[{len(text) - 2000} characters left out]\n{text[-1000:]}"
         if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
             text += f". Files here: {list_files()}"
-        lines = []
-        trace = error.__traceback__
-        while trace is not None:
-            file = trace.tb_frame.f_code.co_filename
-            if file in self.sources and trace.tb_lineno <= len(self.sources[file]):
-                where = "" if file == f"<step {self.step}>" else f" of {file[1:-1]}"
-                source = self.sources[file][trace.tb_lineno - 1].strip()[:120]
-                lines.append(f"line {trace.tb_lineno}{where}: {source}")
-            trace = trace.tb_next
+        lines = places_of(error, self.sources, f"<step {self.step}>")
         if not lines:
             return text
         places = [lines[0]] if len(lines) == 1 else [lines[0], lines[-1]]

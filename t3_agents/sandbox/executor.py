@@ -20,6 +20,7 @@ from ..errors import InputError, T3Error
 from ..interruption import InterruptedTurn, current_interruption, seconds_left
 from ..workspace import Workspace, WorkspaceFullError
 from .check import check_sandbox
+from .child import decode, encode
 from .local import run_with_limit
 from .process import Sandbox, SandboxEnded, SandboxLimits, SandboxNotReady, SandboxTimeout
 
@@ -113,8 +114,14 @@ class SandboxExecutor(PythonExecutor):
         for name, value in variables.items():
             if isinstance(value, Image.Image):
                 images[name] = self.workspace.save_image(value)
-            else:
-                values[name] = _to_json(value, f"The argument `{name}`")
+                continue
+            try:
+                values[name] = encoded(value, self.workspace, strict=True)
+            except TypeError:
+                raise InputError(
+                    f"The argument `{name}` is a {type(value).__name__}: the sandbox takes numbers, strings, lists, "
+                    "dicts, arrays, tables, times and pictures; anything else goes in as a file in the workspace."
+                ) from None
         self._variables.update(values)
         self._images.update(images)
         self._unsent.append({"variables": values, "images": images})
@@ -258,11 +265,9 @@ class SandboxExecutor(PythonExecutor):
         if tool is None or not isinstance(arguments, dict):
             return {"error": f"There is no tool `{str(frame['call'])[:100]}`."}
         try:
-            arguments = {name: self._argument(tool, name, value) for name, value in arguments.items()}
+            arguments = {name: self._argument(tool, name, decode(value)) for name, value in arguments.items()}
             value = run_with_limit(lambda: tool(**arguments), deadline - time.monotonic())
-            if isinstance(value, Image.Image):
-                value = self.workspace.save_image(value)
-            return {"value": _reply_value(value)}
+            return {"value": encoded(value, self.workspace)}
         except Exception as error:  # whatever a tool raises is the model's to see
             return {"error": f"{type(error).__name__}: {error}"[:4000]}
 
@@ -299,7 +304,7 @@ def _result(result: Any) -> dict[str, Any]:
             return {"error": result["error"]}
         if result.get("timeout") is True:
             return {"timeout": True}
-        return {"output": result.get("output"), "final": result.get("final") is True}
+        return {"output": decode(result.get("output")), "final": result.get("final") is True}
     raise SandboxEnded("it sent something else than frames")
 
 
@@ -308,22 +313,22 @@ def _names(names: Any) -> list[str]:
     return [name for name in listed[:100] if isinstance(name, str) and name.isidentifier() and len(name) < 100]
 
 
-def _to_json(value: Any, what: str) -> Any:
+def encoded(value: Any, workspace: Workspace | None, strict: bool = False) -> Any:
+    """A value on its way to the code: JSON where it has that form, pictures as their paths in the workspace."""
     try:
-        return json.loads(json.dumps(value))
+        text = json.dumps(value, allow_nan=False)
+        if _has_text_keys(value):
+            return json.loads(text)
     except (TypeError, ValueError, RecursionError):
-        raise InputError(
-            f"{what} is a {type(value).__name__}: the sandbox takes numbers, strings, lists, dicts and pictures; "
-            "anything else goes in as a file in the workspace."
-        ) from None
+        pass
+    return encode(value, workspace.save_image if workspace else str, strict)
 
 
-def _reply_value(value: Any) -> Any:
-    """A tool's result as JSON, or as its text."""
-    try:
-        return json.loads(json.dumps(value, allow_nan=False))
-    except (TypeError, ValueError, RecursionError):
-        return str(value)
+def _has_text_keys(value: Any) -> bool:
+    """Whether JSON would leave all keys as they are."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) for key in value) and all(map(_has_text_keys, value.values()))
+    return not isinstance(value, (list, tuple)) or all(map(_has_text_keys, value))
 
 
 def _tool_spec(name: str, tool: Callable[..., Any]) -> dict[str, Any]:
@@ -341,7 +346,7 @@ def _tool_spec(name: str, tool: Callable[..., Any]) -> dict[str, Any]:
     for parameter in declared:
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
             optional = parameter.default is not inspect.Parameter.empty
-            default = {"default": _reply_value(parameter.default)} if optional else {}
+            default = {"default": encoded(parameter.default, None)} if optional else {}
             parameters.append({"name": parameter.name, **default})
     more = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in declared)
     return {"name": name, "description": str(tool.description or ""), "parameters": parameters, "more": more}

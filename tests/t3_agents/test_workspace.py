@@ -3,15 +3,17 @@
 import ctypes
 import os
 import threading
+import unicodedata
 from contextlib import suppress
 
 import pytest
 from PIL import Image
 
+from t3_agents import workspace as workspaces
 from t3_agents.errors import InputError
 from t3_agents.task import File
 from t3_agents.workspace import Workspace
-from tests.helpers import png
+from tests.helpers import in_threads, png
 
 
 @pytest.fixture
@@ -212,23 +214,42 @@ class TestActivation:
             thread.join(10)
         assert seen == [str(workspace.root)]
 
-    def test_another_workspace_waits_for_its_turn(self, workspace, tmp_path):
-        other = Workspace(tmp_path / "other")
-        inside, seen = threading.Event(), []
+    @pytest.mark.parametrize("is_allowed", [True, False])
+    def test_two_workspaces_at_a_time(self, workspace, tmp_path, is_allowed):
+        """Each thread has its own directory; where the system does not allow that, one waits until the other lets it
+        in."""
+        other, before, seen = Workspace(tmp_path / "other"), os.getcwd(), []
+        inside, done = threading.Event(), threading.Event()
 
-        def work():
+        def first():
+            workspaces._thread.is_own = None if is_allowed else False
+            with workspace.activate():
+                seen.append(os.getcwd())
+                inside.set()
+                with workspace.suspend():
+                    seen.append(os.getcwd() if is_allowed else before)
+                    done.wait(10)
+                seen.append(os.getcwd())
+
+        def second():
+            workspaces._thread.is_own = None if is_allowed else False
             inside.wait(10)
             with other.activate():
                 seen.append(os.getcwd())
+            done.set()
 
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        with workspace.activate():
-            inside.set()
-            thread.join(0.2)
-            assert seen == [] and os.getcwd() == str(workspace.root)
-        thread.join(10)
-        assert seen == [str(other.root)]
+        in_threads([first, second])
+        roots = str(workspace.root), str(other.root)
+        assert sorted(seen) == sorted([roots[0], before, roots[1], roots[0]]) and os.getcwd() == before
+
+    @pytest.mark.parametrize("form", ["NFC", "NFD"])
+    def test_a_name_is_found_in_either_form(self, workspace, form):
+        name = unicodedata.normalize(form, "Caf\u00e9 \u0130.txt")
+        workspace.add(File.from_bytes(b"42", f"files/{name}"))
+        assert workspace.list() == [f"files/{name}"]
+        for other in ("NFC", "NFD"):
+            assert workspace.read_bytes(unicodedata.normalize(other, f"files/{name}")) == b"42"
+            assert (workspace.root / unicodedata.normalize(other, f"files/{name}")).read_bytes() == b"42"
 
 
 def test_a_temporary_workspace_goes_when_it_is_closed():

@@ -1,6 +1,8 @@
 """The agent with a scripted controller: its turns, observations, limits, pictures, and what it keeps of smolagents."""
 
+import json
 import os
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -9,10 +11,11 @@ import pytest
 from PIL import Image
 from smolagents import CodeAgent, RunResult, tool
 from smolagents.agents import ActionOutput
-from smolagents.memory import ActionStep, FinalAnswerStep, PlanningStep
+from smolagents.local_python_executor import LocalPythonExecutor
+from smolagents.memory import ActionStep, FinalAnswerStep, PlanningStep, TaskStep
 from smolagents.models import ChatMessage, ChatMessageStreamDelta
 from smolagents.monitoring import TokenUsage
-from smolagents.utils import AgentGenerationError
+from smolagents.utils import AgentError, AgentGenerationError, AgentMaxStepsError
 
 from t3_agents.agent.agent import T3Agent
 from t3_agents.errors import InputError
@@ -95,6 +98,20 @@ class TestParseTurn:
             ("", "", "", 0),
             ("```json\n{}\n```", "```json\n{}\n```", "", 0),
             ("Thought: a\nCode:\n```py\nprint('```')\n```<end_action>", "a", "print('```')", 1),
+            (
+                "```py\nfinal_answer('''# T\n```python\nx\n```\n''')\n```<end_action>",
+                "",
+                "final_answer('''# T\n```python\nx\n```\n''')",
+                1,
+            ),
+            ("```py\nprint('```<end_action>')\n```<end_action>", "", "print('```<end_action>')", 1),
+            ("Use ```py for code.\n```py\nx = 1\n```<end_action>", "Use ```py for code.", "x = 1", 1),
+            ("```py x = 1\nprint(x)\n```<end_action>", "", "x = 1\nprint(x)", 1),
+            ("```python print(1)```<end_action>", "", "print(1)", 1),
+            ("Code:\n```py\nx = 1\n``<end_action>", "", "x = 1", 1),
+            ("```py\nx = 1\n``", "", "x = 1", 1),
+            ("```py\nx = 1\n```<end_ac", "", "x = 1", 1),
+            ("```py\nx = 1<end_action>", "", "x = 1", 1),
             ("Thought: naïve ☕\nCode:\n```py\nprint('ü')\n```<end_action>", "naïve ☕", "print('ü')", 1),
         ],
     )
@@ -106,8 +123,18 @@ class TestParseTurn:
         assert parse_turn("Thought: " + " \n" * 200_000 + "x")[2] == 0
         assert parse_turn("```py\n" * 20_000)[2] == 20_000
 
-    def test_other_tags(self):
-        assert parse_turn("a\n<code>\nx = 1\n</code>", ("<code>", "</code>")) == ("a", "x = 1", 1)
+    @pytest.mark.parametrize(
+        ("text", "code"),
+        [
+            ("a\n<code>\nx = 1\n</code>", "x = 1"),
+            ("a\n<code>x = 1</code>", "x = 1"),
+            ("a\n<code>\nx = '</code>'\n</code>", "x = '</code>'"),
+            ("a\n<code>\nx = 1\n</cod", "x = 1"),
+            ("a\n<code>\nx = y <", ""),  # cut in the middle of an expression
+        ],
+    )
+    def test_other_tags(self, text, code):
+        assert parse_turn(text, ("<code>", "</code>")) == ("a", code, 1)
 
 
 def test_called_tools_are_named_in_order():
@@ -529,3 +556,210 @@ class TestConcurrentAgents:
         before = os.getcwd()
         assert in_threads([partial(work, n) for n in range(4)]) == [f"{n}note {n}" for n in range(4)]
         assert os.getcwd() == before
+
+
+@pytest.mark.parametrize("executor_type", ["sandbox", "local"])
+class TestPython:
+    """Code does what Python does, in both executors."""
+
+    @pytest.mark.parametrize(
+        ("code", "shown"),
+        [
+            ("o = []\nfor i in range(3): o.append(i)\nelse: o.append(100)\no", "[0, 1, 2, 100]"),
+            (
+                "def f(x):\n    try: return 1 / x\n    except Exception: return 'no'\n    finally: print('f')\n"
+                "[f(1), f(0)]",
+                "f\nf\n[1.0, 'no']",
+            ),
+            (
+                "o = []\nfor i in range(9):\n    try:\n        if i == 1: continue\n        if i == 3: break\n"
+                "        o.append(i)\n    except Exception: o.append('x')\no",
+                "[0, 2]",
+            ),
+            ("def f(a, b=2, *, c=3): return a, b, c\nb = c = 9\nf(1)", "(1, 2, 3)"),
+            (
+                "def outer():\n    n = 0\n    def inner():\n        nonlocal n\n        n += 1\n        return n\n"
+                "    inner()\n    return inner()\nouter()",
+                "2",
+            ),
+            ("def f():\n    x = 1\nprint(f())", "None"),
+            ("def g():\n    yield from (1, 2)\n[*g(), *{**{'a': 3}}.values()]", "[1, 2, 3]"),
+            ("first, *rest = [1, 2, 3]\nf'{first!r:>3}{rest}'", "1[2, 3]"),
+            # What an allowed module imports while it works, also from C, is not the code's import.
+            ("import time\ntime.strptime('2020', '%Y').tm_year", "2020"),
+            ("from datetime import datetime\ndatetime.strptime('7 May 2020', '%d %B %Y').month", "5"),
+            ("import pandas as pd\npd.to_datetime('2020-02-03').strftime('%d.%m.')", "03.02."),
+            ("import numpy as np\nnp.array([1.5]).astype(str).tolist()", "['1.5']"),
+            ("__import__('math').sqrt(4)", "2.0"),
+        ],
+    )  # fmt: skip
+    def test_values(self, code, shown, executor_type):
+        step = run_code(code, executor_type=executor_type, additional_authorized_imports=["pandas", "numpy"])[1].steps[
+            0
+        ]
+        assert (step.observation, step.error) == (shown.strip(), None)
+
+    @pytest.mark.parametrize(
+        ("code", "error"),
+        [
+            ("import subprocess", "Import of `subprocess` is not allowed"),
+            ("from os import path", "Import of `os` is not allowed"),
+            ("__import__('os')", "Import of `os` is not allowed"),
+            ("def f():\n    return 1 / 0\n\nf()", "division by zero\n(in line 4: f(), in line 2: return 1 / 0)"),
+            ("lookup = 3", "Cannot assign to name 'lookup'"),
+        ],
+    )
+    def test_errors_name_the_line(self, code, error, executor_type):
+        step = run_code(code, executor_type=executor_type)[1].steps[0]
+        assert error in step.error
+
+    def test_answers_and_results_of_any_kind(self, executor_type):
+        import numpy as np
+        import pandas as pd
+
+        @tool
+        def results(kind: str) -> object:
+            """Gives something.
+
+            Args:
+                kind: what.
+            """
+            red = Image.new("RGB", (4, 4), "red")
+            return {
+                "pictures": [red, red],
+                "arrays": {"boxes": np.arange(8).reshape(2, 4) + 1, "score": np.float32(0.1)},
+                "table": pd.DataFrame({"a": [1, 2], "b": ["x", None]}, index=["p", "q"]),
+                "keys": {1: (2, {3})},
+            }[kind]
+
+        def run(code, **settings):
+            model = WatchedModel([turn(code)])
+            imports = ["numpy", "pandas", "PIL"]
+            settings = {"executor_type": executor_type, "additional_authorized_imports": imports, **settings}
+            agent = T3Agent(tools=[results], model=model, prompt="compact", **settings)
+            answer = agent.run("Do it.", additional_args={"table": pd.DataFrame({"n": [1.5, 2.5]})})
+            agent.cleanup()
+            return answer
+
+        assert run("final_answer(len(results('pictures')))") == 2
+        assert run("final_answer(results('arrays')['boxes'][0][3])") == 4
+        assert run("final_answer(results('arrays')['score'])") == pytest.approx(0.1)
+        assert run("final_answer(results('keys')[1])") == (2, {3})
+        table = run("final_answer(results('table'))")
+        assert table.loc["q", "a"] == 2 and table["b"].isna().tolist() == [False, True]
+        assert run("final_answer(table['n'].sum())") == 4
+        assert run("import numpy as np\nfinal_answer(np.array([[1, 2]]))").tolist() == [[1, 2]]
+        picture = run(DRAW + "final_answer(Image.new('RGB', (5, 6), 'blue'))")
+        assert picture.size == (5, 6) and picture.convert("RGB").getpixel((0, 0)) == (0, 0, 255)
+        pictures = run(DRAW + "final_answer([Image.new('RGB', (5, 6), 'blue')])")
+        assert [each.size for each in pictures] == [(5, 6)]
+
+    def test_an_interruption_ends_the_code(self, executor_type):
+        agent = make_agent(turn("while True: pass"), executor_type=executor_type)
+        threading.Timer(1, agent.interrupt).start()
+        with pytest.raises(AgentError, match="interrupted"):
+            agent.run("Do it.")
+        agent = make_agent(turn("while True: pass"), "late", executor_type=executor_type, time_limit=1)
+        assert agent.run("Do it.") == "late" and agent.end_reason == "time_limit"
+
+    def test_an_agent_in_a_tool_works_beside_the_one_that_calls_it(self, executor_type):
+        directory = os.getcwd()
+
+        @tool
+        def ask(question: str) -> str:
+            """Asks another agent.
+
+            Args:
+                question: what.
+            """
+            inner = make_agent(turn("open('a.txt', 'w').write('hi')\nfinal_answer(open('a.txt').read())"), **settings)
+            return f"{inner.run(question)} {os.getcwd() == directory}"
+
+        settings = {"executor_type": executor_type, "additional_authorized_imports": ["math"]}
+        agent = make_agent(turn("final_answer(ask('What?'))"), tools=[ask], **settings)
+        assert agent.run("Do it.") == "hi True"
+
+
+class TestAsSmolagents:
+    """Promises of smolagents' `CodeAgent` beyond those that its own tests check, see tests/smolagents_tests.py."""
+
+    def test_a_follow_up_is_limited_by_itself_and_joined_with_a_line_break(self):
+        agent = make_agent(turn("print(12)"), "7", turn("print(1)"), turn("final_answer(2)"), max_steps=1)
+        full = agent.run("First?", return_full_result=True)
+        assert (full.output, full.state, full.token_usage.output_tokens) == ("7", "max_steps_error", 10)
+        assert agent.run("3 apples", reset=False, max_steps=2) == 2
+        assert "Observation: 12\n3 apples" in agent.model.text(2)
+
+    @pytest.mark.parametrize(
+        ("settings", "outputs", "reason"),
+        [
+            ({"token_budget": 30}, [turn("print(1)")] * 2, "token_budget"),
+            ({"max_consecutive_errors": 2}, [turn("1 / 0")] * 2, "max_errors"),
+        ],
+    )
+    def test_limits_end_a_run_as_the_last_step_does(self, settings, outputs, reason):
+        seen = []
+        agent = make_agent(*outputs, "said", *outputs, "again", **settings)
+        agent.step_callbacks.register(FinalAnswerStep, lambda step: seen.append(step.output))
+        for answer in ("said", "again"):  # the second run has limits of its own
+            full = agent.run("Do it.", reset=answer == "said", return_full_result=True)
+            assert (full.output, full.state, agent.end_reason) == (answer, "max_steps_error", reason)
+            last = agent.memory.steps[-1]
+            assert (
+                isinstance(last.error, AgentMaxStepsError) and last.step_number == 3 and last.action_output == answer
+            )
+        assert seen == ["said", "again"] and agent.monitor.total_output_token_count == 30
+
+    @pytest.mark.parametrize(
+        "memory",
+        [
+            [TaskStep(task="Earlier?")],
+            [PlanningStep(model_input_messages=[], model_output_message=None, plan="Earlier?", timing=None)],
+            [ActionStep(step_number=1, timing=None, model_output=turn("1", "Earlier?"), observations="one")],
+        ],
+        ids=["task", "plan", "action"],
+    )
+    def test_memory_of_others(self, memory):
+        agent = make_agent(DONE)
+        agent.memory.steps += memory
+        assert agent.run("Now?", reset=False) == "done"
+        text = agent.model.text()
+        assert text.index("Earlier?") < text.index("Now?")
+
+    def test_content_in_parts(self):
+        class InParts(WatchedModel):
+            def generate(self, *args, **kwargs):
+                message = super().generate(*args, **kwargs)
+                message.content = [{"type": "text", "text": message.content}]
+                return message
+
+        assert make_agent(model=InParts([turn("final_answer(4)")])).run("Two and two?") == 4
+
+    def test_code_that_a_stop_string_cut(self):
+        agent = make_agent('```py\nprint("""\n', DONE)
+        agent.run("Do it.")
+        assert "unterminated" in agent.steps[1].error and "write it in two parts" in agent.steps[1].error
+
+    def test_an_executor_of_ones_own_is_kept(self):
+        executor = LocalPythonExecutor([])
+        agent = make_agent(turn("final_answer(x + 1)"), turn("final_answer(3)"), executor=executor)
+        assert agent.run("?", additional_args={"x": 1}) == 2
+        manager = make_agent(turn("final_answer(helper('?'))"), managed_agents=[self.named(agent)])
+        assert manager.run_task(Task.create("?")).answer == "3" and agent.python_executor is executor
+
+    def named(self, agent):
+        agent.name, agent.description = "helper", "helps"
+        return agent
+
+    def test_markdown_tags_and_structured_outputs(self):
+        agent = make_agent("```python\nfinal_answer(5)\n```", code_block_tags="markdown")
+        assert agent.run("?") == 5
+        said = json.dumps({"thought": "easy", "code": "final_answer(6)"})
+        agent = make_agent("no JSON", said, use_structured_outputs_internally=True)
+        assert agent.run("?") == 6 and agent.steps[-1].thought == "easy"
+        assert "JSON object" in agent.steps[1].error
+
+    def test_prints_may_be_longer(self):
+        agent = make_agent(turn("print('a' * 9000)"), DONE, max_print_outputs_length=10_000)
+        agent.run("?")
+        assert agent.steps[1].observation == "a" * 9000
