@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import random
 import re
 import threading
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +17,8 @@ from pydantic import BaseModel, Field
 from t3_agents.errors import InputError
 from t3_agents.storage import from_record
 
-from ... import DOMAINS, SPLITS
-from ..candidate import FLAVORS, Candidate, Rejected, Verdict
+from ... import DOMAINS
+from ..candidate import Candidate, Rejected, Verdict
 from .asking import load_stage_prompt, provenance_of
 
 
@@ -59,28 +59,10 @@ class Seed:
     split: str = "train"
 
 
-def load_seeds(text: str | None = None) -> list[Seed]:
-    """Seed queries.
-
-    Args:
-        text (`str`, *optional*): YAML, a list of mappings with the fields of [`Seed`]; the package's own by default.
-
-    Raises:
-        InputError: naming the field that is missing, unknown or of a wrong type.
-    """
-    if text is None:
-        text = (importlib.resources.files("dataset_builder.synthesis") / "seeds.yaml").read_text(encoding="utf-8")
-    seeds = [from_record(Seed, record, "seed query") for record in yaml.safe_load(text)]
-    for seed in seeds:
-        for name, known in (("flavor", FLAVORS), ("domain", DOMAINS), ("split", SPLITS)):
-            if getattr(seed, name) not in known:
-                raise InputError(
-                    f"The seed query {seed.id} has {name} `{getattr(seed, name)}`: use one of {', '.join(known)}."
-                )
-    ids = [seed.id for seed in seeds]
-    if len(set(ids)) != len(ids):
-        raise InputError(f"Two seed queries are called {max(ids, key=ids.count)}: rename one.")
-    return seeds
+def load_seeds() -> list[Seed]:
+    """The seed queries of this package."""
+    text = (Path(__file__).parents[1] / "seeds.yaml").read_text(encoding="utf-8")
+    return [from_record(Seed, record, "seed query") for record in yaml.safe_load(text)]
 
 
 def split_of(batch: int) -> str:

@@ -34,7 +34,8 @@ def candidate_of(query, tools=("visualizer",)):
 def test_the_seed_queries_cover_both_flavors_all_domains_and_all_tools():
     seeds = load_seeds()
     assert len(seeds) >= 60
-    assert len({seed.query for seed in seeds}) == len(seeds)
+    assert len({seed.query for seed in seeds}) == len({seed.id for seed in seeds}) == len(seeds)
+    assert {seed.flavor for seed in seeds} == {"gta", "gaia"}
     names = {tool.name for tool in TOOLBOXES["embedded"]}
     for flavor in ("gta", "gaia"):
         own = [seed for seed in seeds if seed.flavor == flavor]
@@ -56,20 +57,6 @@ def test_seeds_never_straddle_splits_and_depend_on_the_numbers_alone():
         not shown["train"] & shown["validation"] | shown["train"] & shown["test"] | shown["validation"] & shown["test"]
     )
     assert choose_seeds(seeds, "gta", 7, 0, 20) != choose_seeds(seeds, "gta", 8, 0, 20)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("- {id: a, flavor: gta, query: q, tools: [x], domain: food, level: 2}", "unknown field `level`"),
-        ("- {id: a, flavor: gta, query: q, tools: [x], domain: cooking}", "domain `cooking`"),
-        ("- {id: a, flavor: gta, query: q, tools: [x], domain: food, split: dev}", "split `dev`"),
-        ("- &a {id: a, flavor: gta, query: q, tools: [x], domain: food}\n- *a", "rename one"),
-    ],
-)
-def test_wrong_seeds_are_refused(text, words):
-    with pytest.raises(InputError, match=words):
-        load_seeds(text)
 
 
 def test_generated_queries_carry_their_origin():
