@@ -52,6 +52,7 @@ def read_mm_traj(record: dict[str, Any], source: FileSource) -> ImportedRow:
     head, query, tail, names = _split_first(turns[0].text)
     attached = pictures.take(head + query, anywhere=True)
     words = _MARK.sub("", query) if _MARK.search(query) and pictures.by_mark else query
+    words = words.replace("<\u200bim", "<im")
     observed = {number: pictures.take_head(turn.text) for number, turn in enumerate(turns[2::2], start=1)}
     pairs = _pair(names, attached + pictures.rest(), places, paths)
 
@@ -232,7 +233,9 @@ def write_mm_traj(trajectory: Trajectory, split: str, copies: FileCopies) -> dic
     files = [{"path": f.path, "file": attached.get(f) or copies.add(f)} for f in trajectory.task.files]
     brought = zip(trajectory.images[len(attached) :], places[len(attached) :], strict=True)
     files += [{"path": image.path, "file": place} for image, place in brought]
-    first = f"{_marks(places[: len(attached)])}Task: {trajectory.task.query}"
+    # A mark that is a word of the query is written as the controller reads it, see `ChatEncoder`.
+    query = _MARK.sub(lambda mark: f"<\u200b{mark[0][1:]}", trajectory.task.query)
+    first = f"{_marks(places[: len(attached)])}Task: {query}"
     if trajectory.task.files:
         first += f"\n Attachment: {'; '.join(file.path for file in trajectory.task.files)};  "
     passed = all(verdict["passed"] for verdict in trajectory.verification.values())

@@ -25,6 +25,8 @@ from .files import FileCopies, FileSource
 
 SOURCE = "sharegpt"
 MARK = "<image>"
+WORD = "<\u200bimage>"
+"""The mark as a word of the text, written as the controller reads it, see `ChatEncoder`."""
 _SPEAKERS = {"user": "human", "assistant": "gpt"}
 
 
@@ -45,10 +47,11 @@ def read_sharegpt(record: dict[str, Any], source: FileSource) -> ImportedRow:
     system = turns.pop(0).text if turns[0].role == "system" else ""
     system = system or require(record, "system", (str, type(None)), "row", default=None) or ""
     by_turn = _pictures_by_turn(turns, _image_paths(record))
+    turns = [replace(turn, text=turn.text.replace(MARK, "").replace(WORD, MARK)) for turn in turns]
     listed, workspace = listed_files(record)
 
     found = FoundFiles()
-    query, paths = _split_files(turns[0].text.replace(MARK, ""), by_turn[0], listed)
+    query, paths = _split_files(turns[0].text, by_turn[0], listed)
     for path, place, is_picture in paths:
         found.add(source, path, place, is_picture)
     task = Task.create(found.name_missing(query), found.files, origin={"source": SOURCE})
@@ -59,7 +62,7 @@ def read_sharegpt(record: dict[str, Any], source: FileSource) -> ImportedRow:
 
     def bring(number: int, text: str) -> tuple[str, list[int]]:
         pictures = ((workspace.get(place, place), place) for place in by_turn[2 * number])
-        return text.replace(MARK, ""), found.bring(source, pictures, images)
+        return text, found.bring(source, pictures, images)
 
     steps = make_steps(turns[1:], tool_names(system), bring)
     answer = record.get("answer")
@@ -116,17 +119,16 @@ def write_sharegpt(trajectory: Trajectory, split: str, copies: FileCopies) -> di
         copies ([`FileCopies`]): where they are copied to.
 
     Raises:
-        InputError: when a file cannot be copied, or a text has the mark itself.
+        InputError: when a file cannot be copied.
     """
     system, turns = "", []
     for message in trajectory.to_messages():
         texts = [part["text"] for part in message["content"] if part["type"] == "text"]
-        if any(MARK in text for text in texts) and message["role"] != "system":
-            raise InputError(f"A turn has the word {MARK}, which would stand for a picture.")
         if message["role"] == "system":
             system = "".join(texts)
             continue
-        value = "".join(MARK if part["type"] == "image" else part["text"] for part in message["content"])
+        parts = message["content"]
+        value = "".join(MARK if part["type"] == "image" else part["text"].replace(MARK, WORD) for part in parts)
         turns.append({"from": _SPEAKERS[message["role"]], "value": value})
     images = [copies.add(image) for image in trajectory.images]
     files = [{"path": file.path, "file": copies.add(file)} for file in (*trajectory.task.files, *trajectory.images)]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self
 
+import smolagents
 from smolagents import Tool
+from smolagents.agents import AGENT_REGISTRY
 from smolagents.models import Model
 
 from ..errors import InputError
@@ -18,6 +21,20 @@ from ..storage import scratch_folder, write_atomic
 from ..tools.toolbox import make_toolbox, tool_from_record, tool_record
 from .config import T3AgentConfig
 from .loop import TaskAgent
+
+
+_OWN_SETTINGS = (
+    "prompt",
+    "instructions",
+    "max_consecutive_errors",
+    "token_budget",
+    "time_limit",
+    "max_images_per_step",
+    "max_observation_length",
+    "code_time_limit",
+    "provide_run_summary",
+)
+"""What `to_dict` tells besides what smolagents' does."""
 
 
 class T3Agent(TaskAgent):
@@ -127,6 +144,51 @@ class T3Agent(TaskAgent):
             tools = [tool_from_record(record, trust_remote_code) for record in config.tools]
         return cls(tools=tools, model=model, **{**settings, **kwargs})
 
+    def to_dict(self) -> dict[str, Any]:
+        """The agent as smolagents' `from_dict` reads it; `save` writes the same to a folder, with code of its tools.
+
+        Raises:
+            InputError: when the controller has weights, or a setting is no JSON.
+        """
+        own = {name: getattr(self, name) for name in _OWN_SETTINGS}
+        try:
+            json.dumps([self.executor_kwargs, own])
+        except TypeError as error:
+            raise InputError(f"The agent cannot be saved: {error}.") from None
+        return {**super().to_dict(), **own, "code_block_tags": self.code_block_tags}
+
+    @classmethod
+    def from_dict(cls, agent_dict: dict[str, Any], **kwargs: Any) -> Self:
+        """Read what [`to_dict`] gave. Code of tools is run: only for those whose code you would run.
+
+        Args:
+            agent_dict (`dict`): the record.
+            kwargs: settings that override the saved ones; those of managed agents stay.
+        """
+        managed = agent_dict.get("managed_agents") or []
+        if managed and all(each.get("class") in AGENT_REGISTRY for each in managed):
+            # smolagents would hand the settings of the manager to each of them.
+            kwargs.setdefault("managed_agents", [AGENT_REGISTRY[each["class"]].from_dict(each) for each in managed])
+            agent_dict = {**agent_dict, "managed_agents": []}
+        own = {name: agent_dict[name] for name in _OWN_SETTINGS if agent_dict.get(name) is not None}
+        return super().from_dict({"max_steps": 20, **agent_dict}, **{**own, **kwargs})
+
+    def save(self, output_dir: str | Path, relative_path: str | None = None) -> None:
+        """Write the agent as smolagents does, for `from_folder`; [`save_pretrained`] keeps the weights too."""
+        super().save(output_dir, relative_path)
+        path = Path(output_dir) / "app.py"
+        # The template imports all from smolagents.
+        places = {each.__name__: each.__module__ for each in (type(self), type(self.model))}
+        lines = []
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.startswith("from smolagents import"):
+                ours = [name for name in places if not hasattr(smolagents, name)]
+                lines += [f"from {places[name]} import {name}\n" for name in ours]
+                for name in ours:
+                    line = line.replace(f", {name}", "")
+            lines.append(line)
+        write_atomic(path, "".join(lines))
+
     def push_to_hub(
         self,
         repo_id: str,
@@ -170,6 +232,9 @@ class T3Agent(TaskAgent):
                 token=token,
             )
             return push.send(push.plan())
+
+
+AGENT_REGISTRY["T3Agent"] = T3Agent
 
 
 def load_agent(

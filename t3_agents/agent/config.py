@@ -132,6 +132,9 @@ class T3AgentConfig:
         max_observation_length (`int`): characters of an observation; the middle is cut.
         code_time_limit (`float`): seconds that one code step may take.
         planning_interval (`int`, *optional*): steps between smolagents' planning turns.
+        max_print_outputs_length (`int`, *optional*): characters of what a step prints.
+        name (`str`, *optional*), description (`str`, *optional*): by which another agent calls this one.
+        provide_run_summary (`bool`): report the steps to that agent too.
     """
 
     prompt: str = "paper"
@@ -150,6 +153,10 @@ class T3AgentConfig:
     max_observation_length: int = 4000
     code_time_limit: float = 60
     planning_interval: int | None = None
+    max_print_outputs_length: int | None = None
+    name: str | None = None
+    description: str | None = None
+    provide_run_summary: bool = False
 
     def to_json(self) -> str:
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False) + "\n"

@@ -379,6 +379,11 @@ class TaskAgent(CodeAgent):
     # One step
 
     def _step_stream(self, memory_step: ActionStep) -> Generator[Any]:
+        # An instrumentation of smolagents (OpenInference) wraps the method that this one stands for.
+        wrapper = getattr(CodeAgent._step_stream, "_self_wrapper", None)
+        return wrapper(self._steps_of, self, (memory_step,), {}) if wrapper else self._steps_of(memory_step)
+
+    def _steps_of(self, memory_step: ActionStep) -> Generator[Any]:
         memory_step.model_input_messages = self.write_memory_to_messages()
         step, started = Step(), time.monotonic()
         self.steps.append(step)

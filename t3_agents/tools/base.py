@@ -54,6 +54,15 @@ class WorkspaceTool(Tool):
         """The settings by name."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
+    def to_dict(self) -> dict[str, Any]:
+        """As smolagents saves a tool: code that makes it again, where this package is installed."""
+        name, module = type(self).__name__, type(self).__module__
+        code = (
+            f"from {module} import {name} as _{name}\n\n\nclass {name}(_{name}):\n    def __init__(self):\n"
+            f"        super().__init__(**{self.settings!r})\n"
+        )
+        return {"name": self.name, "code": code, "requirements": ["smolagents", "t3-agents"]}
+
     def read_file(self, path: str) -> bytes:
         """Content of the file at a path argument.
 

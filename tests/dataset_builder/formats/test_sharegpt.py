@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from datasets import load_dataset
@@ -10,6 +11,7 @@ from datasets import load_dataset
 from dataset_builder.formats.reading import import_rows
 from dataset_builder.formats.writing import export_rows
 from t3_agents.storage import read_rows
+from t3_agents.turns import write_turn
 from tests.helpers.run_samples import make_trajectory, picture, read_run, write_shard
 
 
@@ -92,12 +94,19 @@ def test_a_broken_row_is_dropped_with_its_reason(tmp_path, fields, reason):
     assert reason in dropped["reasons"][0]
 
 
-def test_a_row_that_says_the_mark_itself_is_left_out_and_named(tmp_path):
-    said, other = (make_trajectory(tmp_path / "f", n) for n in (1, 2))
-    said.steps[0].observation = "the prompt has <image> in it"
-    write_shard(tmp_path / "run", "train-a", [said, other])
-    counts = export_rows(tmp_path / "run", tmp_path / "out", "sharegpt")
-    assert (counts.exported, counts.left_out) == (1, 1)
-    assert list(counts.rows) == [said.task.id]
-    report = json.loads((tmp_path / "out" / "report" / "export.json").read_text())
-    assert report["rows"] == counts.rows
+@pytest.mark.parametrize("form", ["sharegpt", "mm-traj", "atif"])
+def test_the_word_for_a_picture_stays_a_word(tmp_path, form):
+    given = make_trajectory(tmp_path / "f", 1)
+    given.task = replace(given.task, query="What does <image> mean in <image_01>?")
+    given.steps[0].observation += "\n<image> is a tag"
+    given.steps[0].read(write_turn("Print <image>.", "print('<image>')"))
+    write_shard(tmp_path / "run", "train-a", [given])
+    export_rows(tmp_path / "run", tmp_path / "out", form)
+    source = tmp_path / "out" if form == "atif" else next((tmp_path / "out").glob("train.json*"))
+    counts = import_rows(form, source, tmp_path / "back")
+    assert counts.kept == 1
+    [taken] = read_run(tmp_path / "back").values()
+    assert taken.task.query == given.task.query and len(taken.images) == len(given.images)
+    if form != "mm-traj":  # which words turns in another way
+        assert taken.to_messages() == given.to_messages()
+    assert "<image> is a tag" in taken.steps[0].observation and "print('<image>')" in taken.steps[0].code

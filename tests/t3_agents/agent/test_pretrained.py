@@ -12,9 +12,14 @@ from t3_agents.agent.config import T3AgentConfig, load_prompt
 from t3_agents.errors import InputError
 from t3_agents.hub.repos import AGENT_FILE
 from t3_agents.models.scripted import ScriptedModel
+from t3_agents.models.server import ServerModel
 from t3_agents.models.vlm import VLMModel
+from t3_agents.sandbox import SandboxLimits
 from t3_agents.task import File, Task
+from t3_agents.tools.inspect_file_as_text import InspectFileAsText
 from t3_agents.tools.toolbox import make_toolbox
+from tests.helpers.chat_server import ChatServer
+from tests.helpers.tiny_vlm import turn
 
 
 SETTINGS = {
@@ -30,6 +35,10 @@ SETTINGS = {
     "max_observation_length": 300,
     "code_time_limit": 5,
     "planning_interval": 4,
+    "max_print_outputs_length": 500,
+    "name": "looker",
+    "description": "looks",
+    "provide_run_summary": True,
 }
 
 
@@ -181,3 +190,36 @@ class TestRefusals:
             with pytest.raises(InputError, match=sentence):
                 agent.save_pretrained(tmp_path / "agent")
             assert not (tmp_path / "agent").exists()
+
+
+def test_what_smolagents_saves_comes_back(tmp_path):
+    """By `to_dict` and `from_dict`, and by `save` and `from_folder`; weights and objects are refused."""
+
+    @tool
+    def echo(words: str) -> str:
+        """Says it again.
+
+        Args:
+            words: what.
+        """
+        return words
+
+    with ChatServer([turn("final_answer(echo('a'))")] * 2) as server:
+        model = ServerModel(api_base=server.url, max_tokens=33)
+        settings = {"tools": [InspectFileAsText(), echo], "model": model, "prompt": "compact", "description": "helps"}
+        inner = T3Agent(**settings, name="inner", max_steps=4)
+        agent = T3Agent(**settings, name="outer", managed_agents=[inner], time_limit=50, code_block_tags="markdown")
+        agent.save(tmp_path)
+        for again in (T3Agent.from_dict(json.loads(json.dumps(agent.to_dict()))), T3Agent.from_folder(tmp_path)):
+            assert again.system_prompt == agent.system_prompt and again.code_block_tags == agent.code_block_tags
+            assert (again.name, again.description, again.time_limit) == ("outer", "helps", 50)
+            assert again.model.generation == model.generation and again.managed_agents["inner"].max_steps == 4
+            assert again.managed_agents["inner"].run("?") == "a"
+        agent.executor_kwargs = {"limits": SandboxLimits()}
+        with pytest.raises(InputError, match="cannot be saved"):
+            agent.to_dict()
+
+
+def test_weights_go_into_no_dictionary(model):
+    with pytest.raises(InputError, match="save_pretrained"):
+        T3Agent(tools=[], model=model).to_dict()
