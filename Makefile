@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: install quickstart test test-slow quality bench fuzz clean
+.PHONY: install quickstart test test-slow quality bench attack fuzz clean
 
 # The stamps make an install that was interrupted start again. The quickstart needs less than the tests.
 $(VENV)/.quickstart: setup.cfg constraints.txt
@@ -33,6 +33,10 @@ quality: install
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# Folders that are swapped for links while every tool reads and writes there.
+attack: install
+	$(BIN)/python -m tests.attack --seconds 600
 
 # Files with a few bytes changed: each must be read, or refused in one sentence.
 fuzz: install

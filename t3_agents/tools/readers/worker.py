@@ -13,12 +13,14 @@ import os
 import resource
 import signal
 import socket
+import struct
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 
 from ...errors import InputError, MissingExtraError
+from ...sandbox.seccomp import seccomp_filter
 from .kinds import reader_for
 from .records import (
     DISK_BYTES,
@@ -34,7 +36,9 @@ from .records import (
 )
 
 
-_PR_SET_PDEATHSIG = 1
+WALLED = "T3_READER_WALLED"
+"""Set in the environment of a process behind bubblewrap."""
+_PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 1, 22, 2
 
 
 def main() -> None:
@@ -54,6 +58,8 @@ def main() -> None:
             try:
                 jobs.close()
                 _limit()
+                if WALLED in os.environ:
+                    _refuse_calls()
                 _serve(Job(**json.loads(message)), descriptors[0])
             finally:
                 os._exit(0)
@@ -72,6 +78,16 @@ def _limit() -> None:
     silence = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(silence, descriptor)
+
+
+def _refuse_calls() -> None:
+    """A filter of system calls; bubblewrap cannot set it, since the process that forks needs more."""
+    calls = seccomp_filter(reader=True)
+    if calls is not None:
+        instructions = ctypes.create_string_buffer(calls)
+        program = struct.pack("@HP", len(calls) // 8, ctypes.addressof(instructions))  # struct sock_fprog
+        if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, program, 0, 0):
+            raise OSError(ctypes.get_errno(), "system calls cannot be filtered")
 
 
 def _serve(job: Job, descriptor: int) -> None:

@@ -24,6 +24,7 @@ from t3_agents.sandbox import SandboxExecutor, SandboxLimits
 from t3_agents.task import File, Task
 from t3_agents.tools.base import WorkspaceTool
 from t3_agents.workspace import Workspace
+from tests.attack import attack, tools_with_paths
 from tests.helpers import ROOT, in_threads
 from tests.helpers.tiny_vlm import turn
 
@@ -165,6 +166,10 @@ class TestFilesOutside:
             outcome(executor, f"open({str(target)!r}, 'w').write('x')")
         assert secret.read_text() == "top secret" and not (tmp_path / "new.txt").exists()
 
+    def test_programs_of_the_system_are_not_there(self, executor):
+        places = ["/usr/bin/env", "/bin/sh", "/usr/sbin", "/usr/share/doc", "/usr/include", "/usr/src", "/etc/passwd"]
+        assert outcome(executor, f"import os\nstr([path for path in {places} if os.path.exists(path)])") == "[]"
+
     def test_private_files_of_the_user_are_not_there(self, executor):
         private = [os.path.expanduser(f"{home}/{name}") for home in ("~", "~root") for name in (".ssh", ".cache")]
         private.append("/home")
@@ -296,6 +301,26 @@ class TestWhatToolsRead:
         assert list(workspace.root.iterdir()) == []
 
 
+class Careless(WorkspaceTool):
+    """Reads by a path that it has looked at before."""
+
+    name, description = "careless", "Reads a file."
+    inputs = {"file_path": {"type": "string", "description": "path"}}
+    output_type = "string"
+
+    def forward(self, file_path: str) -> str:
+        path = self.workspace.root / file_path
+        return path.read_text() if path.resolve().is_relative_to(self.workspace.root) else ""
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_swapped_leads_no_tool_out():
+    calls = attack(20, tools_with_paths())
+    assert min(calls["done"], calls["refused"]) > 0 and len(calls) > 20
+    with pytest.raises(AssertionError, match="careless: PLANTED"):
+        attack(120, [Careless()])
+
+
 class TestNetworkAndKernel:
     @pytest.mark.parametrize(
         "code",
@@ -405,7 +430,7 @@ class TestProcesses:
             ("import os\nos.abort()", "ended by SIGABRT"),
             ("import ctypes\nctypes.string_at(0)", "ended by SIGSEGV"),
             ("import sys\nsys.setrecursionlimit(10**9)\ndef f(): return f()\nf()", "gone"),
-            ("import os\nos.execv('/bin/true', ['true'])", "exited with status 0"),
+            ("import os, sys\nos.execv(sys.executable, ['python', '-c', ''])", "exited with status 0"),
         ],
         ids=["exit", "abort", "segfault", "stack", "exec"],
     )

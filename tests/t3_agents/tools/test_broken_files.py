@@ -15,7 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from t3_agents.sandbox.check import check_sandbox
 from t3_agents.tools.inspect_file_as_text import InspectFileAsText
+from t3_agents.tools.readers.process import Worker, read_file
+from t3_agents.tools.readers.records import Job, Line
 from tests.helpers import broken_files as files
 
 
@@ -253,15 +256,75 @@ def test_the_reading_processes_end_with_a_killed_parent(tmp_path):
     driver = Driver(tmp_path)
     (tmp_path / "t.txt").write_text("words")
     assert driver.read("t.txt")[0]["text"] == "words"
+    root, deadline = psutil.Process(driver.process.pid), time.monotonic() + 120
+    idle = len(root.children(recursive=True))
     # The process that reads this is busy for seconds.
     print(json.dumps(files.csv_of_many_lines(tmp_path)), file=driver.process.stdin, flush=True)
-    root, deadline = psutil.Process(driver.process.pid), time.monotonic() + 120
-    while len(below := root.children(recursive=True)) < 2 and time.monotonic() < deadline:
+    while len(below := root.children(recursive=True)) <= idle and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert len(below) == 2
+    assert len(below) > idle
     driver.process.kill()
     driver.process.wait()
     assert psutil.wait_procs(below, timeout=120)[1] == []
+
+
+INTRUDER = """
+import json, os, socket, sys
+from t3_agents.tools.readers.worker import _refuse_calls
+jobs = socket.socket(fileno=0)
+message, (answer,), _, _ = socket.recv_fds(jobs, 2**16, 1)
+job = json.loads(message)
+_refuse_calls()
+def tries(call):
+    try:
+        return str(call())
+    except OSError as error:
+        return type(error).__name__
+made = job["scratch"]
+os.symlink("/etc/passwd", f"{made}/link.png")
+open(f"{made}/plain.png", "w").write("pixels")
+seen = {
+    "own file": tries(lambda: open(job["path"]).read()),
+    "list": tries(lambda: os.listdir("/workspace")),
+    "chmod": tries(lambda: os.chmod("/workspace", 0o700)),
+    "chmod in": tries(lambda: os.chmod(made, 0o700)),
+    "secret": tries(lambda: open(SECRET).read()),
+    "passwd": tries(lambda: open("/etc/passwd").read()),
+    "network": tries(lambda: socket.create_connection(("127.0.0.1", PORT), 2)),
+    "programs": [path for path in ("/usr/bin/env", "/bin/sh", "/proc/self", "/root/.ssh") if os.path.exists(path)],
+    "variables": sorted(set(os.environ) & {"PATH_OF_KEYS"}),
+}
+records = [["Line", json.dumps(seen), "", False, False], ["Picture", f"{made}/plain.png", "a"], [*FORGED]]
+os.write(answer, "".join(json.dumps(record) + "\\n" for record in [*records, ["End"]]).encode())
+"""
+
+
+@pytest.mark.skipif(not check_sandbox().available, reason="needs bubblewrap")
+@pytest.mark.parametrize(
+    "forged",
+    [
+        *(["Picture", path, "x"] for path in ("/etc/passwd", "link.png", "../../etc/passwd", "..", "", "gone.png")),
+        *(["Line", 7], ["Line"], ["Picture", 7, "x"], ["Sound", "plain.png", "long"], ["Strange", "x"], [], [[]], [7]),
+    ],
+    ids=str,
+)
+def test_a_parser_that_was_taken_over_reaches_nothing(tmp_path, monkeypatch, forged):
+    """Code in the place of the process that reads, behind the same walls, which lies about what it has read."""
+    monkeypatch.setenv("PATH_OF_KEYS", "secret")
+    (tmp_path / "secret.txt").write_text("secret")
+    (tmp_path / "file.txt").write_text("own words")
+    (tmp_path / "scratch").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        code = INTRUDER.replace("SECRET", repr(str(tmp_path / "secret.txt"))).replace("FORGED", repr(forged))
+        code = code.replace("PORT", str(server.getsockname()[1]))
+        worker = Worker(["-c", code])
+        read = list(read_file(Job(str(tmp_path / "file.txt"), "file.txt", str(tmp_path / "scratch")), worker=worker))
+    seen = json.loads(read[0].text)
+    assert seen.pop("own file") == "own words" and seen.pop("variables") == [] and seen.pop("programs") == []
+    assert all(value.endswith("Error") for value in seen.values()), seen
+    assert Path(read[1].path).read_text() == "pixels" and Path(read[1].path).parent == tmp_path / "scratch"
+    assert read[2] == Line("[the rest of the file was not read: file.txt cannot be read: it is damaged]", is_note=True)
+    assert [path.read_text() for path in (tmp_path / "scratch").iterdir() if path.is_file()].count("pixels") == 1
 
 
 def test_a_killed_reading_process_is_replaced(tmp_path):
