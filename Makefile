@@ -1,4 +1,6 @@
-PYTHON ?= python3.11
+# The first of these that starts: pyenv has names of releases that it has not installed.
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; do \
+	$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$name && break; done)
 VENV ?= .venv
 BIN = $(VENV)/bin
 
@@ -6,6 +8,8 @@ BIN = $(VENV)/bin
 
 # The stamps make an install that was interrupted start again. The quickstart needs less than the tests.
 $(VENV)/.quickstart: setup.cfg constraints.txt
+	@test -n "$(PYTHON)" || { echo "This needs Python 3.11, 3.12 or 3.13, and none was found: install one, or say where" \
+		"it is with make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[quickstart]"

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 FIRST_INDEX = {"test": 0, "validation": 1_000_000, "train": 2_000_000}
 """Number of the first task of a split within its family: no number is in two splits, whatever their sizes are. The
 order is the order of the work: of two equal tasks the one in the test split stays."""
+ROW_SECONDS = 0.4
+"""What a task takes about, by one core."""
 NumTasks = restricted_number_type(
     "NumTasks", int, [(">=", 0), ("<=", 1_000_000)], docstring="int restricted to be from 0 to 1,000,000"
 )
@@ -35,8 +37,8 @@ class BuildConfig:
     """Build a dataset with the offline teacher: so many tasks of each family.
 
     Args:
-        output (`str`, *optional*, defaults to `"mm-traj"`): folder of the run; the finished dataset is
-            `<output>/dataset`. The same command on it resumes a stopped run.
+        output (`str`): folder of the run; the finished dataset is `<output>/dataset`. The same command on it resumes
+            a stopped run. Without it the command says what it would do.
         families (`list[str]`, *optional*): names of scenario families; all of them when empty.
         train (`int`, *optional*, defaults to 100): tasks per family for the train split. A family that is kept unseen
             has none.
@@ -48,7 +50,7 @@ class BuildConfig:
         num_workers (`int`, *optional*, defaults to 1): processes; the result does not depend on their number.
     """
 
-    output: str = "mm-traj"
+    output: str | None = None
     families: list[str] = field(default_factory=list)
     train: NumTasks = 100
     validation: NumTasks = 10
@@ -87,6 +89,12 @@ def build_dataset(config: BuildConfig, output: str | Path | None = None) -> Path
     """
     config.check()
     plan = _plan(config)
+    if not (output or config.output):
+        rows, minutes = sum(plan.values()), sum(plan.values()) * ROW_SECONDS / config.num_workers / 60
+        raise InputError(
+            f"This would make {rows:,} tasks of {len(plan)} families in about {minutes:,.0f} minutes: name the folder "
+            "with `--output`, and smaller numbers or `--families` where that is too much."
+        )
     folder = Path(output or config.output)
     # Not the words "all families": a later release may have more of them.
     settings = {"command": "build", **asdict(config), "families": list(plan)}

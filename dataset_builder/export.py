@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -227,9 +228,10 @@ def export_run(folder: Path) -> Path:
             return dataset
     from hub_cards.dataset_card import write_card
 
+    finish = partial(write_card, place=dataset)
     with WorkProgress() as progress:
         bar = progress.add_task("Export", total=kept)
-        return export_dataset(folder, dataset, on_row=lambda: progress.advance(bar), finish=write_card, replace=True)
+        return export_dataset(folder, dataset, on_row=lambda: progress.advance(bar), finish=finish, replace=True)
 
 
 def _count_lines(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from .statistics import STATISTICS_FILE
 
 OWNED = ["data/*.parquet", "tasks/*.parquet", "plots/*.png", "examples/*.png"]
 """Files of an earlier push that are deleted when they are no longer part of the dataset; others in the repo stay."""
+
+_LOCAL = re.compile(r'load_dataset\((?:os\.path\.abspath\("[^"]*"\)|"/absolute/path/to/this/folder")')
 
 
 @dataclass(kw_only=True)
@@ -65,6 +68,9 @@ def push_dataset(config: PushDatasetConfig, folder: Path) -> Push:
     for place in (source, source / "dataset"):
         if (place / STATISTICS_FILE).is_file():
             shutil.copytree(place, push.folder)
+            # Its card says how it is loaded from where it was made.
+            readme = push.folder / "README.md"
+            readme.write_text(_LOCAL.sub(f'load_dataset("{config.repo}"', readme.read_text("utf-8")), "utf-8")
             return push
     raise InputError(f"{source} is neither a run (no shards/) nor a dataset (no {STATISTICS_FILE}).")
 

@@ -29,6 +29,7 @@ def write_card(
     repo_id: str | None = None,
     name: str = "MM-Traj",
     license: str = "apache-2.0",
+    place: str | Path | None = None,
 ) -> Path:
     """Write `README.md` and its plots into a dataset folder.
 
@@ -38,6 +39,7 @@ def write_card(
         repo_id (`str`, *optional*): where it will be on the Hub, for the loading code.
         name (`str`, *optional*, defaults to `"MM-Traj"`): title.
         license (`str`, *optional*, defaults to `"apache-2.0"`): Hub id of the license.
+        place (`str` or `Path`, *optional*): where it will be on this machine, by default `folder`.
 
     Returns:
         `Path`: the README.
@@ -47,7 +49,7 @@ def write_card(
     for axis in PLOTTED:
         _plot(axis, draw_shares(distributions[axis])).write(folder)
     path = folder / "README.md"
-    make_dataset_card(statistics, repo_id, name, license).save(path)
+    make_dataset_card(statistics, repo_id, name, license, place or folder).save(path)
     return path
 
 
@@ -56,7 +58,11 @@ def _plot(axis: str, content: bytes = b"") -> Plot:
 
 
 def make_dataset_card(
-    statistics: dict[str, Any], repo_id: str | None = None, name: str = "MM-Traj", license: str = "apache-2.0"
+    statistics: dict[str, Any],
+    repo_id: str | None = None,
+    name: str = "MM-Traj",
+    license: str = "apache-2.0",
+    place: str | Path = "",
 ) -> DatasetCard:
     """The card of a dataset; see [`write_card`] for the arguments."""
     card_data = DatasetCardData(
@@ -79,7 +85,8 @@ def make_dataset_card(
         "dataset_card.md",
         card_data=Markdown(card_data.to_yaml()),
         name=name,
-        location=Markdown(repo_id or "/absolute/path/to/this/folder"),
+        location=Markdown(f'"{repo_id}"' if repo_id else _local(place)),
+        is_local=not repo_id,
         license=license,
         found=statistics,
         number="{:,}".format,
@@ -98,6 +105,13 @@ def make_dataset_card(
         citation=fenced(statistics["citation"].strip(), "bibtex"),
     )
     return DatasetCard(content)
+
+
+def _local(place: str | Path) -> str:
+    """Python that names a folder of this machine; `load_dataset` takes a relative one for a Hub id."""
+    place = Path(place)
+    name = "/absolute/path/to/this/folder" if place.is_absolute() else place.as_posix()
+    return f'"{name}"' if place.is_absolute() else f'os.path.abspath("{name}")'
 
 
 def size_category(rows: int) -> str:

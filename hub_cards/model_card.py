@@ -16,7 +16,7 @@ from t3_agents.evaluation.scenarios import METRICS
 from t3_agents.hub.safe_loading import read_json
 from t3_agents.models.embedded import EMBEDDED
 from t3_agents.reports import CURVES_FILE, FAMILIES_FILE, QUICKSTART_FILE, TRAINING_FILE
-from t3_agents.reports.markdown import Markdown, code, render, table
+from t3_agents.reports.markdown import Markdown, code, escape, join, render, table
 from t3_agents.reports.tables import label_of
 from t3_agents.storage import SETTINGS_FILE
 
@@ -163,21 +163,23 @@ def read_run(source: str | Path, results: list[Path] | None = None, untuned: lis
 
 def make_model_card(
     run: AgentRun,
-    repo_id: str,
+    repo_id: str | None,
     dataset: str | None = None,
     license: str | None = None,
     report_url: str = "",
+    location: str = "",
 ) -> ModelCard:
     """The card of an agent.
 
     Args:
         run ([`AgentRun`]): what it is written from.
-        repo_id (`str`): where it will be.
+        repo_id (`str`, *optional*): where it will be on the Hub.
         dataset (`str`, *optional*): Hub id of the dataset that it was tuned on.
         license (`str`, *optional*): Hub id of the license; that of the embedded controller when it is made from it.
         report_url (`str`, *optional*): address of the evaluation's report, for the results.
+        location (`str`, *optional*): what it is loaded by where it is not on the Hub: its folder.
     """
-    facts = run.facts
+    facts, name = run.facts, (repo_id or location).rpartition("/")[2]
     base, relation, base_license = _base(facts)
     index: list[EvalResult] = []
     for label, path in run.evaluations:
@@ -192,17 +194,18 @@ def make_model_card(
         base_model_relation=relation,
         datasets=[dataset] if dataset else None,
         tags=["agent", "code-agent", "tool-use", "smolagents", "t3-agents", "multimodal", "arxiv:2412.15606"],
-        model_name=repo_id.partition("/")[2] if index else None,
+        model_name=name if index else None,
         eval_results=index or None,
     )
     values = {
-        "name": repo_id.partition("/")[2],
+        "name": name,
         "base": base,
         "base_revision": facts.get(AGENT, "controller.revision"),
         "is_adapter": ADAPTER in facts.files,
         "is_embedded": facts.get(RECIPE, "model_name_or_path") == EMBEDDED,
         "model_type": facts.get(MODEL, "model_type") or "vision-language model",
         "prompt": facts.get(AGENT, "prompt"),
+        "tuned_for": _scope(facts),
         "max_steps": facts.show(AGENT, "max_steps"),
         "tools": Markdown(", ".join(code(str(record.get("name"))) for record in facts.get(AGENT, "tools") or [])),
         "training": _table(facts, ["setting", "value"], _TRAINING),
@@ -222,12 +225,26 @@ def make_model_card(
         "hub_cards",
         "model_card.md",
         card_data=Markdown(card_data.to_yaml()),
-        repo_id=Markdown(repo_id),
+        location=Markdown(repo_id or location),
         dataset=dataset and Markdown(dataset),
         sources_table=table(["number", "file", "key"], sources),
         **values,
     )
     return ModelCard(content)
+
+
+def _scope(facts: Facts) -> Markdown | None:
+    """What the agent was tuned for."""
+    scope = facts.get(AGENT, "tuned_for") or {}
+    kinds, questions = scope.get("files") or [], scope.get("questions") or []
+    if not questions:
+        return None
+    with_files = f" with files of the kinds {', '.join(map(code, kinds))}" if kinds else ""
+    rows = [[escape(question)] for question in questions]
+    return join(
+        Markdown(f"It was tuned for questions such as these{with_files}; others are outside."),
+        table(["question"], rows),
+    )
 
 
 def _base(facts: Facts) -> tuple[str | None, str | None, str | None]:

@@ -6,10 +6,13 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from packaging.requirements import Requirement
+
+import t3_agents
 from t3_agents.errors import InputError
 from t3_agents.hub.repos import AGENT_FILE, AGENT_FILES, MODEL_FILES, has_file, hub_errors
 from t3_agents.hub.upload import Push, describe
@@ -179,12 +182,19 @@ def push_space(config: PushConfig, folder: Path) -> Push:
 
 
 def write_space(folder: Path, agent_repo: str, title: str) -> None:
-    """Write the files of a Space: a README with its metadata, an app of three lines, and requirements."""
+    """Write the files of a Space: a README with its metadata, an app of three lines, this package and its needs."""
     readme = render("hub_cards", "space.md", title=Markdown(title), agent=Markdown(agent_repo))
     write_atomic(folder / "README.md", readme)
     app = f'from t3_agents.commands.chat import build_app\n\n\nbuild_app("{agent_repo}").launch()\n'
     write_atomic(folder / "app.py", app)
-    write_atomic(folder / "requirements.txt", f"t3-agents[app,tools]=={version('t3-agents')}\n")
+    # The package comes along: no index may have this version of it.
+    package = Path(t3_agents.__file__).parent
+    shutil.copytree(package, folder / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    wanted = [Requirement(text) for text in requires("t3-agents") or []]
+    extras = [{"extra": extra} for extra in ("", "app", "tools")]
+    needed = [one for one in wanted if one.marker is None or any(one.marker.evaluate(extra) for extra in extras)]
+    lines = sorted({f"{one.name}{one.specifier}" for one in needed})
+    write_atomic(folder / "requirements.txt", "\n".join(lines) + "\n")
 
 
 def collect(title: str, repo: str, repo_type: str, dataset: str | None) -> str:

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from .verifiers import MACHINE_PATHS
 
 
+RULES_FILE = "secret_rules.toml"
 _NAME = (
     r"(?:pass(?:w(?:or)?d|wd|phrase)?|pwd|secret|token|credentials?|auth|api[_-]?key|"
     r"(?:access|account|auth|client|encryption|master|private|secret|shared|signing)[_-]?key)"
@@ -136,7 +137,7 @@ PERSONAL = (
 @functools.cache
 def _forms_of_tokens() -> tuple[Rule, ...]:
     """The rules of `secret_rules.toml`, own ones first."""
-    text = importlib.resources.files("t3_agents").joinpath("secret_rules.toml").read_text(encoding="utf-8")
+    text = importlib.resources.files("t3_agents").joinpath(RULES_FILE).read_text(encoding="utf-8")
     found = tomllib.loads(text)
     rules = [Rule(rule["id"], re.compile(rule["regex"])) for rule in found["own"]]
     with warnings.catch_warnings():

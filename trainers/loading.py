@@ -16,8 +16,10 @@ from accelerate import PartialState
 from smolagents.utils import BASE_BUILTIN_MODULES
 from transformers import TrainerCallback
 
+from hub_cards.model_card import make_model_card, read_run
 from t3_agents.agent.agent import T3Agent
 from t3_agents.agent.config import AgentOptions, load_prompt
+from t3_agents.agent.scope import scope_of
 from t3_agents.errors import InputError, MissingExtraError, T3Error
 from t3_agents.hub.repos import AGENT_FILE
 from t3_agents.models.device import best_device
@@ -208,6 +210,7 @@ def new_agent(config: TrajectoryConfig, rows: Dataset) -> T3Agent:
         # As a string inside the template: whatever it holds is text.
         literal = {"system_prompt": f"{{{{ {json.dumps(text, ensure_ascii=False)} }}}}"}
         agent = make(prompt=ROWS_PROMPT, prompt_templates=load_prompt(AgentOptions.bare[1]) | literal)
+    agent.tuned_for = scope_of(_tasks_of(rows))
     agent.model = load_controller(config, max_new_tokens=config.max_new_tokens)
     return agent
 
@@ -235,6 +238,22 @@ def saved_agent(config: TuningConfig, rows: Dataset) -> T3Agent:
     agent = T3Agent.from_pretrained(config.model_name_or_path, **_origin(config), **_place(config))
     agent.model = merge_adapter(agent.model)
     return agent
+
+
+def _tasks_of(rows: Dataset) -> Iterator[tuple[str, str]]:
+    """The first user turn of each row, and the family of its task, where the row names one."""
+    families = _column(rows, "provenance")
+    for messages in _column(rows, "messages"):
+        origin = _record(next(families, None)).get("origin") or {}
+        yield (
+            _text(next((turn for turn in messages if turn["role"] == "user"), {"content": ""})),
+            origin.get("family") or "",
+        )
+
+
+def _record(value: Any) -> dict[str, Any]:
+    """A value of a JSON column, which older releases of `datasets` hold as text."""
+    return (json.loads(value) if isinstance(value, str) else value) or {}
 
 
 def system_prompt_of(rows: Dataset) -> str | None:
@@ -270,7 +289,7 @@ def _system_text(messages: list[dict[str, Any]]) -> str:
 
 def _makers_of(rows: Dataset) -> list[dict[str, Any]]:
     """What the rows say of the agents that made them, each once."""
-    values = (json.loads(value) if isinstance(value, str) else value for value in _column(rows, "provenance"))
+    values = map(_record, _column(rows, "provenance"))
     names = ("prompt", "toolbox_name", "code_block_tags", "imports")
     kinds = {json.dumps({name: value.get(name) for name in names}) for value in values if value}
     return [json.loads(kind) for kind in sorted(kinds)]
@@ -416,6 +435,9 @@ def save_tuned(agent: T3Agent, trainer: Trainer, config: TuningConfig) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
     agent.save_pretrained(scratch)
     scratch.rename(folder / AGENT_FOLDER)
+    # In the place of TRL's card, which names no base model.
+    card = make_model_card(read_run(folder), None, location=(folder / AGENT_FOLDER).as_posix())
+    card.save(folder / "README.md")
 
 
 def _tuned_model(trainer: Trainer, config: TuningConfig, controller: VLMModel) -> PreTrainedModel | None:

@@ -45,6 +45,7 @@ def synthesize(config: SynthConfig) -> int:
     from ..export import export_run
     from .report import write_report
 
+    check_endpoint(config)
     folder = Path(config.output)
     with RunFolder(folder, config.settings()):
         stopped: T3Error | None = None
@@ -71,6 +72,24 @@ def synthesize(config: SynthConfig) -> int:
         print("Stopped; run the same command to resume.", file=sys.stderr)
         return 130
     return 0
+
+
+def check_endpoint(config: SynthConfig) -> None:
+    """Ask the teacher for a word, so that a wrong key, address or name is said before anything begins.
+
+    Raises:
+        InputError: when it gives none.
+    """
+    from t3_agents.models.endpoint import Endpoint, EndpointError
+
+    endpoint = Endpoint(config.teacher, request_time_limit=min(config.request_time_limit, 60), max_retries=1)
+    request = {"model": config.model, "messages": [{"role": "user", "content": "Say yes."}], "max_tokens": 16}
+    try:
+        endpoint.post("chat/completions", request)
+    except EndpointError as error:
+        raise InputError(str(error)) from error
+    finally:
+        endpoint.close()
 
 
 def _run_here(config: SynthConfig, folder: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from t3_agents.agent.config import Executor
+from t3_agents.agent.config import Executor, load_prompt
 from t3_agents.errors import InputError
 from t3_agents.options import Positional, check_options
 
@@ -26,8 +26,8 @@ class SynthConfig:
     """Synthesize tasks, files and trajectories with a teacher.
 
     Args:
-        output (`str`, *optional*, defaults to `"synth"`): folder of the run. The same command on it resumes a stopped
-            run; a larger `num_tasks` adds to it, but not with the offline teacher.
+        output (`str`): folder of the run. The same command on it resumes a stopped run; a larger `num_tasks` adds to
+            it, but not with the offline teacher. Without it the command says what it would do.
         teacher (`str`, *optional*, defaults to `"scenarios"`): URL of an OpenAI-compatible endpoint, whose key is in
             the environment variable `OPENAI_API_KEY`; or `scenarios`, the offline teacher.
         model (`str`, *optional*): name of the model at the endpoint.
@@ -73,7 +73,7 @@ class SynthConfig:
         num_workers (`int`, *optional*, defaults to 2): processes of the offline teacher or of Ray.
     """
 
-    output: str = "synth"
+    output: str | None = None
     teacher: str = SCENARIOS
     model: str | None = None
     other_models: list[str] | None = None
@@ -125,12 +125,23 @@ class SynthConfig:
             raise InputError(f"`{sorted(unused)[0]}` has no effect here: {why}.")
         if self.money_budget is not None and not self.input_price + self.output_price:
             raise InputError("`money_budget` needs prices: give `input_price` and `output_price` per million tokens.")
+        load_prompt(self.prompt)
         if self.teacher == SCENARIOS:
+            self._check_output(
+                f"the offline teacher, in about {self.num_tasks * 0.4 / self.num_workers / 60:,.0f} minutes"
+            )
             return
         if not self.teacher.startswith(("http://", "https://")):
             raise InputError(f"There is no teacher `{self.teacher}`: give the URL of an endpoint, or `{SCENARIOS}`.")
         if not self.model:
             raise InputError("An endpoint has many models: name the teacher's with `--model`.")
+        limits = [f"{self.token_budget:,} tokens"] if self.token_budget else []
+        limits += [f"{self.money_budget:g} of money"] if self.money_budget else []
+        self._check_output(f"{self.model} at {self.teacher}, up to {' and '.join(limits) or 'no limit of money'}")
+
+    def _check_output(self, how: str) -> None:
+        if not self.output:
+            raise InputError(f"This would make {self.num_tasks:,} tasks with {how}: name the folder with `--output`.")
 
     def settings(self) -> dict[str, Any]:
         """What decides the content of a run; it is pinned in its folder."""

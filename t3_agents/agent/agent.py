@@ -39,7 +39,16 @@ _OWN_SETTINGS = (
 
 class T3Agent(TaskAgent):
     """A [`TaskAgent`], which says what its arguments are and how it runs, with `save_pretrained`, `from_pretrained`
-    and `push_to_hub`."""
+    and `push_to_hub`.
+
+    Args:
+        args, kwargs: see [`TaskAgent`].
+        tuned_for (`dict`, *optional*): what it was tuned for, see [`~t3_agents.agent.scope.scope_of`].
+    """
+
+    def __init__(self, *args: Any, tuned_for: dict[str, Any] | None = None, **kwargs: Any):
+        self.tuned_for = tuned_for or {}
+        super().__init__(*args, **kwargs)
 
     def get_config(self) -> T3AgentConfig:
         """The settings that `save_pretrained` writes.

@@ -135,6 +135,7 @@ class T3AgentConfig:
         max_print_outputs_length (`int`, *optional*): characters of what a step prints.
         name (`str`, *optional*), description (`str`, *optional*): by which another agent calls this one.
         provide_run_summary (`bool`): report the steps to that agent too.
+        tuned_for (`dict`): what the rows were about that it was tuned on, see [`~t3_agents.agent.scope.scope_of`].
     """
 
     prompt: str = "paper"
@@ -157,6 +158,7 @@ class T3AgentConfig:
     name: str | None = None
     description: str | None = None
     provide_run_summary: bool = False
+    tuned_for: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False) + "\n"

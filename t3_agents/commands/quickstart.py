@@ -245,6 +245,8 @@ def _publish(source: Path, target: Path) -> Path:
         scratch = target.with_name(f".{target.name}")
         shutil.rmtree(scratch, ignore_errors=True)
         shutil.copytree(source, scratch)
+        card = scratch / "README.md"
+        card.write_text(card.read_text("utf-8").replace(source.as_posix(), target.as_posix()), "utf-8")
         scratch.rename(target)
     return target
 

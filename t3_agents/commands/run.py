@@ -63,6 +63,10 @@ def main(config: RunConfig) -> int:
 
     console = Console()
     console.print(visible(task.text()), style="bold", markup=False)
+    from ..agent.scope import outside
+
+    if note := outside(agent.tuned_for, task):
+        console.print(f"Note: {visible(note)} Check what it answers.", style="yellow", markup=False)
     warm = threading.Thread(target=prepare_tools, args=(agent, task), daemon=True)
     warm.start()
     trajectory = agent.run_task(task, on_step=lambda step: _show(step, console))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..errors import InputError
-from ..redaction import Redactor
+from ..redaction import RULES_FILE, Redactor
 from ..storage import sha256_of_file
 from .repos import hub_errors
 
@@ -259,7 +259,10 @@ def _is_same(file: Path, remote: Any) -> bool:
 def _check_secrets(files: list[Path], folder: Path) -> None:
     """A secret in what is pushed stops the push: it could not be taken back."""
     redactor = Redactor(personal=False)
+    rules = Path(__file__).parents[1] / RULES_FILE  # forms of secrets, in a Space that brings this package
     for file in files:
+        if file.name == RULES_FILE and file.read_bytes() == rules.read_bytes():
+            continue
         kind = redactor.found_in(file)
         if kind:
             raise InputError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ CHUNK_SECONDS = 30
 
 # The decoder of pocketsphinx hears words in silence.
 _SILENCE = 0.003
+
+WITHOUT_WHEELS = ((3, 12), (3, 14))
+"""Releases of Python that pocketsphinx has no wheels for; `setup.cfg` leaves it out there."""
 
 # One decoder serves the agents of all threads.
 _sphinx = threading.Lock()
@@ -75,6 +80,12 @@ def pocketsphinx_recognizer() -> Recognizer:
     Raises:
         MissingExtraError: when it is not installed.
     """
+    if sys.version_info[:2] in WITHOUT_WHEELS and find_spec("pocketsphinx") is None:
+        version = ".".join(map(str, sys.version_info[:2]))
+        raise InputError(
+            f"Transcribing speech needs `pocketsphinx`, which has no wheel for Python {version}: run `pip install "
+            "pocketsphinx` where there is a C compiler, or take Python 3.11 or 3.13."
+        )
     with needs_extra("pocketsphinx", "tools", "Transcribing speech"):
         from pocketsphinx import Decoder
     decoder = load_once(("pocketsphinx",), lambda: Decoder(samprate=SAMPLE_RATE, loglevel="FATAL"))
