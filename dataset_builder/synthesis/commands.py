@@ -75,19 +75,21 @@ def synthesize(config: SynthConfig) -> int:
 
 
 def check_endpoint(config: SynthConfig) -> None:
-    """Ask the teacher for a word, so that a wrong key, address or name is said before anything begins.
+    """Ask the teacher for a word, so that a wrong key, address or name is said before a run begins. One that is slow
+    or busy is not wrong.
 
     Raises:
-        InputError: when it gives none.
+        InputError: when there is no such endpoint, or it refuses the request.
     """
-    from t3_agents.models.endpoint import Endpoint, EndpointError
+    from t3_agents.models.endpoint import Endpoint, EndpointError, RefusedRequest
 
-    endpoint = Endpoint(config.teacher, request_time_limit=min(config.request_time_limit, 60), max_retries=1)
+    endpoint = Endpoint(config.teacher, request_time_limit=min(config.request_time_limit, 10), max_retries=0)
     request = {"model": config.model, "messages": [{"role": "user", "content": "Say yes."}], "max_tokens": 16}
     try:
         endpoint.post("chat/completions", request)
     except EndpointError as error:
-        raise InputError(str(error)) from error
+        if isinstance(error, RefusedRequest) or "no connection" in str(error):
+            raise InputError(str(error)) from error
     finally:
         endpoint.close()
 

@@ -165,6 +165,7 @@ class TaskAgent(CodeAgent):
         workspace: Workspace | None = None,
         on_step: Callable[[Step], None] | None = None,
         on_text: Callable[[str], None] | None = None,
+        reset: bool = True,
     ) -> Trajectory:
         """Solve a task and return the record of the run.
 
@@ -175,6 +176,8 @@ class TaskAgent(CodeAgent):
             on_step (`Callable`, *optional*): called with every finished [`Step`].
             on_text (`Callable`, *optional*): called with the words of a turn as they come, where the model has
                 `generate_stream`.
+            reset (`bool`, *optional*, defaults to `True`): begin a new conversation; else the task is a further
+                request in the last one, whose files are there where its workspace is given again.
 
         Returns:
             [`Trajectory`]: with `answer` set when the controller gave one, else with the limit in `end_reason`.
@@ -197,7 +200,7 @@ class TaskAgent(CodeAgent):
         answer = None
         try:
             with tracing.span("AGENT", "T3Agent.run_task", {tracing.INPUT: task.query}) as span:
-                for item in self.run(task.text(), images=pictures or None, stream=True):
+                for item in self.run(task.text(), images=pictures or None, stream=True, reset=reset):
                     if isinstance(item, FinalAnswerStep) and self.end_reason == "answer":
                         answer = self._answer_text(item.output)
                     elif isinstance(item, ActionStep) and on_step and self.end_reason == "answer":

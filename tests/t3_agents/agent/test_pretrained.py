@@ -39,6 +39,7 @@ SETTINGS = {
     "name": "looker",
     "description": "looks",
     "provide_run_summary": True,
+    "tuned_for": {"files": ["png"], "questions": ["What is it?"], "words": ["bird"]},
 }
 
 
