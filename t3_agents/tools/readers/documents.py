@@ -6,6 +6,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -17,7 +18,22 @@ from .tables import row_text, table_lines
 from .texts import text_of
 
 
+# Python's codecs for the character sets of fonts that are not Western.
+_CHARSETS = {
+    77: "mac_roman",
+    128: "cp932",
+    129: "cp949",
+    134: "gb18030",
+    136: "big5hkscs",
+    161: "cp1253",
+    162: "cp1254",
+}
+_CHARSETS |= {163: "cp1258", 177: "cp1255", 178: "cp1256", 186: "cp1257", 204: "cp1251", 222: "cp874", 238: "cp1250"}
 _STRICT = re.compile(rb"http://purl\.oclc\.org/ooxml/(\w+)/(\w+)")
+_PREFIXES = {
+    "w": "http://schemas.openxmlformats.org/wordprocessingml/2006/main",
+    "r": "http://schemas.openxmlformats.org/officeDocument/2006/relationships",
+}
 _COMPATIBILITY = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
 
 
@@ -38,8 +54,51 @@ def document_reader(kind: str) -> Reader:
     return read
 
 
+def read_rtf(job: Job) -> Iterator[Line]:
+    """A rich text, in which each font may have a character set of its own (RTF 1.9.1, fonts)."""
+    data = Path(job.path).read_bytes()
+    fonts = {
+        int(number): _CHARSETS[int(charset)]
+        for number, charset in re.findall(rb"\\f(\d+)[^{};]*?\\fcharset(\d+)", data)
+        if int(charset) in _CHARSETS
+    }
+    stack, font, place, pieces = [], -1, 0, []
+    for token in re.finditer(rb"[{}]|\\f(\d+)\b|(?:\\'[0-9a-fA-F]{2})+|\\[\\{}]", data):
+        if token[0] == b"{":
+            stack.append(font)
+        elif token[0] == b"}":
+            font = stack.pop() if stack else -1
+        elif token[1]:
+            font = int(token[1])
+        elif font in fonts and token[0].startswith(b"\\'"):
+            text = bytes.fromhex(token[0].replace(b"\\'", b"").decode()).decode(fonts[font], "replace")
+            units = memoryview(text.encode("utf-16-le")).cast("H")
+            pieces += [data[place : token.start()], *(b"\\u%d?" % unit for unit in units)]
+            place = token.end()
+    path = job.new_file(".rtf")
+    path.write_bytes(b"".join([*pieces, data[place:]]))
+    yield from document_reader("rtf")(replace(job, path=str(path)))
+
+
 def read_docx(job: Job) -> Iterator[Line]:
     """Headers, text, text boxes, tables, charts, footnotes and comments of a Word file."""
+    try:
+        yield from list(_docx_lines(job))
+    except (LookupError, TypeError, ValueError, AttributeError):
+        # docx2python takes for granted what Word writes; kreuzberg reads the text of other programs' files.
+        yield from document_reader("docx")(job)
+        yield Line("[headers, footers, text boxes and notes were not read]", is_note=True)
+    with zipfile.ZipFile(job.path) as archive:
+        names = sorted(archive.namelist())
+        for name in names:
+            if re.fullmatch(r"word/charts/chart\d+\.xml", name):
+                yield from chart_lines(ElementTree.fromstring(archive.read(name)))
+        pictures = sum(name.startswith("word/media/") for name in names)
+    if pictures:
+        yield Line(f"[it holds {pictures} pictures that were not read]", is_note=True)
+
+
+def _docx_lines(job: Job) -> Iterator[Line]:
     with needs_extra("docx2python", "tools", "Reading Word files"):
         from docx2python import docx2python
     with docx2python(job.path) as document:
@@ -61,21 +120,15 @@ def read_docx(job: Job) -> Iterator[Line]:
                         yield Line(f"{title}{line.strip()}")
         for quoted, author, _, text in document.comments:
             yield Line(f"Comment by {author} on {' '.join(quoted.split())!r}: {' '.join(text.split())}")
-    with zipfile.ZipFile(job.path) as archive:
-        names = sorted(archive.namelist())
-        for name in names:
-            if re.fullmatch(r"word/charts/chart\d+\.xml", name):
-                yield from chart_lines(ElementTree.fromstring(archive.read(name)))
-        pictures = sum(name.startswith("word/media/") for name in names)
-    if pictures:
-        yield Line(f"[it holds {pictures} pictures that were not read]", is_note=True)
 
 
 def _words(paragraph: Any) -> str:
     """Text of a paragraph of docx2python, which marks pictures and notes with `----`."""
     text = "".join(run.text for run in paragraph.runs)
     text = re.sub(r"----(?:foot|end)note(\d+)----", r"[\1]", text)
+    text = re.sub(r'<a href="([^"]*)">(.*?)</a>', lambda link: f"{link[2]} ({link[1]})", text, flags=re.DOTALL)
     text = re.sub(r"----(?:Image alt text---->(.*?)<)?----\S*?----|----\S+?----", r" \1 ", text, flags=re.DOTALL)
+    text = re.sub(r"^\s*(?:foot|end)note(\d+)\)\s*", r"[\1] ", text)
     return re.sub(r"^\s*--\t", "- ", text).strip()
 
 
@@ -96,11 +149,15 @@ def transitional(job: Job) -> Job:
                     rb"http://schemas.openxmlformats.org/\1/2006/\2",
                     data,
                 )
-            if b"Fallback>" in data and entry.filename.endswith(".xml"):
+            if entry.filename.endswith(".xml") and (b"Fallback>" in data or entry.filename.startswith("word/")):
                 root = etree.fromstring(data)
                 for element in [*root.iter(f"{_COMPATIBILITY}Fallback")]:
                     element.getparent().remove(element)
-                data = etree.tostring(root)
+                # docx2python looks for these prefixes, which other programs call something else.
+                others = {name: space for name, space in root.nsmap.items() if space not in _PREFIXES.values()}
+                named = etree.Element(root.tag, root.attrib, {**others, **_PREFIXES})
+                named.extend(root)
+                data = etree.tostring(named)
             target.writestr(entry.filename, data)
     return replace(job, path=str(path))
 

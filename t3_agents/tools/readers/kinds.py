@@ -12,14 +12,14 @@ from pathlib import Path
 from ...errors import InputError
 from ...media import ENCRYPTED, PICTURES, ZIPPED, is_picture_type, kind_in_zip, kind_of, media_type_of, suffix_of
 from .containers import read_archive, read_mail
-from .documents import document_reader, read_docx, read_html, transitional
+from .documents import document_reader, read_docx, read_html, read_rtf, transitional
 from .media import read_sound, read_video, save_picture
 from .opendocument import read_opendocument
 from .pdf import read_pdf
 from .records import UNPACKED_BYTES, Job, Line, Reader, Record
 from .slides import read_slides
 from .tables import read_csv, read_workbook, read_xml_workbook
-from .texts import is_binary, read_json, read_notebook, read_text, read_xml
+from .texts import decode, is_binary, read_json, read_notebook, read_text, read_xml
 
 
 READS = "pdf, docx, xlsx, pptx, odt, epub, csv, json, xml, html, txt, source code, eml, zip, wav, mp3, flac and mp4"
@@ -48,7 +48,7 @@ def reader_for(job: Job) -> Reader:
     if kind == "pdf":
         return partial(read_pdf, read=read_inside)
     if kind == "rtf":
-        return document_reader(kind)
+        return read_rtf
     if kind in ("sevenzip", "rar"):
         raise InputError(
             f"{name} is a {suffix or kind} archive, which this tool cannot unpack: attach its files, or a zip."
@@ -61,10 +61,11 @@ def reader_for(job: Job) -> Reader:
         return read_sound
     if kind in _VIDEOS or suffix in _VIDEOS | _FILMED_SOUNDS:
         return read_video
-    if suffix in _OFFICE and (is_binary(start) or not _is_other_text(start)):
+    text = decode(start)[0] if suffix in _OFFICE and not is_binary(start) else ""
+    if suffix in _OFFICE and not _is_other_text(text):
         raise InputError(f"{name} is no {suffix} file inside: it is damaged or has the wrong extension.")
     if suffix in _OFFICE:
-        return _other_text(suffix, start)
+        return _other_text(suffix, text)
     if is_binary(start):
         raise InputError(f"{name} is a binary file of unknown kind; this tool reads {READS}.")
     if suffix in _DOCUMENTS:
@@ -84,18 +85,18 @@ def reader_for(job: Job) -> Reader:
     return readers.get(suffix, read_text)
 
 
-def _is_other_text(start: bytes) -> bool:
+def _is_other_text(start: str) -> bool:
     """Whether a file under the name of an office document is a page, or a table as text."""
-    return re.search(rb"<(?:!doctype|\?xml|html|table|body|head)\b|\n.*[\t;,]", start, re.IGNORECASE) is not None
+    return re.search(r"<(?:!doctype|\?xml|html|table|body|head)\b|\n.*[\t;,]", start, re.IGNORECASE) is not None
 
 
-def _other_text(suffix: str, start: bytes) -> Reader:
+def _other_text(suffix: str, start: str) -> Reader:
     """A reader for what programs export under the name of an office document, and a note on what it is."""
-    if b"urn:schemas-microsoft-com:office:spreadsheet" in start:
+    if "urn:schemas-microsoft-com:office:spreadsheet" in start:
         what, read = "XML", read_xml_workbook
-    elif re.search(rb"<(?:!doctype html|html|table|body|head)\b", start, re.IGNORECASE):
+    elif re.search(r"<(?:!doctype html|html|table|body|head)\b", start, re.IGNORECASE):
         what, read = "HTML", read_html
-    elif start.lstrip(b"\xef\xbb\xbf \r\n").startswith(b"<?xml"):
+    elif start.lstrip().startswith("<?xml"):
         what, read = "XML", read_xml
     else:
         what, read = "text", read_csv if suffix in ("xls", "xlsx", "ods") else read_text
@@ -134,6 +135,8 @@ def _zip_reader(job: Job, suffix: str) -> Reader:
     if b"encryption-data" in manifest:
         raise InputError(f"{job.name} is protected with a password: ask for a copy without one.")
     if kind == "zip":
+        if suffix == "xlsb":
+            return document_reader(suffix)
         if suffix in ZIPPED:
             raise InputError(f"{job.name} is no {suffix} file inside: it is damaged or has the wrong extension.")
         return partial(read_archive, read=read_inside)
@@ -150,6 +153,17 @@ def _compound_reader(job: Job, suffix: str) -> Reader:
     """Files of older office programs, and newer ones with a password, which are kept in the same container."""
     with open(job.path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if content.find(ENCRYPTED) >= 0:
+            raise InputError(f"{job.name} is protected with a password: ask for a copy without one.")
+        # A Word 97 file says so in its first bytes ([MS-DOC], 2.5.2), PowerPoint by a part.
+        word = next(
+            (
+                place
+                for place in range(512, min(len(content), 2**20), 512)
+                if content[place : place + 2] == b"\xec\xa5"
+            ),
+            -1,
+        )
+        if (word > 0 and content[word + 11] & 1) or content.find("EncryptedSummary".encode("utf-16-le")) >= 0:
             raise InputError(f"{job.name} is protected with a password: ask for a copy without one.")
         inside = {"WordDocument": "doc", "Workbook": "xls", "PowerPoint Document": "ppt", "__substg1.0_": "msg"}
         kinds = [kind for stream_name, kind in inside.items() if content.find(stream_name.encode("utf-16-le")) >= 0]

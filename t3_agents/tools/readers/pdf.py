@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -47,8 +48,27 @@ def read_pdf(job: Job, read: Reader) -> Iterator[Record]:
 
 def _text(page: Any) -> list[str]:
     """Lines of a page, in the order of reading also where letters are painted from right to left."""
-    text = page.get_textpage().get_text_range().replace("\ufffe", "-").replace("\x02", "-")
-    return [line for line in map(str.strip, text.splitlines()) if line]
+    textpage = page.get_textpage()
+    text = textpage.get_text_range()
+    pieces = [(match.start(), match[0]) for match in re.finditer(r"[^\r\n]*[^\s]", text)]
+    lines: list[str] = []
+    before = None
+    for place, piece in pieces:
+        # Cells of a row are pieces of their own where they stand far apart.
+        here = _box(textpage, place, piece) if len(text) == textpage.count_chars() else None
+        if before and here and here[0] > before[2] and abs(here[1] - before[1]) < 0.3 * (here[3] - here[1]):
+            lines[-1] += f" {piece.strip()}"
+        else:
+            lines.append(piece.strip())
+        before = here
+    return [line.replace("\ufffe", "-").replace("\x02", "-") for line in lines if line]
+
+
+def _box(textpage: Any, place: int, piece: str) -> tuple[float, ...] | None:
+    """Left, bottom, right and top of a piece of text, from its outer letters."""
+    start = place + len(piece) - len(piece.lstrip())
+    first, last = textpage.get_charbox(start, loose=True), textpage.get_charbox(place + len(piece) - 1, loose=True)
+    return (first[0], first[1], last[2], first[3]) if first[1] == last[1] or abs(first[1] - last[1]) < 3 else None
 
 
 def _pictures(page: Any, signs: int) -> tuple[bool, int]:

@@ -281,7 +281,7 @@ def read_csv(job: Job) -> Iterator[Line]:
     """A delimited table; the delimiter is found in its first lines. What stands above the table is no header of it."""
     text, notes = text_of(job)
     yield from notes
-    declared = re.match(r"sep=(.)\r?\n", text)  # Excel's first line
+    declared = re.match(r"""["']?sep=(.)["']?\r?\n""", text)  # Excel's first line
     delimiter = declared[1] if declared else _delimiter(text)
     rows = csv.reader(io.StringIO(text[declared.end() if declared else 0 :], newline=""), delimiter=delimiter)
     try:

@@ -66,7 +66,7 @@ def wide_encoding(sample: bytes) -> str | None:
 
 def codec_of(name: str) -> str | None:
     """Python's codec for a declared character set, such as `cp1252` for `latin-1` and `cp850` for `cp-850`."""
-    name = name.strip("\"' ").lower()
+    name = re.split(r"[;,\s]", name.strip("\"' "))[0].lower()
     number = re.fullmatch(r"(?:x-)?(?:windows|win|cp|ibm|dos|ms)[-_ ]?(\d{3,5})", name)
     for candidate in (f"cp{number[1]}" if number else name, name.removeprefix("x-"), name.removesuffix("-i")):
         try:
@@ -179,7 +179,7 @@ def read_json(job: Job) -> Iterator[Line]:
         if Path(job.path).stat().st_size > _MAX_JSON:
             raise ValueError
         # Numbers as they are written: a double has 16 digits, and drops zeros at the end.
-        lines = list(_json_lines("", json.loads(text, parse_float=str, parse_int=str)))
+        lines = list(_json_lines("", json.loads(text, parse_float=str, parse_int=str, object_pairs_hook=_all_pairs)))
     except (ValueError, RecursionError, MemoryError):
         lines = split_lines(text)
     yield from map(Line, lines)
@@ -196,6 +196,12 @@ def read_notebook(job: Job) -> Iterator[Line]:
         for output in cell.get("outputs", []):
             text = output.get("text") or output.get("data", {}).get("text/plain") or output.get("evalue", "")
             yield from (Line(f"> {line}") for line in _joined(text).splitlines())
+
+
+def _all_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(fields := dict(pairs)) < len(pairs):
+        raise ValueError("a name stands twice: a dict would keep one value")
+    return fields
 
 
 def _joined(text: str | list[str]) -> str:

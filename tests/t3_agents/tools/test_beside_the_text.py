@@ -9,6 +9,8 @@ import pypdf
 import pytest
 import soundfile
 from docx import Document
+from docx.opc.packuri import PackURI
+from docx.opc.part import Part
 from docx.oxml import parse_xml
 from docx.oxml.ns import nsdecls
 from fpdf import FPDF
@@ -129,6 +131,40 @@ def test_slides(tool, put, form):
     assert "Slide 3 (hidden):\nChart:\n,Speed\n1.5,20" in text and "grouped" in text
     assert "slide 3 has 1 pictures that were not read" in text
     assert tool(path, "Units of the North in Q2?").startswith("Chart: Units sold:\n,North,South\nQ2,52.25")
+
+
+def test_word_files_of_other_programs(tool, put):
+    document = Document()
+    ns, link = nsdecls("w"), "http://schemas.openxmlformats.org/officeDocument/2006/relationships/"
+    paragraph = document.add_paragraph("See ")
+    known = document.part.relate_to("http://x.org/a", f"{link}hyperlink", is_external=True)
+    name = f'{nsdecls("w", "r")} r:id="{known}"'
+    paragraph._p.append(parse_xml(f"<w:hyperlink {name}><w:r><w:t>the site</w:t></w:r></w:hyperlink>"))
+    paragraph.add_run(" end")._r.append(parse_xml(f'<w:footnoteReference {ns} w:id="2"/>'))
+    notes = f'<w:footnotes {ns}><w:footnote w:id="2"><w:p><w:r><w:t>Small print 88</w:t></w:r></w:p></w:footnote>'
+    media_type = "application/vnd.openxmlformats-officedocument.wordprocessingml.footnotes+xml"
+    part = Part(PackURI("/word/footnotes.xml"), media_type, f"{notes}</w:footnotes>".encode(), document.part.package)
+    document.part.relate_to(part, f"{link}footnotes")
+    text = tool(put(saved(document), "a.docx"))
+    assert "See the site (http://x.org/a) end[2]" in text and "Small print 88" in text
+    with zipfile.ZipFile(io.BytesIO(saved(document))) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    # Other names for the same namespaces.
+    members["word/document.xml"] = members["word/document.xml"].replace(b"w:", b"q:").replace(b":w=", b":q=")
+    assert "See the site" in tool(put(zipped(members), "b.docx")).replace("[the site](http://x.org/a)", "the site")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (rb"{\rtf1\ansi\ansicpg1251\f0 \'cf\'f0\'e8\'e2\'e5\'f2}", "Привет"),
+        (rb"{\rtf1{\fonttbl{\f0\fcharset238 A;}{\f1\fcharset161 B;}}\f0 \'a3\'f3d\'9f \f1\'cc\'e1}", "Łódź Μα"),
+        (rb"{\rtf1{\fonttbl{\f3\fnil\fcharset128 MS;}}{\f3 \'93\'8c\'8b\'9e} caf\'e9}", "東京 café"),
+        (rb"  {\rtf1 one {\header Head}{\footnote small}}", "one"),
+    ],
+)
+def test_character_sets_of_fonts(tool, put, text, words):
+    assert words in tool(put(text, "a.rtf"))
 
 
 def test_strict_workbook(tool, put):
@@ -260,6 +296,16 @@ def test_form_fields_and_remarks(tool, put):
     for part in ("Claim", "Name: Jordan", "Town: Łódź", "Paid: checked", "Note: (empty)", "Remark: ask Bo first"):
         assert part in text
     assert "lines.csv:\na,b\n1,2" in text
+
+
+def test_rows_of_cells_that_stand_far_apart(tool, put):
+    pdf = FPDF()
+    pdf.add_page()
+    pdf.set_font("helvetica", size=12)
+    for row, (name, price) in enumerate([("Lamp", "19.90"), ("Desk", "149.00")]):
+        pdf.text(20, 40 + 8 * row, name)
+        pdf.text(150, 40 + 8 * row, price)
+    assert tool(put(bytes(pdf.output()), "a.pdf")) == "Lamp 19.90\nDesk 149.00"
 
 
 @pytest.mark.parametrize("order", ["painted", "placed"])

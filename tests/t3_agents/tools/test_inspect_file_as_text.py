@@ -123,6 +123,7 @@ def test_a_cell_far_away_does_not_make_millions_of_rows(tool, attach, tmp_path):
             "people[0]: name: Ada, age: 36\nn: 3",
         ),
         ("t.json", "{broken", "{broken"),
+        ("t.json", '{"a": 1, "a": 2}', '{"a": 1, "a": 2}'),
         ("t.jsonl", '{"a": 1}\n{"a": 2}\n', '{"a": 1}\n{"a": 2}'),
         ("t.md", "# Title\n\nText\n", "# Title\nText"),
         ("t.py", "def f():\n    return 1\n", "def f():\n    return 1"),
@@ -202,6 +203,7 @@ def test_bytes_that_are_no_text(tool, put):
     [
         ('id,address\n7,"Unit 7\nHarbour Road"\n', None, "id,address\n7,Unit 7 Harbour Road"),
         ("sep=|\na|b\n1|2\n", "1", "a,b\n1,2"),
+        ('"sep=;"\r\na;b\r\n1;2\r\n', "1", "a,b\n1,2"),
         ("Sales 2026\n\nitem;price, net\nLamp;1,50\nDesk;2,50\n", "lamp", 'item,"price, net"\nLamp,"1,50"'),
         ("Sales;;\nitem;qty;price\nLamp;1;2\n", "lamp", "item,qty,price\nLamp,1,2"),
         ("year,2025,2025\nplace,Q1,Q2\nOslo,1,2\n", "oslo", "year,2025,2025\nplace,Q1,Q2\nOslo,1,2"),
