@@ -12,7 +12,7 @@ from .containers import read_inside_of
 from .records import Job, Line, Reader, Record, Scan
 
 
-# A page is a scan when a picture covers this share of it and it has fewer signs than this beside it.
+# A page is a scan when pictures cover this share of it and it has fewer signs than this beside them, or none at all.
 _SCAN_SHARE, _SCAN_SIGNS = 0.4, 40
 # Smaller pictures are logos and rules.
 _PICTURE_SHARE = 0.04
@@ -80,8 +80,9 @@ def _pictures(page: Any, signs: int) -> tuple[bool, int]:
     for item in page.get_objects(filter=[pdfium.FPDF_PAGEOBJ_IMAGE], max_depth=4):
         left, bottom, right, top = item.get_bounds()
         shares.append(abs((right - left) * (top - bottom)) / (width * height))
+    least = _SCAN_SHARE if signs else _PICTURE_SHARE
     # Strips of one scan count together.
-    return sum(shares) > _SCAN_SHARE and signs < _SCAN_SIGNS, sum(share > _PICTURE_SHARE for share in shares)
+    return sum(shares) > least and signs < _SCAN_SIGNS, sum(share > _PICTURE_SHARE for share in shares)
 
 
 def _filled_in(document: Any, page: Any) -> Iterator[str]:

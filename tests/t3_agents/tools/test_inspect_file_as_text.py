@@ -14,7 +14,7 @@ from fpdf import FPDF
 from openpyxl.comments import Comment
 from openpyxl.styles import Color, PatternFill
 from openpyxl.worksheet.formula import ArrayFormula
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from pptx import Presentation
 from pptx.util import Inches
 
@@ -80,6 +80,20 @@ def test_pdf(tool, attach, tmp_path):
     path = attach(make_pdf(tmp_path / "report.pdf"))
     assert "Revenue grew by 12 percent." in tool(path) and "Chair 7 89.50" in tool(path)
     assert tool(path, "What happened to the costs?") == "Costs were flat."
+
+
+@pytest.mark.parametrize(("words", "is_read"), [("", True), ("Our letter of today, with the logo of the firm", False)])
+def test_a_small_picture_is_read_where_a_page_has_no_text(tool, attach, tmp_path, words, is_read):
+    picture = Image.new("RGB", (900, 260), "white")
+    ImageDraw.Draw(picture).text((40, 100), "Total 48.20", "black", ImageFont.load_default(60))
+    pdf = FPDF()
+    pdf.set_font("helvetica")
+    pdf.add_page()
+    pdf.image(picture, 20, 20, 150)
+    pdf.cell(text=words or " ")
+    pdf.output(tmp_path / "page.pdf")
+    text = tool(attach(tmp_path / "page.pdf"))
+    assert ("48.20" in text) is is_read and ("[page 1 has 1 pictures that were not read]" in text) is not is_read
 
 
 def test_pptx_with_notes_and_tables(tool, attach, tmp_path):
