@@ -60,6 +60,10 @@ class Visualizer(WorkspaceTool):
         rows = join_rows(words)
         matching = [row for row in rows if asked & content_words(row)]
         if matching:
+            # A label by itself among rows with numbers: its value was not read, or stands elsewhere.
+            bare = all(content_words(row) <= asked for row in matching)
+            if bare and sum(bool(re.search(r"\d", row)) for row in rows) > 1:
+                matching.append("[no value was read beside it: it may be too small, look at a larger crop]")
             return shorten("\n".join(matching), self.max_chars)
         if rows and not asked & _MEASURED:
             # A page is its text; a photo with some lettering in it is not.

@@ -40,7 +40,7 @@ class ReceiptTip(Scenario):
             [file],
             str(round(total + float(tip), 2)),
             ("I read the total in the picture.", f'print(visualizer("{path}", "total"))'),
-            (f"The total is {total:.2f} and the tip is {tip}.", f"final_answer(round({total:.2f} + {tip}, 2))"),
+            (f"I add the tip of {tip} to {total:.2f}.", f"final_answer(round({total:.2f} + {tip}, 2))"),
         )
 
 
@@ -85,7 +85,7 @@ class RainChart(Scenario):
             str(values[high] - values[low]),
             (f"I read {high} and {low} in the picture.", f'print(visualizer("{path}", "{high} and {low}"))'),
             (
-                f"{high} has {values[high]} and {low} has {values[low]}.",
+                f"I subtract: {high} has {values[high]} and {low} has {values[low]}.",
                 f"final_answer({values[high]} - {values[low]})",
             ),
         )
@@ -109,7 +109,7 @@ class MedicineLabel(Scenario):
             [file],
             str(dose * count),
             ("I read the dose in the picture.", f'print(visualizer("{path}", "dose"))'),
-            (f"One dose is {dose} mg and there are {count}.", f"final_answer({dose} * {count})"),
+            (f"I multiply one dose of {dose} mg by {count}.", f"final_answer({dose} * {count})"),
         )
 
 
