@@ -97,7 +97,7 @@ def test_a_run_killed_at_random_ends_like_one_that_was_not(recipe, tmp_path, set
     found, expected = losses(folder), losses(whole)
     print(f"last whole checkpoint at each kill: {reached} of {len(expected)} steps, {torn} checkpoints torn")
     print(f"final loss {found[-1]} killed, {expected[-1]} alone")
-    assert torn >= kills.count("torn") and len(set(reached)) > kills.count("step")
+    assert torn >= kills.count("torn") and len(set(reached)) >= kills.count("step")
     assert [entry["step"] for entry in read_log(folder)] == list(range(1, len(expected) + 1))
     assert found == pytest.approx(expected, rel=SAME)
     assert weight_difference(whole / "agent", folder / "agent") < SAME
