@@ -26,6 +26,7 @@ from t3_agents.models.device import best_device
 from t3_agents.models.embedded import EMBEDDED
 from t3_agents.models.scripted import ScriptedModel
 from t3_agents.models.vlm import VLMModel
+from t3_agents.progress import WorkProgress
 from t3_agents.storage import RunFolder, write_atomic
 from t3_agents.tools.toolbox import make_toolbox
 from t3_agents.turns import CODE_CLOSE, CODE_OPEN, parse_python, parse_turn
@@ -133,6 +134,22 @@ class MarkComplete(TrainerCallback):
         if processes.is_main_process:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             write_atomic(folder / COMPLETE, json.dumps({"step": state.global_step}) + "\n")
+
+
+class ShowProgress(TrainerCallback):
+    """Progress over optimizer steps, with the loss."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.progress = WorkProgress(disable=not state.is_world_process_zero)
+        self.bar = self.progress.add_task("Steps", total=state.max_steps, completed=state.global_step)
+        self.progress.start()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        loss = {"note": f"loss {float(logs['loss']):.3f}"} if logs and "loss" in logs else {}
+        self.progress.update(self.bar, completed=state.global_step, **loss)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.progress.stop()
 
 
 # Rows

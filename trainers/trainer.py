@@ -13,17 +13,16 @@ import torch
 from peft import PeftModel
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback
+from transformers import PreTrainedModel, PrinterCallback, Trainer
 from trl import SFTTrainer, get_peft_config
 
 from t3_agents.errors import InputError
-from t3_agents.progress import WorkProgress
 
 from .attention import position_ids
 from .collators import IGNORE
 from .config import TuningConfig
 from .distributed import BatchOrder, check_pictures
-from .loading import MarkComplete
+from .loading import MarkComplete, ShowProgress
 
 
 M_MMAP_THRESHOLD = -3
@@ -249,19 +248,3 @@ def new_trainer(
         ) from error
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-class ShowProgress(TrainerCallback):
-    """Progress over optimizer steps, with the loss."""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.progress = WorkProgress(disable=not state.is_world_process_zero)
-        self.bar = self.progress.add_task("Steps", total=state.max_steps, completed=state.global_step)
-        self.progress.start()
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        loss = {"note": f"loss {float(logs['loss']):.3f}"} if logs and "loss" in logs else {}
-        self.progress.update(self.bar, completed=state.global_step, **loss)
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.progress.stop()

@@ -6,9 +6,8 @@ Messages for the model, the trajectory and its row, and smolagents' memory are r
 from __future__ import annotations
 
 import functools
-import json
 import time
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -34,7 +33,7 @@ from .. import tracing
 from ..errors import InputError
 from ..interruption import InterruptedTurn, Interruption, current_interruption, interruptible
 from ..media import encode_image, is_picture_type, media_type_of, to_rgb
-from ..models.messages import Generation, to_chat
+from ..models.messages import read_structured_turn, read_turn, text_of, to_chat
 from ..sandbox import PAPER_IMPORTS, SandboxError, SandboxExecutor, SandboxLimits, require_sandbox
 from ..sandbox.local import LocalExecutor
 from ..task import File, Task
@@ -45,11 +44,8 @@ from ..turns import (
     CODE_CLOSE,
     CODE_OPEN,
     Step,
-    called_tools,
     execution_error,
-    is_python,
     parse_python,
-    parse_turn,
     render_messages,
     shorten,
 )
@@ -609,54 +605,6 @@ class TaskAgent(CodeAgent):
             "code_block_tags": list(self.code_block_tags),
             "package_version": _package_version(),
         }
-
-
-def read_turn(step: Step, message: ChatMessage, tags: tuple[str, str], tools: Collection[str]) -> int:
-    """Fill in a step with what a model wrote: its text and the parts of it, the produced ids, the tokens.
-
-    Args:
-        step ([`Step`]): the step.
-        message ([`~smolagents.ChatMessage`]): the turn.
-        tags (`tuple[str, str]`): opening and closing tag of code.
-        tools (`Collection[str]`): names of what code may call.
-
-    Returns:
-        `int`: the number of code blocks.
-    """
-    if message.token_usage:
-        step.input_tokens, step.output_tokens = message.token_usage.input_tokens, message.token_usage.output_tokens
-    if isinstance(message.raw, Generation):
-        step.output_ids = list(message.raw.output_ids)
-        return step.read(message.raw.text, tags, tools)
-    text = text_of(message.content)
-    blocks = step.read(text, tags, tools)
-    if blocks and not (step.code and is_python(step.code)):
-        # Servers take the closing tag away, since it is a stop sequence.
-        given, closed = step.code, text.rstrip("\n") + "\n" + tags[1]
-        step.read(closed, tags, tools)
-        if given and not is_python(step.code):
-            step.read(text, tags, tools)
-    return blocks
-
-
-def read_structured_turn(step: Step, message: ChatMessage, tags: tuple[str, str], tools: Collection[str]) -> int:
-    """The same for a turn that is a JSON object with `thought` and `code`; 0 when it is none."""
-    read_turn(step, message, tags, tools)
-    try:
-        record = json.loads(step.model_output)
-        step.thought, code = str(record.get("thought", "")), record["code"]
-        step.code = parse_turn(code, tags)[1] or code
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return 0
-    step.tools = called_tools(step.code, tools)
-    return 1
-
-
-def text_of(content: Any) -> str:
-    """Words of a message, whose content may be a list of parts."""
-    parts = content if isinstance(content, list) else [content]
-    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
-    return "".join(text for text in texts if isinstance(text, str))
 
 
 def picture_file(picture: Image.Image, number: int) -> File:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ from PIL import Image
 from smolagents.models import ChatMessage, ChatMessageStreamDelta, MessageRole, Model, get_tool_json_schema
 
 from ..tracing import model_call, record_usage
-from ..turns import add_parts
+from ..turns import Step, add_parts, called_tools, is_python, parse_turn
 
 
 Turn = Generator[ChatMessageStreamDelta, None, ChatMessage]
@@ -215,3 +216,51 @@ def wire_messages(
         else:
             wired.append({"role": role, "content": parts})
     return wired
+
+
+def read_turn(step: Step, message: ChatMessage, tags: tuple[str, str], tools: Collection[str]) -> int:
+    """Fill in a step with what a model wrote: its text and the parts of it, the produced ids, the tokens.
+
+    Args:
+        step ([`Step`]): the step.
+        message ([`~smolagents.ChatMessage`]): the turn.
+        tags (`tuple[str, str]`): opening and closing tag of code.
+        tools (`Collection[str]`): names of what code may call.
+
+    Returns:
+        `int`: the number of code blocks.
+    """
+    if message.token_usage:
+        step.input_tokens, step.output_tokens = message.token_usage.input_tokens, message.token_usage.output_tokens
+    if isinstance(message.raw, Generation):
+        step.output_ids = list(message.raw.output_ids)
+        return step.read(message.raw.text, tags, tools)
+    text = text_of(message.content)
+    blocks = step.read(text, tags, tools)
+    if blocks and not (step.code and is_python(step.code)):
+        # Servers take the closing tag away, since it is a stop sequence.
+        given, closed = step.code, text.rstrip("\n") + "\n" + tags[1]
+        step.read(closed, tags, tools)
+        if given and not is_python(step.code):
+            step.read(text, tags, tools)
+    return blocks
+
+
+def read_structured_turn(step: Step, message: ChatMessage, tags: tuple[str, str], tools: Collection[str]) -> int:
+    """The same for a turn that is a JSON object with `thought` and `code`; 0 when it is none."""
+    read_turn(step, message, tags, tools)
+    try:
+        record = json.loads(step.model_output)
+        step.thought, code = str(record.get("thought", "")), record["code"]
+        step.code = parse_turn(code, tags)[1] or code
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return 0
+    step.tools = called_tools(step.code, tools)
+    return 1
+
+
+def text_of(content: Any) -> str:
+    """Words of a message, whose content may be a list of parts."""
+    parts = content if isinstance(content, list) else [content]
+    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
+    return "".join(text for text in texts if isinstance(text, str))

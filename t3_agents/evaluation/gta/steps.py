@@ -9,9 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from t3_agents.agent.agent import T3Agent
-from t3_agents.agent.loop import read_turn
 from t3_agents.errors import InputError
-from t3_agents.models.messages import to_chat
+from t3_agents.models.messages import read_turn, to_chat
 from t3_agents.task import Task
 from t3_agents.trajectory import Trajectory
 from t3_agents.turns import Step, parse_python, render_messages, write_turn
