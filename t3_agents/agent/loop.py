@@ -6,6 +6,7 @@ Messages for the model, the trajectory and its row, and smolagents' memory are r
 from __future__ import annotations
 
 import functools
+import re
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
@@ -495,7 +496,10 @@ class TaskAgent(CodeAgent):
                     level=LogLevel.INFO,
                 )
             step.error = execution_error(error)
-            raise AgentExecutionError(str(error), self.logger) from error
+            # As smolagents' interpreter begins its errors, which callbacks and logs look for.
+            place = re.search(r"\n\(in line \d+: (.*?)(?:, in line \d+.*)?\)$", step.error)
+            start = f"Code execution failed at line '{place[1]}' due to: " if place else ""
+            raise AgentExecutionError(start + step.error, self.logger) from error
         step.is_final = result.is_final_answer
         if step.is_final:
             shown = ""

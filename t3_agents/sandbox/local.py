@@ -146,8 +146,7 @@ class LocalExecutor(LocalPythonExecutor):
         places = places_of(error, self._sources, file)
         if not places:
             return text
-        shown = ", in ".join(dict.fromkeys([places[0], places[-1]]))
-        return f"Code execution failed at line '{places[0].partition(': ')[2]}' due to: {text}\n(in {shown})"
+        return f"{text}\n(in {', in '.join(dict.fromkeys([places[0], places[-1]]))})"
 
     # What the code calls
 
