@@ -99,7 +99,7 @@ class OCR(GtaTool):
 
     def forward(self, image: str) -> str:
         if self.backend == "embedded":
-            return text_with_boxes(self.open_image(image)) or "No text found."
+            return self.with_count(text_with_boxes(self.open_image(image)) or "No text found.", image)
         return self.ask_part(image)
 
 

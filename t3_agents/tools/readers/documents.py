@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,22 +80,31 @@ def read_rtf(job: Job) -> Iterator[Line]:
     yield from document_reader("rtf")(replace(job, path=str(path)))
 
 
+def with_fallback(kind: str, read: Callable[[Job], Iterator[Line]]) -> Reader:
+    """A reader of an office file that leaves it to kreuzberg, and says so, where a library stumbles over its form.
+
+    docx2python and openpyxl take for granted what Word and Excel write; other programs write other things.
+    """
+
+    def either(job: Job) -> Iterator[Line]:
+        job = transitional(job)
+        lines = read(job)
+        try:
+            first = next(lines, None)
+        except (LookupError, TypeError, ValueError, AttributeError):
+            yield from document_reader(kind)(job)
+            yield Line(f"[read as plain text of a {kind} file: what stands beside it may be missing]", is_note=True)
+            return
+        yield from filter(None, [first])
+        yield from lines
+
+    return either
+
+
 def read_docx(job: Job) -> Iterator[Line]:
     """Headers, text, text boxes, tables, charts, footnotes and comments of a Word file."""
-    try:
-        yield from list(_docx_lines(job))
-    except (LookupError, TypeError, ValueError, AttributeError):
-        # docx2python takes for granted what Word writes; kreuzberg reads the text of other programs' files.
-        yield from document_reader("docx")(job)
-        yield Line("[headers, footers, text boxes and notes were not read]", is_note=True)
-    with zipfile.ZipFile(job.path) as archive:
-        names = sorted(archive.namelist())
-        for name in names:
-            if re.fullmatch(r"word/charts/chart\d+\.xml", name):
-                yield from chart_lines(ElementTree.fromstring(archive.read(name)))
-        pictures = sum(name.startswith("word/media/") for name in names)
-    if pictures:
-        yield Line(f"[it holds {pictures} pictures that were not read]", is_note=True)
+    # All or nothing: what it stumbles over comes late.
+    yield from list(_docx_lines(job))
 
 
 def _docx_lines(job: Job) -> Iterator[Line]:
@@ -120,6 +129,14 @@ def _docx_lines(job: Job) -> Iterator[Line]:
                         yield Line(f"{title}{line.strip()}")
         for quoted, author, _, text in document.comments:
             yield Line(f"Comment by {author} on {' '.join(quoted.split())!r}: {' '.join(text.split())}")
+    with zipfile.ZipFile(job.path) as archive:
+        names = sorted(archive.namelist())
+        for name in names:
+            if re.fullmatch(r"word/charts/chart\d+\.xml", name):
+                yield from chart_lines(ElementTree.fromstring(archive.read(name)))
+        pictures = sum(name.startswith("word/media/") for name in names)
+    if pictures:
+        yield Line(f"[it holds {pictures} pictures that were not read]", is_note=True)
 
 
 def _words(paragraph: Any) -> str:

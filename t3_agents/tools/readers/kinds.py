@@ -12,7 +12,7 @@ from pathlib import Path
 from ...errors import InputError
 from ...media import ENCRYPTED, PICTURES, ZIPPED, is_picture_type, kind_in_zip, kind_of, media_type_of, suffix_of
 from .containers import read_archive, read_mail
-from .documents import document_reader, read_docx, read_html, read_rtf, transitional
+from .documents import document_reader, read_docx, read_html, read_rtf, with_fallback
 from .media import read_sound, read_video, save_picture
 from .opendocument import read_opendocument
 from .pdf import read_pdf
@@ -146,7 +146,7 @@ def _zip_reader(job: Job, suffix: str) -> Reader:
     if kind in ("odt", "ods", "odp", "opendocument"):
         return read_opendocument
     office = {"xlsx": read_workbook, "pptx": read_slides, "docx": read_docx}.get(kind)
-    return (lambda job: office(transitional(job))) if office else document_reader(kind)
+    return with_fallback(kind, office) if office else document_reader(kind)
 
 
 def _compound_reader(job: Job, suffix: str) -> Reader:

@@ -129,6 +129,11 @@ def read_workbook(job: Job) -> Iterator[Line]:
         for name in sorted(archive.namelist()):
             if re.fullmatch(r"xl/(threadedComments|comments|drawings)[^/]*/?[^/]*\.xml", name):
                 yield from _remarks(ElementTree.fromstring(archive.read(name)))
+        charts, pictures = (
+            sum(part in name for name in archive.namelist()) for part in ("xl/charts/chart", "xl/media/")
+        )
+        if charts or pictures:
+            yield Line(f"[{charts} charts of its values and {pictures} pictures in it were not read]", is_note=True)
 
 
 def fill_lines(sheet: str, fills: dict[str, list[str]]) -> Iterator[Line]:

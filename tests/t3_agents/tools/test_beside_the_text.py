@@ -174,6 +174,14 @@ def test_strict_workbook(tool, put):
     assert tool(put(made_strict(saved(book)), "a.xlsx")) == "Sheet Sheet:\nitem,count\nWidget,120"
 
 
+def test_a_workbook_that_openpyxl_does_not_open(tool, put):
+    book = openpyxl.Workbook()
+    book.active.append(["item", "count"])
+    book.create_chartsheet("Empty")
+    text = tool(put(saved(book), "a.xlsx"))
+    assert "item,count" in text and "may be missing" in text
+
+
 ODF = 'xmlns:{0}="urn:oasis:names:tc:opendocument:xmlns:{1}:1.0"'
 NAMES = (
     " ".join(
