@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 import shutil
 import subprocess
@@ -58,10 +60,10 @@ def built(tmp_path_factory) -> Path:
     return build_dataset(CONFIG, tmp_path_factory.mktemp("build") / "run")
 
 
-def start(output: Path, *flags: str) -> subprocess.Popen:
+def start(output: Path, *flags: str, env: dict[str, str] | None = None) -> subprocess.Popen:
     options = ["--train", "3", "--validation", "1", "--test", "2", "--seed", "5", "--families", *FAMILIES]
     command = [sys.executable, "-m", "t3_agents.cli", "build", "--output", str(output), *options, *flags]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 
 def num_rows(output: Path) -> int:
@@ -113,6 +115,92 @@ def test_killed_workers_leave_no_writer_behind(built, tmp_path):
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert digests(output / "dataset") == digests(built)
+
+
+SHIM = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static int fails(int descriptor) {
+    static int calls = 0;
+    char link[64], path[4096];
+    const char *folder = getenv("FAULT_FOLDER");
+    if (!folder) return 0;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
+    ssize_t size = readlink(link, path, sizeof path - 1);
+    if (size < 0) return 0;
+    path[size] = 0;
+    if (strncmp(path, folder, strlen(folder)) || calls++ < atoi(getenv("FAULT_AFTER"))) return 0;
+    errno = atoi(getenv("FAULT_ERRNO"));
+    return 1;
+}
+
+ssize_t write(int descriptor, const void *data, size_t size) {
+    ssize_t (*call)(int, const void *, size_t) = dlsym(RTLD_NEXT, "write");
+    return fails(descriptor) ? -1 : call(descriptor, data, size);
+}
+
+int fsync(int descriptor) {
+    int (*call)(int) = dlsym(RTLD_NEXT, "fsync");
+    return fails(descriptor) ? -1 : call(descriptor);
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int (*call)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
+    int result = call(clock, now);
+    if (clock == CLOCK_REALTIME && getenv("FAULT_CLOCK")) now->tv_sec += atol(getenv("FAULT_CLOCK"));
+    return result;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory):
+    """A library that fails writes below a folder, or sets the clock, for a process that is started with it."""
+    if shutil.which("cc") is None:
+        pytest.skip("needs a C compiler")
+    source = tmp_path_factory.mktemp("shim") / "shim.c"
+    source.write_text(SHIM)
+    subprocess.run(["cc", "-shared", "-fPIC", "-O", "-o", source.with_suffix(".so"), source, "-ldl"], check=True)
+    return source.with_suffix(".so")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [0, 7])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT], ids=errno.errorcode.get)
+@pytest.mark.parametrize("place", ["run", "scratch"])
+def test_a_disk_that_fails_loses_no_row(built, shim, tmp_path, place, number, after):
+    (tmp_path / "scratch").mkdir()
+    faults = {"FAULT_FOLDER": str(tmp_path / place), "FAULT_ERRNO": str(number), "FAULT_AFTER": str(after)}
+    variables = {**os.environ, "LD_PRELOAD": str(shim), "TMPDIR": str(tmp_path / "scratch"), **faults}
+    process = start(tmp_path / "run", env=variables)
+    _, errors = process.communicate(timeout=300)
+    if place == "scratch" and not after:  # Python takes another temporary folder where it cannot write to this one
+        assert process.returncode == 0, errors
+    else:
+        assert process.returncode > 0 and "Traceback" not in errors and os.strerror(number) in errors
+    process = start(tmp_path / "run")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert digests(tmp_path / "run" / "dataset") == digests(built)
+    assert not [path for path in (tmp_path / "run").rglob("*") if "partial" in path.name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [-10 * 365 * 86400, -3600, 3600, 10 * 365 * 86400])
+def test_a_clock_that_is_set_changes_no_row(built, shim, tmp_path, seconds):
+    kill_when(start(tmp_path / "run"), lambda: num_rows(tmp_path / "run") >= 2)
+    variables = {**os.environ, "LD_PRELOAD": str(shim), "FAULT_CLOCK": str(seconds)}
+    process = start(tmp_path / "run", env=variables)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert digests(tmp_path / "run" / "dataset") == digests(built)
 
 
 @pytest.mark.slow
