@@ -293,6 +293,7 @@ def test_command_is_quick_to_import():
     )
 
 
+@pytest.mark.slow
 def test_tasks_that_the_machine_failed_are_done_again(tmp_path):
     """A limit on the size of files stands in for a full disk: sandboxes cannot be set up. Then it is lifted."""
     command = [sys.executable, "-m", "t3_agents.cli", "build", "--output", str(tmp_path / "run"), "--num-workers", "1"]

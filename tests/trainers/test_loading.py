@@ -230,6 +230,7 @@ def test_what_is_not_there_is_said_before_trl_is_imported(argv, says):
     assert done.stdout == "2 False\n" and says in done.stderr
 
 
+@pytest.mark.slow
 def test_a_wrong_name_of_a_repo_is_said_before_the_training(recipe, hub, tmp_path):
     options = [f"--{name}={value}" for name, value in recipe.items() if value is not None]
     done = Client(hub, tmp_path).t3(

@@ -76,6 +76,5 @@ def test_the_papers_settings_are_those_of_the_paper(recipe):
         "per_device_train_batch_size": 2,
         "num_train_epochs": 5,
         "max_length": 10240,
-        "prompt": "paper",
     }
     assert expected.items() <= read(recipe).items()

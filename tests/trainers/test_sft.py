@@ -170,7 +170,11 @@ def test_a_row_that_cannot_be_trained_on_stops_before_the_first_step(recipe, tmp
     ("content", "message"),
     [
         ("learning_rat: 1.0", "`--learning-rat`; did you mean `--learning-rate`"),
-        ("packing_strategy: bfd", "`packing_strategy` is one of packed, shared_prefix, not `bfd`."),
+        pytest.param(
+            "packing_strategy: bfd",
+            "`packing_strategy` is one of packed, shared_prefix, not `bfd`.",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_command_refuses_a_wrong_recipe(dataset, tmp_path, content, message):
@@ -193,6 +197,7 @@ def test_a_loss_that_is_no_number_stops_the_run(recipe, tmp_path, packing):
 # The whole way
 
 
+@pytest.mark.slow
 def test_freed_blocks_go_back_to_the_system():
     code = """if True:
         import psutil, torch

@@ -46,7 +46,7 @@ class TestServerModel:
         first, second = server.requests
         assert second["messages"][2]["content"][0]["text"] == turn("print(6 * 7)")
         assert first["model"] == "some-model" and first["temperature"] == 0 and first["max_tokens"] == 512
-        assert first["stop"] == ["Observation:", "```<end_action>"] and "response_format" not in first
+        assert first["stop"] == ["\nObservation:", "```<end_action>"] and "response_format" not in first
         [picture] = [part for part in first["messages"][1]["content"] if part["type"] == "image_url"]
         header, data = picture["image_url"]["url"].split(",")
         assert header == "data:image/png;base64"

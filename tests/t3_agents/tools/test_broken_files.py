@@ -257,12 +257,12 @@ def test_the_reading_processes_end_with_a_killed_parent(tmp_path):
     (tmp_path / "t.txt").write_text("words")
     assert driver.read("t.txt")[0]["text"] == "words"
     root, deadline = psutil.Process(driver.process.pid), time.monotonic() + 120
-    idle = len(root.children(recursive=True))
+    idle = set(root.children(recursive=True))
     # The process that reads this is busy for seconds.
     print(json.dumps(files.csv_of_many_lines(tmp_path)), file=driver.process.stdin, flush=True)
-    while len(below := root.children(recursive=True)) <= idle and time.monotonic() < deadline:
+    while not set(below := root.children(recursive=True)) - idle and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert len(below) > idle
+    assert set(below) - idle
     driver.process.kill()
     driver.process.wait()
     assert psutil.wait_procs(below, timeout=120)[1] == []
