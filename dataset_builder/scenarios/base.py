@@ -126,9 +126,15 @@ class Scenario(ABC):
         path, name = PurePosixPath(rng.choice(self.paths)), f"{rng.choice(_NAMES)}_{rng.randint(1, 9999)}"
         return str(rng.choice((path, path.with_stem(name))))
 
+    def phrasing(self, rng: random.Random) -> str:
+        """One of the phrasings; tasks of [`make_task`] take turns, so that even a few of them have every kind."""
+        if not isinstance(rng, TaskRandom):
+            return rng.choice(self.phrasings)
+        return rng.order.sample(self.phrasings, len(self.phrasings))[rng.index % len(self.phrasings)]
+
     def phrase(self, rng: random.Random, **slots: Any) -> str:
         """One of the phrasings with its slots filled."""
-        return rng.choice(self.phrasings).format(**slots)
+        return self.phrasing(rng).format(**slots)
 
     def build(self, query: str, files: Sequence[File], answer: str, *moves: tuple[str, str]) -> ScenarioTask:
         """A task of this family, its expected tools read from the program.
@@ -179,7 +185,7 @@ def make_task(scenario: Scenario, seed: int, index: int, folder: str | Path) -> 
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    made = scenario.make(random_of(f"{scenario.name}/{seed}/{index}"), folder)
+    made = scenario.make(TaskRandom(f"{scenario.name}/{seed}", index), folder)
     flags = {"unseen": scenario.unseen, "vision_only": scenario.vision_only}
     origin = {"family": scenario.name, "seed": seed, "index": index, **flags}
     return replace(made, task=replace(made.task, origin=origin))
@@ -187,7 +193,27 @@ def make_task(scenario: Scenario, seed: int, index: int, folder: str | Path) -> 
 
 def random_of(name: str) -> random.Random:
     """The random numbers that belong to a name, in every process: `hash()` differs from one to the next."""
-    return random.Random(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
+    return random.Random(_number_of(name))
+
+
+def _number_of(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+
+
+class TaskRandom(random.Random):
+    """The random numbers of one task.
+
+    Args:
+        family (`str`): names the collection of tasks that it belongs to.
+        index (`int`): its number there.
+
+    Attributes:
+        order (`random.Random`): random numbers that all tasks of the collection have.
+    """
+
+    def __init__(self, family: str, index: int):
+        super().__init__(_number_of(f"{family}/{index}"))
+        self.index, self.order = index, random_of(family)
 
 
 def quote(text: str) -> str:

@@ -31,7 +31,7 @@ class ReceiptTip(Scenario):
 
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         rows, total = bill(rng)
-        path, tip, query = self.path(rng), money(rng, 1, 9), rng.choice(self.phrasings)
+        path, tip, query = self.path(rng), money(rng, 1, 9), self.phrasing(rng)
         file = save_picture(draw_page(rows, shop(rng), rng.choice(_PAPERS)), folder, path)
         if "{tip}" not in query:
             return self.build_lookup(query, file, "total", f"{total:.2f}")
@@ -74,7 +74,7 @@ class RainChart(Scenario):
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         values = dict(zip(rng.sample(CITIES, 4), rng.sample(range(20, 190), 4), strict=True))
         low, high = sorted(rng.sample(list(values), 2), key=values.__getitem__)
-        path, query = self.path(rng), rng.choice(self.phrasings)
+        path, query = self.path(rng), self.phrasing(rng)
         chart = draw_bars(f"Rainfall in {rng.randint(1990, 2025)}", values, "mm", rng.choice(list(COLORS.values())))
         file = save_picture(chart, folder, path)
         if "{low}" not in query:
@@ -99,7 +99,7 @@ class MedicineLabel(Scenario):
     def make(self, rng: random.Random, folder: Path) -> ScenarioTask:
         dose, count, path = 5 * rng.randint(3, 160), rng.randint(3, 28), self.path(rng)
         facts = {"dose": f"{dose} mg", "tablets": str(rng.randint(10, 99)), "lot": str(rng.randint(1000, 9999))}
-        names, query, key = rng.sample(list(facts), 3), rng.choice(self.phrasings), rng.choice(list(facts))
+        names, query, key = rng.sample(list(facts), 3), self.phrasing(rng), rng.choice(list(facts))
         rows = [(name.capitalize(), facts[name]) for name in names]
         file = save_picture(draw_page(rows, rng.choice(self._drugs), rng.choice(_PAPERS)), folder, path)
         if "{count}" not in query:

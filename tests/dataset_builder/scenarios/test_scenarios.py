@@ -79,6 +79,18 @@ def test_tasks_of_a_family_differ(scenario, count, tmp_path):
     assert len(scenario.phrasings) >= 4
 
 
+@pytest.mark.parametrize("seed", [2, 3])
+@pytest.mark.parametrize(
+    ("family", "slot"), [("receipt_tip", "{tip}"), ("rain_chart", "{low}"), ("medicine_label", "{count}")]
+)
+def test_few_tasks_have_every_kind(family, slot, seed, tmp_path):
+    scenario = BY_NAME[family]
+    made = [make_task(scenario, seed, index, tmp_path / str(index)) for index in range(len(scenario.phrasings))]
+    expected = sum(slot not in phrasing for phrasing in scenario.phrasings)
+    # A value that is looked up is the answer as it stands.
+    assert sum(m.program[-1].thought.startswith("The ") for m in made) == expected
+
+
 def test_the_collection_is_as_varied_as_promised(tmp_path):
     made = [make_task(scenario, 0, 0, tmp_path / scenario.name) for scenario in SCENARIOS]
     suffixes = {Path(file.path).suffix for m in made for file in m.task.files}
