@@ -16,6 +16,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
@@ -58,23 +59,27 @@ def scratch_folder(parent: str | Path | None = None, prefix: str = "t3-scratch-"
         prefix (`str`, *optional*, defaults to `"t3-scratch-"`): start of its name, shared by nothing else there.
     """
     if parent is None:
-        return tempfile.TemporaryDirectory(dir=_scratch_root(os.getpid(), tempfile.gettempdir()).name)
+        key = os.getpid(), tempfile.gettempdir()
+        if key not in _scratch_roots:  # of two threads that are here at once, both take what the first one made
+            _scratch_roots.setdefault(key, scratch_folder(tempfile.gettempdir()))
+        return tempfile.TemporaryDirectory(dir=_scratch_roots[key].name)
 
     def make() -> tuple[int, tempfile.TemporaryDirectory]:
-        folder = tempfile.TemporaryDirectory(dir=parent, prefix=prefix, ignore_cleanup_errors=True)
-        return os.open(folder.name, os.O_RDONLY | os.O_CLOEXEC), folder
+        while True:
+            folder = tempfile.TemporaryDirectory(dir=parent, prefix=prefix, ignore_cleanup_errors=True)
+            with suppress(FileNotFoundError):  # another process deleted it before it was locked
+                return os.open(folder.name, os.O_RDONLY | os.O_CLOEXEC), folder
 
     lock, folder = _locked(make)
     weakref.finalize(folder, os.close, lock)
     for other in Path(parent).glob(f"{prefix}*"):
-        if str(other) != folder.name and _is_left_behind(other):
-            shutil.rmtree(other, ignore_errors=True)
+        if str(other) != folder.name:
+            _delete_if_left_behind(other)
     return folder
 
 
-@functools.cache
-def _scratch_root(process: int, parent: str) -> tempfile.TemporaryDirectory:
-    return scratch_folder(parent)
+_scratch_roots: dict[tuple[int, str], tempfile.TemporaryDirectory] = {}
+"""By process and place; a forked process has one of its own."""
 
 
 def _locked(make: Callable[[], tuple[int, Any]]) -> tuple[int, Any]:
@@ -87,17 +92,25 @@ def _locked(make: Callable[[], tuple[int, Any]]) -> tuple[int, Any]:
         os.close(descriptor)  # another process took it for one of the dead before it was locked
 
 
-def _is_left_behind(path: Path) -> bool:
-    """Whether no process has locked a file or folder of this user: its writer is dead."""
+def _delete_if_left_behind(path: Path) -> None:
+    """Delete a file or folder of this user that no process has locked: its writer is dead.
+
+    The lock is held until it is gone, so that nobody takes it for his own meanwhile.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        return False
+        return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.fstat(descriptor).st_uid == os.geteuid()
+        if os.fstat(descriptor).st_uid != os.geteuid():
+            return
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
     except OSError:
-        return False
+        return
     finally:
         os.close(descriptor)
 
@@ -287,8 +300,7 @@ class RunFolder:
             self._lock.close()
             raise RunFolderError(f"Another process is working in {self.path}: wait for it, or choose another folder.")
         for path in self.path.rglob(f".*{PARTIAL}"):  # of writes that were killed
-            if _is_left_behind(path):
-                path.unlink(missing_ok=True)
+            _delete_if_left_behind(path)
         settings = json.loads(json.dumps(settings))
         if not settings_file.exists() or self._compare(
             settings_file, settings, binding=not was_run or self._has_work()

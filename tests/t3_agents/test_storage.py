@@ -250,6 +250,35 @@ class TestShard:
             done = len(rows)
 
 
+SCRATCH = """if True:
+    import sys, threading
+    from concurrent.futures import ThreadPoolExecutor
+    from pathlib import Path
+    from t3_agents.storage import scratch_folder
+
+    together = threading.Barrier(8)
+
+    def work(number):
+        together.wait()  # all of them are the first of the process
+        with scratch_folder() as one, scratch_folder(sys.argv[1], ".work-") as other:
+            for _ in range(50):
+                Path(one, "file").write_text("words")
+                Path(other, "file").write_text("words")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+"""
+
+
+def test_nobody_deletes_the_scratch_folder_of_another(tmp_path):
+    command, places = [sys.executable, "-c", SCRATCH, str(tmp_path)], {"TMPDIR": str(tmp_path)}
+    workers = [subprocess.Popen(command, env=os.environ | places, stderr=subprocess.PIPE) for _ in range(6)]
+    for worker in workers:
+        error = worker.communicate()[1]
+        assert worker.returncode == 0, error.decode()
+    assert list(tmp_path.iterdir()) == []
+
+
 class TestRunFolder:
     def test_the_same_settings_open_it_again(self, tmp_path):
         settings = {"seed": 1, "files": ("a", "b"), "limit": None}
