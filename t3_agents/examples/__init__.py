@@ -9,18 +9,18 @@ from ..errors import InputError, suggestion
 
 
 EXAMPLES = {
-    "receipt.png": "How much was paid in total?",
     "invoice.pdf": "What is the due date of this invoice?",
+    "receipt.png": "How much do I pay in total with a 2.00 tip?",
     "scores.csv": "How many points did Ada score in all?",
 }
 """A question for each file that comes with the package."""
 
 
-def example_file(name: str = "receipt.png") -> Path:
+def example_file(name: str = "invoice.pdf") -> Path:
     """The path of a file that comes with the package.
 
     Args:
-        name (`str`, *optional*, defaults to `"receipt.png"`): one of `EXAMPLES`.
+        name (`str`, *optional*, defaults to `"invoice.pdf"`): one of `EXAMPLES`.
 
     Raises:
         InputError: when there is no such example.

@@ -131,7 +131,7 @@ QUESTIONS = {
         ("What do I pay for parking each month?", "flat.docx", "55"),
     ],
 }
-ANSWERS = {"receipt.png": "14.75", "invoice.pdf": "14 March 2026", "scores.csv": "51"}
+ANSWERS = {"receipt.png": "16.75", "invoice.pdf": "14 March 2026", "scores.csv": "51"}
 NO_ANSWER = re.compile(r"^(?:files|outputs)/\S+$|^[\w.-]+\.(?:png|jpg|pdf|csv|xlsx|docx|json)$|^\d[\d.]* *[-+*/] *\d")
 """A path, a file name, or an expression that was not evaluated."""
 

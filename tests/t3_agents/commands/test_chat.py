@@ -133,7 +133,7 @@ def test_a_browser_asks_attaches_streams_stops_and_follows_up(make_picture, tmp_
             page.goto(f"http://127.0.0.1:{port}/", timeout=60_000)
             box = page.locator("textarea").first
             box.wait_for(timeout=60_000)
-            assert "T3-Agents: demo" in page.content() and "How much was paid in total?" in page.content()
+            assert "T3-Agents: demo" in page.content() and "What is the due date of this invoice?" in page.content()
 
             def ask(question, waits_for):
                 box.fill(question)
