@@ -291,7 +291,7 @@ seen = {
     "secret": tries(lambda: open(SECRET).read()),
     "passwd": tries(lambda: open("/etc/passwd").read()),
     "network": tries(lambda: socket.create_connection(("127.0.0.1", PORT), 2)),
-    "programs": [path for path in ("/usr/bin/env", "/bin/sh", "/proc/self", "/root/.ssh") if os.path.exists(path)],
+    "programs": [path for path in ("/usr/bin/env", "/bin/sh", "/proc/self", KEYS) if os.path.exists(path)],
     "variables": sorted(set(os.environ) & {"PATH_OF_KEYS"}),
 }
 records = [["Line", json.dumps(seen), "", False, False], ["Picture", f"{made}/plain.png", "a"], [*FORGED]]
@@ -316,7 +316,7 @@ def test_a_parser_that_was_taken_over_reaches_nothing(tmp_path, monkeypatch, for
     (tmp_path / "scratch").mkdir()
     with socket.create_server(("127.0.0.1", 0)) as server:
         code = INTRUDER.replace("SECRET", repr(str(tmp_path / "secret.txt"))).replace("FORGED", repr(forged))
-        code = code.replace("PORT", str(server.getsockname()[1]))
+        code = code.replace("PORT", str(server.getsockname()[1])).replace(" KEYS)", f" {str(Path.home() / '.ssh')!r})")
         worker = Worker(["-c", code])
         read = list(read_file(Job(str(tmp_path / "file.txt"), "file.txt", str(tmp_path / "scratch")), worker=worker))
     seen = json.loads(read[0].text)
